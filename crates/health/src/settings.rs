@@ -1,0 +1,125 @@
+//! The settings of one check, already valid: nothing downstream checks them again.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use evenkeel_model::finding::ProbeKind;
+
+/// How to probe and how to judge. Two checks with equal settings against one address and port are
+/// one target and are probed once (SPEC 4.1), which is why this is `Eq` and `Hash`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CheckSettings {
+    pub probe: ProbeSettings,
+    pub timing: Timing,
+    /// Address probes are sent from; the kernel's choice when `None`.
+    pub source: Option<IpAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeSettings {
+    Http(HttpProbe),
+    Tcp(TcpProbe),
+    Udp(UdpProbe),
+}
+
+impl ProbeSettings {
+    pub const fn kind(&self) -> ProbeKind {
+        match self {
+            ProbeSettings::Http(_) => ProbeKind::Http,
+            ProbeSettings::Tcp(_) => ProbeKind::Tcp,
+            ProbeSettings::Udp(_) => ProbeKind::Udp,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpProbe {
+    pub method: String,
+    pub path: String,
+    /// Value of the Host header; the target's own address and port when `None`.
+    pub host: Option<String>,
+    pub expect_status: StatusSet,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TcpProbe {
+    /// SYN, SYN+ACK, RST: the application never sees a connection.
+    #[default]
+    HalfOpen,
+    /// SYN, SYN+ACK, ACK, RST: the application may see a reset.
+    Full,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UdpProbe {
+    /// Payload of the datagram; empty sends an empty one.
+    pub send: Vec<u8>,
+    /// The answer must equal this. `None`: any answer passes, and silence is up to `silence`.
+    pub expect: Option<Vec<u8>>,
+    pub silence: Silence,
+}
+
+/// What a udp probe without an answer means. With `expect` set, silence always fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Silence {
+    #[default]
+    Pass,
+    Fail,
+    /// Neither passes nor fails: the verdict and the run stay as they are.
+    Keep,
+}
+
+/// The four numbers of the window (SPEC 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Timing {
+    pub timeout: Duration,
+    pub interval: Duration,
+    pub healthy_threshold: u32,
+    pub unhealthy_threshold: u32,
+}
+
+/// A set of HTTP status codes 100..=599, as inclusive ranges in ascending order without overlap.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StatusSet(Vec<(u16, u16)>);
+
+impl StatusSet {
+    pub fn from_ranges(mut ranges: Vec<(u16, u16)>) -> Self {
+        ranges.sort_unstable();
+        let mut merged: Vec<(u16, u16)> = Vec::with_capacity(ranges.len());
+        for (low, high) in ranges {
+            match merged.last_mut() {
+                Some(last) if low <= last.1.saturating_add(1) => last.1 = last.1.max(high),
+                _ => merged.push((low, high)),
+            }
+        }
+        StatusSet(merged)
+    }
+
+    pub fn contains(&self, status: u16) -> bool {
+        self.0.iter().any(|&(low, high)| low <= status && status <= high)
+    }
+
+    pub fn ranges(&self) -> &[(u16, u16)] {
+        &self.0
+    }
+}
+
+impl Default for StatusSet {
+    /// 2xx and 3xx, the modelled service's default.
+    fn default() -> Self {
+        StatusSet(vec![(200, 399)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_sets_written_differently_are_equal() {
+        let classes = StatusSet::from_ranges(vec![(300, 399), (200, 299)]);
+        assert_eq!(classes, StatusSet::default());
+        assert!(classes.contains(200) && classes.contains(399));
+        assert!(!classes.contains(199) && !classes.contains(400));
+    }
+}

@@ -1,0 +1,102 @@
+//! An address prefix such as `10.0.0.0/8`, used by trust and access lists.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// Addresses sharing the first `length` bits with `network`. Host bits of `network` are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cidr {
+    network: IpAddr,
+    length: u8,
+}
+
+impl Cidr {
+    /// # Errors
+    /// Says what is wrong when the length does not fit the family or host bits are set.
+    pub fn new(network: IpAddr, length: u8) -> Result<Self, String> {
+        let bits = if network.is_ipv4() { 32 } else { 128 };
+        if length > bits {
+            return Err(format!("prefix length {length} is longer than the {bits} bits of the address"));
+        }
+        let masked = mask(network, length);
+        if masked != network {
+            return Err(format!("\"{network}/{length}\" has bits set behind the prefix; write \"{masked}/{length}\""));
+        }
+        Ok(Cidr { network, length })
+    }
+
+    /// Whether `address` lies inside. A v4-mapped IPv6 address counts as the IPv4 address it maps.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_ipv4() == self.network.is_ipv4() && mask(address, self.length) == self.network
+    }
+}
+
+fn mask(address: IpAddr, length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let keep = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from(u32::from(v4) & keep))
+        }
+        IpAddr::V6(v6) => {
+            let keep = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from(u128::from(v6) & keep))
+        }
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => {
+                let length = length.parse().map_err(|_| format!("\"{length}\" is not a prefix length"))?;
+                (address, Some(length))
+            }
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| format!("\"{address}\" is not an IP address"))?;
+        let full = if address.is_ipv4() { 32 } else { 128 };
+        Cidr::new(address, length.unwrap_or(full))
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn membership_follows_the_prefix_in_both_families() {
+        let table = [
+            ("10.0.0.0/8", "10.255.1.2", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("0.0.0.0/0", "203.0.113.9", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("::/0", "10.0.0.1", false),
+            ("10.0.0.0/8", "::ffff:10.1.1.1", true),
+            ("2001:db8::/32", "2001:db8:ffff::1", true),
+            ("192.0.2.7", "192.0.2.7", true),
+            ("192.0.2.7", "192.0.2.8", false),
+        ];
+        for (cidr, address, inside) in table {
+            let cidr: Cidr = cidr.parse().expect(cidr);
+            assert_eq!(cidr.contains(address.parse().expect("test address")), inside, "{cidr} {address}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_with_host_bits_is_refused_with_the_corrected_form() {
+        let error = "10.1.2.3/8".parse::<Cidr>().unwrap_err();
+        assert!(error.contains("10.0.0.0/8"), "{error}");
+        assert!("10.0.0.0/33".parse::<Cidr>().is_err());
+        assert!("host/8".parse::<Cidr>().is_err());
+    }
+}

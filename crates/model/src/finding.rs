@@ -1,0 +1,221 @@
+//! What one probe found, with the evidence an operator needs to believe it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// One execution of a check against one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub kind: ProbeKind,
+    pub started: Instant,
+    pub ended: Instant,
+    pub result: ProbeResult,
+}
+
+impl Finding {
+    pub fn duration(&self) -> Duration {
+        self.ended - self.started
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeKind {
+    Http,
+    Tcp,
+    Udp,
+}
+
+impl ProbeKind {
+    pub const ALL: [ProbeKind; 3] = [ProbeKind::Http, ProbeKind::Tcp, ProbeKind::Udp];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            ProbeKind::Http => "http",
+            ProbeKind::Tcp => "tcp",
+            ProbeKind::Udp => "udp",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    Passed(Pass),
+    Failed(Failure),
+    /// Neither: the prober itself was at fault, so this probe says nothing of the backend (W7).
+    Void(Void),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// HTTP status that the status list accepts.
+    Status(u16),
+    /// SYN+ACK.
+    Connected,
+    /// The expected datagram.
+    Answered,
+    /// Nothing came back before the timeout and `silence = "pass"`: the verdict rests on silence.
+    Silent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub phase: ProbePhase,
+    pub reason: FailureReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbePhase {
+    Connect,
+    Write,
+    Read,
+}
+
+impl ProbePhase {
+    pub const fn word(self) -> &'static str {
+        match self {
+            ProbePhase::Connect => "connect",
+            ProbePhase::Write => "write",
+            ProbePhase::Read => "read",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FailureReason {
+    TimedOut,
+    /// RST to our SYN, or ICMP port unreachable to our datagram.
+    Refused,
+    Reset,
+    /// The peer closed before a whole answer.
+    Closed,
+    /// No route, network or host unreachable, administratively prohibited.
+    Unreachable {
+        errno: i32,
+    },
+    /// Any other error of the socket.
+    Socket {
+        errno: i32,
+    },
+    /// HTTP status outside the list.
+    Status {
+        got: u16,
+    },
+    /// The answer is not HTTP; says what was wrong with it.
+    NotHttp {
+        why: &'static str,
+    },
+    /// A datagram came back that the expectation does not match; the first bytes of it.
+    Mismatch {
+        got: Vec<u8>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Void {
+    /// Our timer fired this late.
+    Late { by: Duration },
+    /// We could not start it: no file descriptor, no source port, no memory.
+    NoResources { errno: i32 },
+    /// The check was changed or removed while the probe ran.
+    Cancelled,
+}
+
+impl ProbeResult {
+    pub const fn passed(&self) -> bool {
+        matches!(self, ProbeResult::Passed(_))
+    }
+
+    pub const fn failed(&self) -> bool {
+        matches!(self, ProbeResult::Failed(_))
+    }
+
+    /// Stable word for metrics and JSON: never carries a value, so labels stay bounded.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            ProbeResult::Passed(_) => "passed",
+            ProbeResult::Failed(_) => "failed",
+            ProbeResult::Void(_) => "void",
+        }
+    }
+}
+
+impl FailureReason {
+    /// Stable word for metrics and JSON.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            FailureReason::TimedOut => "timed_out",
+            FailureReason::Refused => "refused",
+            FailureReason::Reset => "reset",
+            FailureReason::Closed => "closed",
+            FailureReason::Unreachable { .. } => "unreachable",
+            FailureReason::Socket { .. } => "socket",
+            FailureReason::Status { .. } => "status",
+            FailureReason::NotHttp { .. } => "not_http",
+            FailureReason::Mismatch { .. } => "mismatch",
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    /// One line an operator can read: `tcp failed in connect after 1ms: refused`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind.word();
+        let took = Millis(self.duration());
+        match &self.result {
+            ProbeResult::Passed(pass) => write!(f, "{kind} passed after {took}: {pass}"),
+            ProbeResult::Failed(failure) => {
+                write!(f, "{kind} failed in {} after {took}: {}", failure.phase.word(), failure.reason)
+            }
+            ProbeResult::Void(void) => write!(f, "{kind} void after {took}: {void}"),
+        }
+    }
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pass::Status(status) => write!(f, "status {status}"),
+            Pass::Connected => f.write_str("connected"),
+            Pass::Answered => f.write_str("expected answer"),
+            Pass::Silent => f.write_str("silence, no icmp refusal"),
+        }
+    }
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FailureReason::TimedOut => f.write_str("timed out"),
+            FailureReason::Refused => f.write_str("refused"),
+            FailureReason::Reset => f.write_str("reset by backend"),
+            FailureReason::Closed => f.write_str("closed by backend before a whole answer"),
+            FailureReason::Unreachable { errno } => write!(f, "unreachable (errno {errno})"),
+            FailureReason::Socket { errno } => write!(f, "socket error (errno {errno})"),
+            FailureReason::Status { got } => write!(f, "status {got} is not expected"),
+            FailureReason::NotHttp { why } => write!(f, "answer is not http: {why}"),
+            FailureReason::Mismatch { got } => write!(f, "unexpected answer \"{}\"", got.escape_ascii()),
+        }
+    }
+}
+
+impl fmt::Display for Void {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Void::Late { by } => write!(f, "our timer fired {} late", Millis(*by)),
+            Void::NoResources { errno } => write!(f, "we could not start it (errno {errno})"),
+            Void::Cancelled => f.write_str("cancelled by a change of plan"),
+        }
+    }
+}
+
+/// A duration in milliseconds with one decimal, as evidence shows it.
+pub struct Millis(pub Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = self.0.as_micros() / 100;
+        write!(f, "{}.{}ms", tenths / 10, tenths % 10)
+    }
+}

@@ -1,0 +1,233 @@
+//! Every number of evenkeel, once: key, unit, default, range and reason.
+//!
+//! Parser, `check` warnings, manual, schema and explanations read these rows; nobody else writes a
+//! number of the contract down. [`ALL`] lists the settings an operator can change, [`FIXED`] the bounds
+//! nobody can, so that the manual shows both.
+
+use std::time::Duration;
+
+/// A setting an operator may change.
+#[derive(Debug)]
+pub struct Setting<T: 'static> {
+    /// Place in the config file, for example `pool.check.interval`.
+    pub key: &'static str,
+    pub default: T,
+    pub min: T,
+    pub max: T,
+    /// The range users of the modelled service know; `check` warns outside it.
+    pub usual: Option<(T, T)>,
+    pub reason: &'static str,
+}
+
+/// A bound that is the same for everybody.
+#[derive(Debug)]
+pub struct Fixed {
+    pub name: &'static str,
+    pub value: u64,
+    pub unit: &'static str,
+    pub reason: &'static str,
+}
+
+/// One row of the table, whatever the type of its number.
+#[derive(Debug, Clone, Copy)]
+pub enum Row {
+    Duration(&'static Setting<Duration>),
+    /// Bytes, written with a unit: `"32KiB"`.
+    Size(&'static Setting<u64>),
+    Count(&'static Setting<u64>),
+}
+
+impl Row {
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Row::Duration(setting) => setting.key,
+            Row::Size(setting) | Row::Count(setting) => setting.key,
+        }
+    }
+
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Row::Duration(setting) => setting.reason,
+            Row::Size(setting) | Row::Count(setting) => setting.reason,
+        }
+    }
+}
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn millis(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const DAY: Duration = secs(86_400);
+
+macro_rules! settings {
+    ($($name:ident: $row:ident $type:ty = $key:literal, $default:expr, $min:expr, $max:expr, $usual:expr, $reason:literal;)*) => {
+        $(
+            #[doc = $reason]
+            pub const $name: &Setting<$type> =
+                &Setting { key: $key, default: $default, min: $min, max: $max, usual: $usual, reason: $reason };
+        )*
+
+        /// Every setting with a number, in the order of the manual.
+        pub const ALL: &[Row] = &[$(Row::$row($name)),*];
+    };
+}
+
+settings! {
+    WORKERS: Count u64 = "node.workers", 0, 0, 1024, None,
+        "Threads that forward traffic; 0 means one for each CPU the process may use. More than one per CPU only adds context switches.";
+    CONNECTIONS: Count u64 = "node.connections", 0, 0, 10_000_000, None,
+        "Client connections the node holds at once; 0 derives it from the file limit, two files for each connection. Beyond it new clients get balancer_overloaded instead of a crash for want of files.";
+    DRAIN_TIMEOUT: Duration Duration = "node.drain_timeout", secs(30), Duration::ZERO, DAY, None,
+        "How long running exchanges may go on after SIGTERM or after their listener was removed. systemd kills after 90 s by default; 30 s leaves room.";
+
+    LISTENER_BACKLOG: Count u64 = "listener.backlog", 4096, 1, 65_535, None,
+        "Connections the kernel completes before we accept them. net.core.somaxconn, 4096 by default since Linux 5.4, caps it silently.";
+    LISTENER_IDLE_TIMEOUT: Duration Duration = "listener.idle_timeout", secs(900), millis(10), DAY, Some((secs(10), secs(900))),
+        "Time without a byte either way after which a relayed connection (tcp, or an upgraded request) is closed. 900 s is the modelled service's TCP timeout.";
+    KEEP_ALIVE_TIMEOUT: Duration Duration = "listener.keep_alive_timeout", secs(15), millis(10), secs(3600), Some((secs(1), secs(60))),
+        "Time a client connection may stay without a request. 15 s is the modelled service's default.";
+    HEADER_TIMEOUT: Duration Duration = "listener.header_timeout", secs(10), millis(10), secs(3600), None,
+        "Time from the first byte of a request to the end of its head. One deadline, not one per read, so that one byte a second does not hold a connection for ever.";
+    CLIENT_BODY_TIMEOUT: Duration Duration = "listener.body_timeout", secs(60), millis(10), secs(3600), None,
+        "Time without progress in sending the request's body or in reading the answer. nginx and HAProxy users know 60 s.";
+    HEADER_LIMIT: Size u64 = "listener.header_limit", 32 * KIB, KIB, MIB, None,
+        "Largest request line and header block, and largest response head. nginx takes four 8 KiB buffers, HAProxy one of 16 KiB.";
+    BODY_LIMIT: Size u64 = "listener.body_limit", 0, 0, u64::MAX, None,
+        "Largest request body; 0 means no limit. Bodies are streamed, so a large one costs no memory here.";
+
+    WEIGHT: Count u64 = "pool.backends.weight", 100, 0, 100, None,
+        "Share of new work relative to the other backends of the pool; 0 means no new work.";
+    CONNECT_TIMEOUT: Duration Duration = "pool.connect_timeout", secs(5), millis(1), secs(300), None,
+        "Time from our SYN to the backend's SYN+ACK, then the next backend is tried. Linux repeats a lost SYN after 1 s and 3 s, so 5 s survives two losses.";
+    RESPONSE_TIMEOUT: Duration Duration = "pool.response_timeout", secs(60), millis(1), DAY, Some((secs(1), secs(180))),
+        "Time from the end of the request to the whole head of the answer; then 504. 60 s is the modelled service's default.";
+    BACKEND_BODY_TIMEOUT: Duration Duration = "pool.body_timeout", secs(60), millis(1), DAY, None,
+        "Time without a byte in the middle of an answer, or without progress in taking the request's body.";
+    BACKEND_IDLE_TIMEOUT: Duration Duration = "pool.idle_timeout", secs(4), Duration::ZERO, secs(3600), None,
+        "How long an unused backend connection is kept for reuse; 0 keeps none. Below the 5 s after which Node.js and Apache httpd close theirs, so that we close first and no request is lost to the race.";
+    BACKEND_IDLE_CONNECTIONS: Count u64 = "pool.idle_connections", 256, 0, 65_535, None,
+        "Unused connections kept per backend and worker. Backends that give one process to each connection want fewer.";
+    RETRIES: Count u64 = "pool.retries", 2, 0, 10, None,
+        "Further attempts after the first one failed in a way that is safe to repeat. Each goes to a backend not yet tried while there is one.";
+    RETRY_BUDGET: Count u64 = "pool.retry_budget", 20, 0, 100, None,
+        "Retries allowed in percent of the pool's requests, so that an outage is not multiplied by the retries against it. 20 % is what Finagle and linkerd ship.";
+    SLOW_START: Duration Duration = "pool.slow_start", Duration::ZERO, Duration::ZERO, secs(3600), None,
+        "Time over which a recovered backend's weight grows from a tenth to the whole; 0 gives it all at once.";
+
+    CHECK_TIMEOUT: Duration Duration = "pool.check.timeout", secs(5), millis(10), secs(300), Some((secs(1), secs(300))),
+        "Time one whole tcp or http probe may take: connect, write and read together.";
+    CHECK_INTERVAL: Duration Duration = "pool.check.interval", secs(2), millis(10), secs(3600), Some((secs(1), secs(50))),
+        "Gap between the end of one tcp or http probe and the start of the next. With threshold 3 a backend that refuses is out four seconds after its first failed probe, one that stays silent for the 5 s timeout after nineteen.";
+    UDP_CHECK_TIMEOUT: Duration Duration = "pool.check.timeout (udp)", secs(10), millis(10), secs(300), Some((secs(1), secs(300))),
+        "Time one udp probe waits for an ICMP refusal or the expected answer.";
+    UDP_CHECK_INTERVAL: Duration Duration = "pool.check.interval (udp)", secs(5), millis(10), secs(3600), Some((secs(1), secs(50))),
+        "Gap between the end of one udp probe and the start of the next. Slower than tcp because a host sends about one ICMP error a second to each prober.";
+    HEALTHY_THRESHOLD: Count u64 = "pool.check.healthy_threshold", 3, 1, 100, Some((2, 10)),
+        "Probes in a row that must pass before an unhealthy backend is healthy again.";
+    UNHEALTHY_THRESHOLD: Count u64 = "pool.check.unhealthy_threshold", 3, 1, 100, Some((2, 10)),
+        "Probes in a row that must fail before a healthy backend is unhealthy. 1 acts on the first failure and flaps with every lost packet.";
+}
+
+macro_rules! fixed {
+    ($($name:ident = $value:expr, $unit:literal, $reason:literal;)*) => {
+        $(
+            #[doc = $reason]
+            pub const $name: Fixed =
+                Fixed { name: stringify!($name), value: $value, unit: $unit, reason: $reason };
+        )*
+
+        /// Every bound that is not a setting.
+        pub const FIXED: &[&Fixed] = &[$(&$name),*];
+    };
+}
+
+fixed! {
+    HEADER_FIELDS = 128, "fields",
+        "Header fields in one head. Browsers send about 20; each slot costs stack on every parse.";
+    CHUNK_LINE = 256, "bytes",
+        "Longest chunk-size line, extensions included. Nobody uses extensions but attackers (CVE-2023-39326 and kin).";
+    TRAILER_BLOCK = 8192, "bytes",
+        "Largest trailer section.";
+    LATENESS = 100, "ms",
+        "A probe whose timer we served later than this is void (W7): our own overload must not fail a backend. A tenth of the smallest usual timeout.";
+    SUSPICION_SHARE = 50, "percent",
+        "When more than this share of the checks of at least three unrelated pools fail within one interval, the node suspects itself rather than all of them.";
+    PROBES_AT_ONCE = 4096, "probes",
+        "Probes in flight per node; further ones wait their turn. Bounds files and source ports.";
+    RECENT_FINDINGS = 10, "findings",
+        "Findings kept for each target, shown in status and in verdict events.";
+    RECENT_EVENTS = 1000, "events",
+        "Events kept in memory for status.";
+    RAMP_STEPS = 10, "steps",
+        "Steps in which slow start raises a weight.";
+    PROBE_HEAD = 16_384, "bytes",
+        "Largest response head an http probe reads before it gives up.";
+    PROBE_EVIDENCE = 64, "bytes",
+        "Bytes of an unexpected answer kept as evidence.";
+    SCRATCH = 262_144, "bytes",
+        "Receive buffer of a worker, shared by its connections. 256 KiB reads made 64 KiB bodies 16 % cheaper than 64 KiB reads in our trials.";
+    BACKLOG_BYTES = 262_144, "bytes",
+        "Bytes held for a side that does not take them before we stop reading from the other side. With it each exchange's memory is bounded.";
+    REPLAY_BYTES = 65_536, "bytes",
+        "Largest request (head and body) kept for a retry; larger ones are not retried once sent.";
+    ATTEMPTS = 11, "attempts",
+        "One try and the ten retries that `retries` allows at most.";
+    ACCEPT_BATCH = 64, "connections",
+        "Connections taken from one listener before others get their turn.";
+    ACCESS_LOG_BUFFER = 65_536, "bytes",
+        "Log lines a worker gathers before it hands them to the writer; they also go after a tenth of a second.";
+    ACCESS_LOG_QUEUE = 64, "buffers",
+        "Full buffers that may wait for a slow disk or pipe. Beyond it lines are dropped and counted: logs never stall traffic.";
+    LOG_FIELD = 2048, "bytes",
+        "Longest value of a client-chosen field in the access log; the rest is cut and marked.";
+    MAGLEV_TABLE = 65_537, "slots",
+        "Size of a Maglev table, a prime. Eisenbud et al. (NSDI 2016) use 65537 for up to some hundred backends with under 1 % imbalance.";
+    WRR_SEQUENCE = 4096, "picks",
+        "Longest precomputed smooth sequence; larger ones are computed pick by pick.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_lies_in_its_range() {
+        for row in ALL {
+            let inside = match row {
+                Row::Duration(s) => s.min <= s.default && s.default <= s.max,
+                Row::Size(s) | Row::Count(s) => s.min <= s.default && s.default <= s.max,
+            };
+            assert!(inside, "{}", row.key());
+            let usual = match row {
+                Row::Duration(s) => s
+                    .usual
+                    .is_none_or(|(low, high)| s.min <= low && high <= s.max && low <= s.default && s.default <= high),
+                Row::Size(s) | Row::Count(s) => s
+                    .usual
+                    .is_none_or(|(low, high)| s.min <= low && high <= s.max && low <= s.default && s.default <= high),
+            };
+            assert!(usual, "{}: the usual range", row.key());
+            assert!(row.reason().len() > 20, "{} has no reason", row.key());
+        }
+    }
+
+    #[test]
+    fn keys_are_listed_once() {
+        for (position, row) in ALL.iter().enumerate() {
+            assert!(ALL[..position].iter().all(|other| other.key() != row.key()), "{}", row.key());
+        }
+    }
+
+    #[test]
+    fn check_defaults_are_those_of_the_modelled_service() {
+        assert_eq!((CHECK_TIMEOUT.default, CHECK_INTERVAL.default), (secs(5), secs(2)));
+        assert_eq!((UDP_CHECK_TIMEOUT.default, UDP_CHECK_INTERVAL.default), (secs(10), secs(5)));
+        assert_eq!((HEALTHY_THRESHOLD.default, UNHEALTHY_THRESHOLD.default), (3, 3));
+    }
+}

@@ -1,0 +1,155 @@
+//! What is known of a backend: three facts that never overrule each other.
+//!
+//! The *verdict* is what probes say, the *order* is what the operator says, the *ramp* is how far a
+//! recovered backend has been let back in. Who may receive new work follows from all three, in one
+//! place: [`Standing::share`].
+
+use crate::time::Instant;
+
+/// What probes say of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// No probe has ended yet, or the check is off. Takes traffic.
+    #[default]
+    Unknown,
+    Healthy,
+    Unhealthy,
+}
+
+impl Verdict {
+    pub const ALL: [Verdict; 3] = [Verdict::Unknown, Verdict::Healthy, Verdict::Unhealthy];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Verdict::Unknown => "unknown",
+            Verdict::Healthy => "healthy",
+            Verdict::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// What the operator says of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Order {
+    #[default]
+    Serve,
+    /// No new work; what runs may finish.
+    Drain,
+    /// As if absent; its probes stop.
+    Maintain,
+}
+
+impl Order {
+    pub const ALL: [Order; 3] = [Order::Serve, Order::Drain, Order::Maintain];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Order::Serve => "serve",
+            Order::Drain => "drain",
+            Order::Maintain => "maintain",
+        }
+    }
+}
+
+/// How far a backend has been let back in after recovery (slow start).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Ramp {
+    #[default]
+    Full,
+    /// Percent of its weight, 1 to 99.
+    At(u8),
+}
+
+/// The part of a backend's weight that new work may use, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Share(u8);
+
+impl Share {
+    pub const NONE: Share = Share(0);
+    pub const WHOLE: Share = Share(100);
+
+    pub const fn percent(percent: u8) -> Share {
+        Share(if percent > 100 { 100 } else { percent })
+    }
+
+    pub const fn as_percent(self) -> u8 {
+        self.0
+    }
+}
+
+/// The three facts of one backend, and since when the verdict holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub verdict: Verdict,
+    pub order: Order,
+    pub ramp: Ramp,
+    pub verdict_since: Instant,
+}
+
+impl Standing {
+    pub const fn share(&self) -> Share {
+        match (self.order, self.verdict, self.ramp) {
+            (Order::Drain | Order::Maintain, _, _) | (Order::Serve, Verdict::Unhealthy, _) => Share::NONE,
+            (Order::Serve, Verdict::Unknown | Verdict::Healthy, Ramp::Full) => Share::WHOLE,
+            (Order::Serve, Verdict::Unknown | Verdict::Healthy, Ramp::At(percent)) => Share::percent(percent),
+        }
+    }
+
+    /// Weight that schedules see: the configured one scaled by the share, and never scaled to
+    /// nothing, because a backend that takes 3 % of weight 10 should take little, not nothing.
+    pub fn effective_weight(&self, weight: u32) -> u32 {
+        let share = u32::from(self.share().as_percent());
+        if weight == 0 || share == 0 { 0 } else { (weight * share / 100).max(1) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Walks every combination, so a new state cannot slip in without someone saying what it means.
+    #[test]
+    fn only_served_and_not_unhealthy_backends_receive_new_work() {
+        use Order::{Drain, Maintain, Serve};
+        use Ramp::{At, Full};
+        use Verdict::{Healthy, Unhealthy, Unknown};
+        let table = [
+            (Unknown, Serve, Full, 100),
+            (Unknown, Serve, At(30), 30),
+            (Healthy, Serve, Full, 100),
+            (Healthy, Serve, At(30), 30),
+            (Unhealthy, Serve, Full, 0),
+            (Unhealthy, Serve, At(30), 0),
+            (Unknown, Drain, Full, 0),
+            (Unknown, Drain, At(30), 0),
+            (Healthy, Drain, Full, 0),
+            (Healthy, Drain, At(30), 0),
+            (Unhealthy, Drain, Full, 0),
+            (Unhealthy, Drain, At(30), 0),
+            (Unknown, Maintain, Full, 0),
+            (Unknown, Maintain, At(30), 0),
+            (Healthy, Maintain, Full, 0),
+            (Healthy, Maintain, At(30), 0),
+            (Unhealthy, Maintain, Full, 0),
+            (Unhealthy, Maintain, At(30), 0),
+        ];
+        for verdict in Verdict::ALL {
+            for order in Order::ALL {
+                for ramp in [Full, At(30)] {
+                    let row = table.iter().find(|row| (row.0, row.1, row.2) == (verdict, order, ramp));
+                    let expected = row.unwrap_or_else(|| panic!("no row for {verdict:?} {order:?} {ramp:?}")).3;
+                    let standing = Standing { verdict, order, ramp, verdict_since: Instant::START };
+                    assert_eq!(standing.share().as_percent(), expected, "{standing:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_ramp_never_rounds_a_backend_down_to_nothing() {
+        let standing = Standing { ramp: Ramp::At(3), ..Standing::default() };
+        assert_eq!(standing.effective_weight(10), 1);
+        assert_eq!(standing.effective_weight(0), 0);
+        assert_eq!(Standing::default().effective_weight(100), 100);
+    }
+}

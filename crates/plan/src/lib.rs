@@ -1,0 +1,13 @@
+//! What the node is to do (the plan) and what it knows (the snapshot), as values.
+//!
+//! The compiler of configs makes a [`Plan`]; the control room joins it with health into a
+//! [`Snapshot`] and publishes that through one pointer, so that a worker never sees a plan and a
+//! health of different generations. This room decides nothing and touches nothing.
+
+mod plan;
+mod publish;
+mod snapshot;
+
+pub use plan::{AccessLog, Admin, Backend, HttpSettings, Listener, Node, Plan, Pool, Protocol, Target};
+pub use publish::{Publisher, Reader};
+pub use snapshot::{PoolView, Snapshot};

@@ -1,0 +1,149 @@
+//! The narrow interface between serving code and the world: sockets, readiness, the clock.
+//!
+//! Two drivers stand behind it: `epoll` for the real world and `sim` for tests, with a virtual
+//! clock and virtual sockets. Serving code is generic over [`Driver`], so what the simulation runs is what
+//! ships.
+//!
+//! Readiness is edge-triggered. An event says that a socket *became* readable, writable or hung up;
+//! the code behind it then reads until [`Recv::Dry`] or a short read, and writes until a short write.
+//! After an event with `hangup` only [`Recv::Dry`], [`Recv::End`] or [`Recv::Failed`] means "read up",
+//! since the end of the stream may lie right behind a short read.
+
+use std::io::IoSlice;
+use std::net::{IpAddr, SocketAddr};
+
+use evenkeel_model::Instant;
+
+/// A socket of the driver. Closed handles are never valid again within one `poll` batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sock(pub u32);
+
+/// What the owner of a socket wants to see in its events. The driver does not look into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(pub u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub token: Token,
+    pub readable: bool,
+    pub writable: bool,
+    /// The other side closed its sending direction, or the socket failed.
+    pub hangup: bool,
+}
+
+/// Token of the event that [`Driver::poll`] reports when the driver's waker was used.
+pub const WOKEN: Token = Token(u64::MAX);
+
+/// Errno of a socket operation, kept as a number because it is evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Errno(pub i32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recv {
+    /// At least one byte.
+    Bytes(usize),
+    /// Nothing there now.
+    Dry,
+    /// The other side has sent all it will send.
+    End,
+    Failed(Errno),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Send {
+    /// So many bytes were taken; 0 when the socket is full.
+    Taken(usize),
+    Failed(Errno),
+}
+
+/// How to open a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    pub to: SocketAddr,
+    pub from: Option<IpAddr>,
+    pub handshake: Handshake,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Handshake {
+    #[default]
+    Full,
+    /// Withhold the final ACK, so that a [`Driver::reset`] right after the SYN+ACK leaves the
+    /// peer's application unaware (`TCP_QUICKACK=0`; DESIGN 5).
+    HalfOpen,
+}
+
+/// How a socket is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// FIN after what was sent.
+    Orderly,
+    /// RST: what was sent and not delivered is thrown away (`SO_LINGER` 0).
+    Reset,
+}
+
+pub trait Driver {
+    /// What a listener is made from: an open file in the real world, an address in the simulation.
+    type Bound;
+
+    fn now(&self) -> Instant;
+
+    /// Waits until something happened, `until` has come, or the waker was used, then replaces the
+    /// contents of `events`. `None` waits without end.
+    fn poll(&mut self, events: &mut Vec<Event>, until: Option<Instant>);
+
+    /// Starts listening; readiness to accept comes as `readable`.
+    ///
+    /// # Errors
+    /// When the socket cannot be watched.
+    fn listen(&mut self, bound: Self::Bound, token: Token) -> Result<Sock, Errno>;
+
+    /// Takes one waiting connection: its address, and a socket that reports nothing until
+    /// [`Driver::watch`] is called, so that a connection that is refused at once costs no registration.
+    ///
+    /// # Errors
+    /// When the process is out of files or the connection died in the queue.
+    fn accept(&mut self, listener: Sock) -> Result<Option<(Sock, SocketAddr)>, Errno>;
+
+    /// The address a connected socket was reached at.
+    fn local_address(&self, sock: Sock) -> Option<SocketAddr>;
+
+    /// Reports the socket's readiness under `token` from now on. Readiness that is already there is
+    /// reported too.
+    ///
+    /// # Errors
+    /// When the kernel cannot watch another socket.
+    fn watch(&mut self, sock: Sock, token: Token) -> Result<(), Errno>;
+
+    /// Opens a TCP connection; `writable` or `hangup` tells that it is decided, then
+    /// [`Driver::connected`] says how. The socket is watched from the start.
+    ///
+    /// # Errors
+    /// When it fails at once: no route, no file, no source port.
+    fn dial(&mut self, dial: Dial, token: Token) -> Result<Sock, Errno>;
+
+    /// How a dialled connection was decided: `None` while it is still open.
+    fn connected(&mut self, sock: Sock) -> Option<Result<(), Errno>>;
+
+    /// Opens a UDP socket that talks to one address. ICMP refusals come back as [`Recv::Failed`].
+    ///
+    /// # Errors
+    /// When it fails at once: no route, no file, no source port.
+    fn dial_udp(&mut self, to: SocketAddr, from: Option<IpAddr>, token: Token) -> Result<Sock, Errno>;
+
+    /// Reads into `into`. For UDP one datagram.
+    fn recv(&mut self, sock: Sock, into: &mut [u8]) -> Recv;
+
+    /// Whether something (bytes, the end, an error) waits to be read, without taking it.
+    fn peek(&mut self, sock: Sock) -> Recv;
+
+    fn send(&mut self, sock: Sock, from: &[u8]) -> Send;
+
+    fn send_vectored(&mut self, sock: Sock, from: &[IoSlice<'_>]) -> Send;
+
+    /// Sends FIN; receiving goes on.
+    fn finish(&mut self, sock: Sock);
+
+    /// Lets the socket go.
+    fn close(&mut self, sock: Sock, how: Close);
+}

@@ -131,7 +131,7 @@ pub trait Driver {
     /// When it fails at once: no route, no file, no source port.
     fn dial_udp(&mut self, to: SocketAddr, from: Option<IpAddr>, token: Token) -> Result<Sock, Errno>;
 
-    /// Reads into `into`. For UDP one datagram.
+    /// Reads into `into`. For UDP one datagram; an empty one looks like [`Recv::End`].
     fn recv(&mut self, sock: Sock, into: &mut [u8]) -> Recv;
 
     /// Whether something (bytes, the end, an error) waits to be read, without taking it.

@@ -1,1 +1,289 @@
-//! The real world.
+//! The driver for the real world: non-blocking sockets on edge-triggered epoll.
+//!
+//! Each socket is registered once and never modified: readiness of both directions is remembered by the
+//! code above, so a request costs no `epoll_ctl`. Waiting uses `epoll_pwait2` (Linux 5.11), whose
+//! nanosecond timeout keeps probes on time; `epoll_wait` would round to milliseconds.
+
+use std::io::IoSlice;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_model::Instant;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::Errno as Os;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
+use slab::Slab;
+
+use crate::driver::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Token, WOKEN};
+use crate::{Clock, errno};
+
+/// Events taken from the kernel at once.
+const BATCH: usize = 256;
+
+/// Everything we want to hear of a connected socket, once, from the start.
+const WATCH: EventFlags = EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+
+pub struct EpollDriver {
+    clock: Clock,
+    epoll: OwnedFd,
+    wake: Arc<OwnedFd>,
+    socks: Slab<OwnedFd>,
+    raw: Vec<epoll::Event>,
+}
+
+/// Interrupts a driver's `poll` from another thread.
+#[derive(Clone, Debug)]
+pub struct Waker {
+    wake: Arc<OwnedFd>,
+}
+
+impl Waker {
+    pub fn wake(&self) {
+        // The counter can only be full when a wake-up is pending already, which is all we want.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+impl EpollDriver {
+    /// # Errors
+    /// When the process is out of files.
+    pub fn new(clock: Clock) -> Result<Self, Errno> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(number)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(number)?;
+        epoll::add(&epoll, &wake, EventData::new_u64(WOKEN.0), EventFlags::IN | EventFlags::ET).map_err(number)?;
+        Ok(EpollDriver {
+            clock,
+            epoll,
+            wake: Arc::new(wake),
+            socks: Slab::with_capacity(BATCH),
+            raw: Vec::with_capacity(BATCH),
+        })
+    }
+
+    pub fn waker(&self) -> Waker {
+        Waker { wake: Arc::clone(&self.wake) }
+    }
+
+    /// Sockets open now, listeners included.
+    pub fn open_sockets(&self) -> usize {
+        self.socks.len()
+    }
+
+    fn fd(&self, sock: Sock) -> BorrowedFd<'_> {
+        self.socks[sock.0 as usize].as_fd()
+    }
+
+    fn keep(&mut self, fd: OwnedFd) -> Sock {
+        Sock(u32::try_from(self.socks.insert(fd)).expect("a process cannot have 2^32 files"))
+    }
+
+    fn open(
+        &mut self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        kind: SocketType,
+        token: Token,
+        prepare: impl FnOnce(BorrowedFd<'_>) -> Result<(), Os>,
+    ) -> Result<Sock, Errno> {
+        let fd = rustix::net::socket_with(family(to), kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)
+            .map_err(number)?;
+        prepare(fd.as_fd()).map_err(number)?;
+        if let Some(from) = from {
+            rustix::net::bind(&fd, &SocketAddr::new(from, 0)).map_err(number)?;
+        }
+        match rustix::net::connect(&fd, &to) {
+            Ok(()) | Err(Os::INPROGRESS) => {}
+            Err(error) => return Err(number(error)),
+        }
+        epoll::add(&self.epoll, &fd, EventData::new_u64(token.0), WATCH).map_err(number)?;
+        Ok(self.keep(fd))
+    }
+}
+
+impl Driver for EpollDriver {
+    type Bound = OwnedFd;
+
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>, until: Option<Instant>) {
+        events.clear();
+        self.raw.clear();
+        let timeout = until.map(|until| timespec(until.since(self.clock.now())));
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.raw), timeout.as_ref()) {
+            Ok(_) | Err(Os::INTR) => {}
+            Err(error) => unreachable!("epoll_pwait2 on our own epoll file: {error}"),
+        }
+        for raw in &self.raw {
+            let token = Token(raw.data.u64());
+            let flags = raw.flags;
+            if token == WOKEN {
+                // Taking the count down re-arms the edge.
+                let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
+            }
+            let hangup = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+            events.push(Event {
+                token,
+                readable: hangup || flags.contains(EventFlags::IN),
+                writable: flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR),
+                hangup,
+            });
+        }
+    }
+
+    fn listen(&mut self, bound: OwnedFd, token: Token) -> Result<Sock, Errno> {
+        epoll::add(&self.epoll, &bound, EventData::new_u64(token.0), EventFlags::IN | EventFlags::ET)
+            .map_err(number)?;
+        Ok(self.keep(bound))
+    }
+
+    fn accept(&mut self, listener: Sock) -> Result<Option<(Sock, SocketAddr)>, Errno> {
+        let accepted = rustix::net::acceptfrom_with(self.fd(listener), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
+        match accepted {
+            Ok((fd, address)) => {
+                let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+                // Only a client that is gone already has no address.
+                let address = address.ok_or(errno::ECONNABORTED)?;
+                Ok(Some((self.keep(fd), address)))
+            }
+            Err(Os::AGAIN) => Ok(None),
+            Err(error) => Err(number(error)),
+        }
+    }
+
+    fn local_address(&self, sock: Sock) -> Option<SocketAddr> {
+        rustix::net::getsockname(self.fd(sock)).ok().and_then(|address| SocketAddr::try_from(address).ok())
+    }
+
+    fn watch(&mut self, sock: Sock, token: Token) -> Result<(), Errno> {
+        epoll::add(&self.epoll, self.fd(sock), EventData::new_u64(token.0), WATCH).map_err(number)
+    }
+
+    fn dial(&mut self, dial: Dial, token: Token) -> Result<Sock, Errno> {
+        self.open(dial.to, dial.from, SocketType::STREAM, token, |fd| match dial.handshake {
+            Handshake::Full => sockopt::set_tcp_nodelay(fd, true),
+            Handshake::HalfOpen => sockopt::set_tcp_quickack(fd, false),
+        })
+    }
+
+    fn connected(&mut self, sock: Sock) -> Option<Result<(), Errno>> {
+        let fd = self.fd(sock);
+        match sockopt::socket_error(fd) {
+            Ok(Err(error)) | Err(error) => Some(Err(number(error))),
+            Ok(Ok(())) => match rustix::net::getpeername(fd) {
+                Ok(_) => Some(Ok(())),
+                Err(Os::NOTCONN) => None,
+                Err(error) => Some(Err(number(error))),
+            },
+        }
+    }
+
+    fn dial_udp(&mut self, to: SocketAddr, from: Option<IpAddr>, token: Token) -> Result<Sock, Errno> {
+        self.open(to, from, SocketType::DGRAM, token, |_| Ok(()))
+    }
+
+    fn recv(&mut self, sock: Sock, into: &mut [u8]) -> Recv {
+        received(rustix::net::recv(self.fd(sock), into, RecvFlags::empty()).map(|(taken, _)| taken))
+    }
+
+    fn peek(&mut self, sock: Sock) -> Recv {
+        let mut one = [0_u8; 1];
+        received(rustix::net::recv(self.fd(sock), &mut one, RecvFlags::PEEK).map(|(taken, _)| taken))
+    }
+
+    fn send(&mut self, sock: Sock, from: &[u8]) -> Send {
+        sent(rustix::net::send(self.fd(sock), from, SendFlags::NOSIGNAL))
+    }
+
+    fn send_vectored(&mut self, sock: Sock, from: &[IoSlice<'_>]) -> Send {
+        // Rust's runtime ignores SIGPIPE, so the plainer call is safe.
+        sent(rustix::io::writev(self.fd(sock), from))
+    }
+
+    fn finish(&mut self, sock: Sock) {
+        // Fails only when the connection is gone, which the next read reports.
+        let _ = rustix::net::shutdown(self.fd(sock), Shutdown::Write);
+    }
+
+    fn close(&mut self, sock: Sock, how: Close) {
+        let fd = self.socks.remove(sock.0 as usize);
+        if how == Close::Reset {
+            // Without it the close is orderly, which is the best that is left then.
+            let _ = sockopt::set_socket_linger(&fd, Some(Duration::ZERO));
+        }
+    }
+}
+
+/// Opens a listening socket that shares its address with those of the other workers.
+///
+/// # Errors
+/// The operating system's answer, for example that the address is in use.
+pub fn bind_tcp(address: SocketAddr, backlog: u32) -> std::io::Result<OwnedFd> {
+    let fd = rustix::net::socket_with(
+        family(address),
+        SocketType::STREAM,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        Some(ipproto::TCP),
+    )?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    sockopt::set_socket_reuseport(&fd, true)?;
+    // Accepted sockets inherit it, which saves a call for each.
+    sockopt::set_tcp_nodelay(&fd, true)?;
+    if address.is_ipv6() {
+        // An operator who writes [::] and 0.0.0.0 means two listeners, whatever the system's default.
+        sockopt::set_ipv6_v6only(&fd, true)?;
+    }
+    rustix::net::bind(&fd, &address)?;
+    rustix::net::listen(&fd, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(fd)
+}
+
+/// Whether somebody outside this process listens on the address already. `SO_REUSEPORT` would let us
+/// bind beside an older process of the same user and share its clients in silence.
+pub fn address_in_use(address: SocketAddr) -> bool {
+    let probe = || -> Result<(), Os> {
+        let fd = rustix::net::socket_with(family(address), SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        sockopt::set_socket_reuseaddr(&fd, true)?;
+        if address.is_ipv6() {
+            sockopt::set_ipv6_v6only(&fd, true)?;
+        }
+        rustix::net::bind(&fd, &address)
+    };
+    probe() == Err(Os::ADDRINUSE)
+}
+
+fn family(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
+}
+
+fn number(error: Os) -> Errno {
+    Errno(error.raw_os_error())
+}
+
+fn received(result: Result<usize, Os>) -> Recv {
+    match result {
+        Ok(0) => Recv::End,
+        Ok(bytes) => Recv::Bytes(bytes),
+        Err(Os::AGAIN | Os::INTR) => Recv::Dry,
+        Err(error) => Recv::Failed(number(error)),
+    }
+}
+
+fn sent(result: Result<usize, Os>) -> Send {
+    match result {
+        Ok(bytes) => Send::Taken(bytes),
+        Err(Os::AGAIN | Os::INTR) => Send::Taken(0),
+        Err(error) => Send::Failed(number(error)),
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}

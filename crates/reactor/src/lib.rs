@@ -3,10 +3,12 @@
 //! Called by the data plane rooms and the prober. It promises edge-triggered readiness with the same
 //! meaning from every driver, and it will never look into the bytes.
 
+mod clock;
 mod driver;
 pub mod epoll;
 pub mod errno;
 mod wheel;
 
+pub use clock::Clock;
 pub use driver::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Token, WOKEN};
 pub use wheel::Wheel;

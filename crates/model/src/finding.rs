@@ -43,7 +43,7 @@ impl ProbeKind {
 pub enum ProbeResult {
     Passed(Pass),
     Failed(Failure),
-    /// Neither: the prober itself was at fault, so this probe says nothing of the backend (W7).
+    /// Neither: this probe says nothing of the backend, mostly because the prober itself was at fault (W7).
     Void(Void),
 }
 
@@ -120,6 +120,9 @@ pub enum Void {
     NoResources { errno: i32 },
     /// The check was changed or removed while the probe ran.
     Cancelled,
+    /// Nothing came back before the timeout and `silence = "keep"`. The one void that is nobody's
+    /// fault: the operator said that silence means nothing.
+    Silent,
 }
 
 impl ProbeResult {
@@ -206,6 +209,7 @@ impl fmt::Display for Void {
             Void::Late { by } => write!(f, "our timer fired {} late", Millis(*by)),
             Void::NoResources { errno } => write!(f, "we could not start it (errno {errno})"),
             Void::Cancelled => f.write_str("cancelled by a change of plan"),
+            Void::Silent => f.write_str("silence, which this check keeps out of the verdict"),
         }
     }
 }

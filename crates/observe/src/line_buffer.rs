@@ -1,0 +1,209 @@
+//! Takes log lines off the hot path: a buffer per worker, one thread that writes.
+//!
+//! A worker never waits for a disk or a pipe. Full buffers go through a bounded queue; when the writer
+//! cannot keep up the buffer is dropped and its lines are counted, because a log that stops traffic
+//! is worse than a log with a gap that says how large it is.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use evenkeel_model::exchange::Outcome;
+use evenkeel_model::{Epoch, Instant, limits};
+
+use crate::Observer;
+use crate::access_log::{DateCache, write_line_with};
+
+/// Longest time a line waits in a buffer while the worker is busy.
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// The thread that writes.
+#[derive(Debug)]
+pub struct LogWriter {
+    queue: SyncSender<Vec<u8>>,
+    dropped: Arc<AtomicU64>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl LogWriter {
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(mut sink: Box<dyn Write + Send>) -> std::io::Result<Self> {
+        let (queue, waiting): (_, Receiver<Vec<u8>>) = sync_channel(limits::ACCESS_LOG_QUEUE.value as usize);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&dropped);
+        let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            for lines in waiting {
+                if sink.write_all(&lines).and_then(|()| sink.flush()).is_err() {
+                    lost.fetch_add(count_lines(&lines), Ordering::Relaxed);
+                }
+            }
+        })?;
+        Ok(LogWriter { queue, dropped, thread })
+    }
+
+    pub fn buffer(&self, epoch: Epoch) -> LineBuffer {
+        LineBuffer {
+            lines: Vec::new(),
+            oldest: Instant::NEVER,
+            epoch,
+            date: DateCache::default(),
+            queue: self.queue.clone(),
+            dropped: Arc::clone(&self.dropped),
+        }
+    }
+
+    /// Lines lost so far because the sink was slow or failed.
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
+    }
+
+    /// Waits until everything handed over is written. All buffers must be gone by then.
+    pub fn finish(self) {
+        drop(self.queue);
+        // A panic of the writer has been printed by its own thread.
+        let _ = self.thread.join();
+    }
+}
+
+/// A worker's end.
+#[derive(Debug)]
+pub struct LineBuffer {
+    lines: Vec<u8>,
+    oldest: Instant,
+    epoch: Epoch,
+    date: DateCache,
+    queue: SyncSender<Vec<u8>>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl LineBuffer {
+    /// When [`LineBuffer::flush`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (!self.lines.is_empty()).then_some(self.oldest)
+    }
+
+    /// Hands the lines to the writer if they have waited long enough at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if !self.lines.is_empty() && now >= self.oldest {
+            self.flush();
+        }
+    }
+
+    pub fn flush(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let lines = std::mem::replace(&mut self.lines, Vec::with_capacity(limits::ACCESS_LOG_BUFFER.value as usize));
+        if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) = self.queue.try_send(lines) {
+            self.dropped.fetch_add(count_lines(&lines), Ordering::Relaxed);
+            self.lines = lines;
+            self.lines.clear();
+        }
+    }
+}
+
+impl Observer for LineBuffer {
+    fn ended(&mut self, outcome: &Outcome<'_>) {
+        if self.lines.is_empty() {
+            self.oldest = outcome.times.ended + FLUSH_AFTER;
+        }
+        write_line_with(outcome, self.epoch, &mut self.date, &mut self.lines);
+        if self.lines.len() >= limits::ACCESS_LOG_BUFFER.value as usize - 4096 {
+            self.flush();
+        }
+    }
+}
+
+impl Drop for LineBuffer {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn count_lines(lines: &[u8]) -> u64 {
+    lines.iter().filter(|&&byte| byte == b'\n').count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evenkeel_model::exchange::{ExchangeId, Times};
+    use std::sync::mpsc::{Sender, channel};
+
+    /// A sink that writes only when it is let.
+    struct Gate {
+        open: Receiver<()>,
+        wrote: Sender<usize>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.open.recv();
+            let _ = self.wrote.send(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn outcome(ended: Instant) -> Outcome<'static> {
+        Outcome {
+            id: ExchangeId { process: 1, sequence: 2 },
+            listener: "web",
+            pool: None,
+            client: "192.0.2.1:5000".parse().expect("address"),
+            backend: None,
+            request: None,
+            status: None,
+            cause: None,
+            phase: None,
+            detail: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            times: Times { ended, ..Times::default() },
+            attempts: &[],
+            reuse: None,
+            client_requests: 0,
+        }
+    }
+
+    #[test]
+    fn a_sink_that_hangs_costs_counted_lines_and_never_blocks_the_worker() {
+        let (open, gate) = channel();
+        let (wrote, written) = channel();
+        let writer = LogWriter::start(Box::new(Gate { open: gate, wrote })).expect("a thread");
+        let mut buffer = writer.buffer(Epoch::default());
+        let sent = limits::ACCESS_LOG_QUEUE.value + 10;
+        for _ in 0..sent {
+            buffer.ended(&outcome(Instant::START));
+            buffer.flush();
+        }
+        let lost = writer.dropped().load(Ordering::Relaxed);
+        // The writer holds one buffer at most outside the queue.
+        assert!((9..=10).contains(&lost), "{lost} lines lost");
+        drop(open);
+        drop(buffer);
+        let dropped = writer.dropped();
+        writer.finish();
+        assert_eq!(written.iter().count() as u64 + dropped.load(Ordering::Relaxed), sent);
+    }
+
+    #[test]
+    fn lines_wait_a_tenth_of_a_second_and_no_longer() {
+        let writer = LogWriter::start(Box::new(std::io::sink())).expect("a thread");
+        let mut buffer = writer.buffer(Epoch::default());
+        assert_eq!(buffer.poll_timeout(), None);
+        buffer.ended(&outcome(Instant::START));
+        assert_eq!(buffer.poll_timeout(), Some(Instant::START + FLUSH_AFTER));
+        buffer.handle_timeout(Instant::START + FLUSH_AFTER);
+        assert_eq!(buffer.poll_timeout(), None);
+        drop(buffer);
+        writer.finish();
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod cause;
 pub mod cidr;
+pub mod event;
 pub mod exchange;
 pub mod finding;
 pub mod ids;

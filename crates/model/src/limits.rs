@@ -160,6 +160,12 @@ fixed! {
         "When more than this share of the checks of at least three unrelated pools fail within one interval, the node suspects itself rather than all of them.";
     PROBES_AT_ONCE = 4096, "probes",
         "Probes in flight per node; further ones wait their turn. Bounds files and source ports.";
+    FIRST_PROBES_AT_ONCE = 64, "targets",
+        "So many targets that join together get their first probe at once; more are spread over one interval. 64 SYNs are no burst for any network, and a small site wants its verdicts at once.";
+    SUSPICION_GROUPS = 3, "groups",
+        "Groups of unrelated pools that must be struck together before the node suspects itself. Two may fail together by chance or share a rack.";
+    VOID_REPORT = 10, "s",
+        "Void probes are reported together once in this time: an overloaded node must not add a log line for each probe it was late for.";
     RECENT_FINDINGS = 10, "findings",
         "Findings kept for each target, shown in status and in verdict events.";
     RECENT_EVENTS = 1000, "events",
@@ -190,6 +196,12 @@ fixed! {
         "Size of a Maglev table, a prime. Eisenbud et al. (NSDI 2016) use 65537 for up to some hundred backends with under 1 % imbalance.";
     WRR_SEQUENCE = 4096, "picks",
         "Longest precomputed smooth sequence; larger ones are computed pick by pick.";
+    WRR_COST = 1_048_576, "steps",
+        "Most steps (picks times backends) spent on precomputing a smooth sequence, about a millisecond; beyond it picks are computed one by one.";
+    RETRY_WINDOW = 10, "s",
+        "How long a request pays for retries. Finagle and linkerd ship the same ten seconds: long enough to bridge a fail window, too short to save up for a storm.";
+    RETRY_MINIMUM = 30, "retries",
+        "Retries that a pool may make per worker within the retry window without requests paying for them. Finagle and linkerd allow ten a second per process; three a second per worker comes to about the same.";
 }
 
 #[cfg(test)]

@@ -1,0 +1,537 @@
+//! What the node records: one event per change, never one per attempt.
+//!
+//! The control room makes events, logs and `/status` render them; both read the same name, level,
+//! fields and text from here, so that a log line and a status page cannot tell two stories.
+//!
+//! Names are stable: operators alert on them. Texts are for people and may get better.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::finding::{Failure, FailureReason, Finding, Millis, ProbeResult};
+use crate::standing::{Order, Verdict};
+use crate::time::Instant;
+
+/// Something that changed, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub at: Instant,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    VerdictChanged(VerdictChanged),
+    OrderGiven {
+        pool: Arc<str>,
+        backend: SocketAddr,
+        from: Order,
+        to: Order,
+    },
+    /// An order for a pool or backend that the plan does not have.
+    OrderRefused {
+        pool: Arc<str>,
+        backend: SocketAddr,
+        order: Order,
+        why: NoSuch,
+    },
+    PlanChanged(PlanChange),
+    /// The new configuration has problems; the old plan stays.
+    PlanRefused {
+        problems: usize,
+        first: Arc<str>,
+    },
+    /// Most checks of unrelated pools turned to failing together (SPEC W7).
+    SelfSuspected(Struck),
+    SuspicionOver {
+        lasted: Duration,
+    },
+    /// Probes that say nothing because we were late or out of resources, gathered over a period.
+    ProbesVoid(Voids),
+}
+
+/// One backend of one pool got another verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerdictChanged {
+    pub pool: Arc<str>,
+    pub backend: SocketAddr,
+    pub from: Verdict,
+    pub to: Verdict,
+    pub because: Because,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// Nothing was known, or nothing recent, so one result was enough (SPEC W8).
+    FirstProbe(Evidence),
+    /// A run of equal results reached its threshold (SPEC W4).
+    Run { threshold: u32, evidence: Evidence },
+    /// The plan no longer checks it.
+    CheckOff,
+    /// The plan put it under another check, whose verdict it now shares.
+    CheckChanged,
+}
+
+/// The probes that led to a verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Oldest first; the last `limits::RECENT_FINDINGS` of a longer run.
+    pub findings: Arc<[Finding]>,
+    /// Length of the run.
+    pub probes: u32,
+    /// Void probes in between; each makes the window longer by its duration and one interval.
+    pub void: u32,
+    /// From the start of the first of these probes to the end of the last.
+    pub window: Duration,
+    /// What SPEC W5 and W6 say the window should be: durations plus the intervals between.
+    pub computed: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSuch {
+    Pool,
+    Backend,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanChange {
+    pub listeners: usize,
+    pub pools: usize,
+    pub backends: usize,
+    pub backends_added: usize,
+    pub backends_removed: usize,
+    pub checks: usize,
+    /// New ones, and those whose settings changed.
+    pub checks_added: usize,
+    pub checks_removed: usize,
+}
+
+/// How much of what the node checks turned to failing together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Struck {
+    /// Checks that turned within one interval.
+    pub failing: usize,
+    /// Those and the ones that still pass.
+    pub of: usize,
+    /// Groups of pools, unrelated to each other, in which most checks turned.
+    pub groups: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Voids {
+    pub period: Duration,
+    pub late: u64,
+    /// The worst lateness among them.
+    pub late_by: Duration,
+    pub no_resources: u64,
+    /// Of the last probe that could not be started.
+    pub errno: Option<i32>,
+}
+
+/// How loud an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// Something changed.
+    Info,
+    /// Somebody should look today.
+    Warn,
+    /// We failed our own promise.
+    Error,
+}
+
+impl Level {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        }
+    }
+}
+
+/// The value of one field, for whoever writes `key=value` or JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    Text(&'a str),
+    Address(SocketAddr),
+    Count(u64),
+    Signed(i64),
+    Time(Duration),
+    Findings(&'a [Finding]),
+}
+
+impl Event {
+    /// The fixed name that alerts are written against.
+    pub const fn name(&self) -> &'static str {
+        match &self.what {
+            What::VerdictChanged(changed) => match changed.to {
+                Verdict::Unknown => "backend.unknown",
+                Verdict::Healthy => "backend.healthy",
+                Verdict::Unhealthy => "backend.unhealthy",
+            },
+            What::OrderGiven { .. } => "backend.ordered",
+            What::OrderRefused { .. } => "order.refused",
+            What::PlanChanged(_) => "plan.changed",
+            What::PlanRefused { .. } => "plan.refused",
+            What::SelfSuspected(_) => "node.suspects_itself",
+            What::SuspicionOver { .. } => "node.suspicion_over",
+            What::ProbesVoid(_) => "probes.void",
+        }
+    }
+
+    pub const fn level(&self) -> Level {
+        match &self.what {
+            What::VerdictChanged(VerdictChanged { to: Verdict::Unhealthy, .. })
+            | What::OrderRefused { .. }
+            | What::PlanRefused { .. }
+            | What::ProbesVoid(_) => Level::Warn,
+            // Verdicts given while this holds may be wrong, and verdicts are our promise.
+            What::SelfSuspected(_) => Level::Error,
+            What::VerdictChanged(_) | What::OrderGiven { .. } | What::PlanChanged(_) | What::SuspicionOver { .. } => {
+                Level::Info
+            }
+        }
+    }
+
+    /// Calls `each` with every field in the order of the log line. `at`, name and level are not
+    /// among them.
+    pub fn fields<'a>(&'a self, each: &mut dyn FnMut(&'static str, Value<'a>)) {
+        match &self.what {
+            What::VerdictChanged(changed) => changed.fields(each),
+            What::OrderGiven { pool, backend, from, to } => {
+                each("pool", Value::Text(pool));
+                each("backend", Value::Address(*backend));
+                each("from", Value::Text(from.word()));
+                each("to", Value::Text(to.word()));
+            }
+            What::OrderRefused { pool, backend, order, why } => {
+                each("pool", Value::Text(pool));
+                each("backend", Value::Address(*backend));
+                each("order", Value::Text(order.word()));
+                each("because", Value::Text(why.word()));
+            }
+            What::PlanChanged(change) => {
+                each("listeners", Value::Count(change.listeners as u64));
+                each("pools", Value::Count(change.pools as u64));
+                each("backends", Value::Count(change.backends as u64));
+                each("backends_added", Value::Count(change.backends_added as u64));
+                each("backends_removed", Value::Count(change.backends_removed as u64));
+                each("checks", Value::Count(change.checks as u64));
+                each("checks_added", Value::Count(change.checks_added as u64));
+                each("checks_removed", Value::Count(change.checks_removed as u64));
+            }
+            What::PlanRefused { problems, first } => {
+                each("problems", Value::Count(*problems as u64));
+                each("first", Value::Text(first));
+            }
+            What::SelfSuspected(struck) => {
+                each("failing", Value::Count(struck.failing as u64));
+                each("of", Value::Count(struck.of as u64));
+                each("groups", Value::Count(struck.groups as u64));
+            }
+            What::SuspicionOver { lasted } => each("lasted", Value::Time(*lasted)),
+            What::ProbesVoid(voids) => {
+                each("period", Value::Time(voids.period));
+                each("late", Value::Count(voids.late));
+                each("late_by", Value::Time(voids.late_by));
+                each("no_resources", Value::Count(voids.no_resources));
+                if let Some(errno) = voids.errno {
+                    each("errno", Value::Signed(i64::from(errno)));
+                }
+            }
+        }
+    }
+}
+
+impl VerdictChanged {
+    fn fields<'a>(&'a self, each: &mut dyn FnMut(&'static str, Value<'a>)) {
+        each("pool", Value::Text(&self.pool));
+        each("backend", Value::Address(self.backend));
+        each("from", Value::Text(self.from.word()));
+        each("to", Value::Text(self.to.word()));
+        each("because", Value::Text(self.because.word()));
+        if let Because::Run { threshold, .. } = &self.because {
+            each("threshold", Value::Count(u64::from(*threshold)));
+        }
+        if let Some(evidence) = self.because.evidence() {
+            each("probes", Value::Count(u64::from(evidence.probes)));
+            each("void", Value::Count(u64::from(evidence.void)));
+            each("window", Value::Time(evidence.window));
+            each("window_computed", Value::Time(evidence.computed));
+            each("findings", Value::Findings(&evidence.findings));
+        }
+    }
+}
+
+impl Because {
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Because::FirstProbe(_) => "first_probe",
+            Because::Run { .. } => "run",
+            Because::CheckOff => "check_off",
+            Because::CheckChanged => "check_changed",
+        }
+    }
+
+    pub const fn evidence(&self) -> Option<&Evidence> {
+        match self {
+            Because::FirstProbe(evidence) | Because::Run { evidence, .. } => Some(evidence),
+            Because::CheckOff | Because::CheckChanged => None,
+        }
+    }
+}
+
+impl NoSuch {
+    pub const fn word(self) -> &'static str {
+        match self {
+            NoSuch::Pool => "no_such_pool",
+            NoSuch::Backend => "no_such_backend",
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    /// The one line an operator reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.what {
+            What::VerdictChanged(changed) => changed.fmt(f),
+            What::OrderGiven { pool, backend, from, to } => {
+                write!(f, "backend {backend} of pool \"{pool}\": order {}, was {}", to.word(), from.word())
+            }
+            What::OrderRefused { pool, backend, order, why: NoSuch::Pool } => {
+                write!(f, "order {} for backend {backend} refused: no pool is named \"{pool}\"", order.word())
+            }
+            What::OrderRefused { pool, backend, order, why: NoSuch::Backend } => {
+                write!(f, "order {} refused: pool \"{pool}\" has no backend {backend}", order.word())
+            }
+            What::PlanChanged(change) => write!(
+                f,
+                "plan changed: listeners {}, pools {}, backends {} ({} added, {} removed), checks {} ({} added, {} removed)",
+                change.listeners,
+                change.pools,
+                change.backends,
+                change.backends_added,
+                change.backends_removed,
+                change.checks,
+                change.checks_added,
+                change.checks_removed,
+            ),
+            What::PlanRefused { problems, first } => {
+                write!(f, "plan refused, the old one stays: {}, first: {first}", Counted(*problems as u64, "problem"))
+            }
+            What::SelfSuspected(struck) => write!(
+                f,
+                "this node suspects itself: {} of {} in {} turned to failing within one interval; look at its own network first",
+                struck.failing,
+                Counted(struck.of as u64, "check"),
+                Counted(struck.groups as u64, "unrelated group of pools"),
+            ),
+            What::SuspicionOver { lasted } => {
+                write!(f, "this node no longer suspects itself, after {}", Short(*lasted))
+            }
+            What::ProbesVoid(voids) => voids.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for VerdictChanged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "backend {} of pool \"{}\" {}: ", self.backend, self.pool, self.to.word())?;
+        let (how, threshold_key) = match self.to {
+            Verdict::Unhealthy => ("failed", "unhealthy_threshold"),
+            Verdict::Healthy | Verdict::Unknown => ("passed", "healthy_threshold"),
+        };
+        match &self.because {
+            Because::FirstProbe(evidence) => {
+                write!(f, "its first probe {how}")?;
+                if let Some(last) = evidence.findings.last() {
+                    write!(f, ": {}", Told(last))?;
+                }
+                Ok(())
+            }
+            Because::Run { threshold, evidence } => {
+                write!(f, "{}", Counted(u64::from(evidence.probes), "probe"))?;
+                if evidence.probes > 1 {
+                    f.write_str(" in a row")?;
+                }
+                write!(f, " {how}")?;
+                if let Some(last) = evidence.findings.last() {
+                    write!(f, ", last: {}", Told(last))?;
+                }
+                write!(f, " ({threshold_key} = {threshold})")
+            }
+            Because::CheckOff => f.write_str("its check was turned off, so it takes traffic unprobed"),
+            Because::CheckChanged => f.write_str("the plan put it under another check and it shares that verdict now"),
+        }
+    }
+}
+
+impl fmt::Display for Voids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = Counted(self.late + self.no_resources, "probe");
+        write!(f, "{all} void within {}, through no fault of the backends: ", Short(self.period))?;
+        if self.late > 0 {
+            write!(f, "{} late, the worst by {}", self.late, Short(self.late_by))?;
+        }
+        if self.no_resources > 0 {
+            let joint = if self.late > 0 { "; " } else { "" };
+            write!(f, "{joint}{} not started for want of resources", self.no_resources)?;
+            if let Some(errno) = self.errno {
+                write!(f, " (errno {errno})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A finding in the middle of a sentence: `connect timed out after 1.0s`.
+struct Told<'a>(&'a Finding);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.result {
+            ProbeResult::Passed(pass) => write!(f, "{pass}")?,
+            ProbeResult::Failed(Failure { phase, reason }) => {
+                match reason {
+                    // These say nothing without the place they happened at.
+                    FailureReason::TimedOut
+                    | FailureReason::Refused
+                    | FailureReason::Reset
+                    | FailureReason::Closed
+                    | FailureReason::Unreachable { .. }
+                    | FailureReason::Socket { .. } => write!(f, "{} ", phase.word())?,
+                    FailureReason::Status { .. } | FailureReason::NotHttp { .. } | FailureReason::Mismatch { .. } => {}
+                }
+                write!(f, "{reason}")?;
+            }
+            ProbeResult::Void(void) => write!(f, "{void}")?,
+        }
+        write!(f, " after {}", Short(self.0.duration()))
+    }
+}
+
+/// Milliseconds below a second, seconds from there on, one decimal.
+struct Short(Duration);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < Duration::from_secs(1) {
+            return Millis(self.0).fmt(f);
+        }
+        let tenths = self.0.as_millis() / 100;
+        write!(f, "{}.{}s", tenths / 10, tenths % 10)
+    }
+}
+
+/// `1 probe`, `3 probes`, `2 unrelated groups of pools`.
+struct Counted(u64, &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (head, tail) = self.1.split_once(" of ").map_or((self.1, None), |(head, tail)| (head, Some(tail)));
+        write!(f, "{} {head}", self.0)?;
+        if self.0 != 1 {
+            f.write_str("s")?;
+        }
+        tail.map_or(Ok(()), |tail| write!(f, " of {tail}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::{Pass, ProbeKind, ProbePhase};
+
+    fn finding(millis: u64, result: ProbeResult) -> Finding {
+        let started = Instant::START;
+        Finding { kind: ProbeKind::Tcp, started, ended: started + Duration::from_millis(millis), result }
+    }
+
+    fn verdict(to: Verdict, because: Because) -> Event {
+        let from = if to == Verdict::Healthy { Verdict::Unhealthy } else { Verdict::Healthy };
+        let backend = "10.0.3.7:8080".parse().expect("a valid address");
+        let changed = VerdictChanged { pool: "web".into(), backend, from, to, because };
+        Event { at: Instant::START, what: What::VerdictChanged(changed) }
+    }
+
+    fn evidence(last: Finding, probes: u32) -> Evidence {
+        let (window, computed) = (Duration::from_secs(19), Duration::from_secs(19));
+        Evidence { findings: vec![last].into(), probes, void: 0, window, computed }
+    }
+
+    fn failed(phase: ProbePhase, reason: FailureReason) -> ProbeResult {
+        ProbeResult::Failed(Failure { phase, reason })
+    }
+
+    #[test]
+    fn a_verdict_reads_as_one_sentence_with_its_last_probe() {
+        let timed_out = finding(1000, failed(ProbePhase::Connect, FailureReason::TimedOut));
+        let status = finding(3, failed(ProbePhase::Read, FailureReason::Status { got: 500 }));
+        let passed = finding(2, ProbeResult::Passed(Pass::Status(200)));
+        let table = [
+            (
+                verdict(Verdict::Unhealthy, Because::Run { threshold: 3, evidence: evidence(timed_out.clone(), 3) }),
+                "backend.unhealthy",
+                "backend 10.0.3.7:8080 of pool \"web\" unhealthy: 3 probes in a row failed, last: connect timed out after 1.0s (unhealthy_threshold = 3)",
+            ),
+            (
+                verdict(Verdict::Unhealthy, Because::Run { threshold: 1, evidence: evidence(status, 1) }),
+                "backend.unhealthy",
+                "backend 10.0.3.7:8080 of pool \"web\" unhealthy: 1 probe failed, last: status 500 is not expected after 3.0ms (unhealthy_threshold = 1)",
+            ),
+            (
+                verdict(Verdict::Healthy, Because::Run { threshold: 2, evidence: evidence(passed, 2) }),
+                "backend.healthy",
+                "backend 10.0.3.7:8080 of pool \"web\" healthy: 2 probes in a row passed, last: status 200 after 2.0ms (healthy_threshold = 2)",
+            ),
+            (
+                verdict(Verdict::Unhealthy, Because::FirstProbe(evidence(timed_out, 1))),
+                "backend.unhealthy",
+                "backend 10.0.3.7:8080 of pool \"web\" unhealthy: its first probe failed: connect timed out after 1.0s",
+            ),
+            (
+                verdict(Verdict::Unknown, Because::CheckOff),
+                "backend.unknown",
+                "backend 10.0.3.7:8080 of pool \"web\" unknown: its check was turned off, so it takes traffic unprobed",
+            ),
+        ];
+        for (event, name, text) in table {
+            assert_eq!((event.name(), event.to_string().as_str()), (name, text));
+        }
+    }
+
+    #[test]
+    fn the_nodes_own_troubles_are_told_with_their_size() {
+        let at = Instant::START;
+        let struck = Event { at, what: What::SelfSuspected(Struck { failing: 11, of: 12, groups: 3 }) };
+        assert_eq!(
+            struck.to_string(),
+            "this node suspects itself: 11 of 12 checks in 3 unrelated groups of pools turned to failing within one interval; look at its own network first"
+        );
+        let voids = Voids {
+            period: Duration::from_secs(10),
+            late: 2,
+            late_by: Duration::from_millis(350),
+            no_resources: 1,
+            errno: Some(24),
+        };
+        assert_eq!(
+            Event { at, what: What::ProbesVoid(voids) }.to_string(),
+            "3 probes void within 10.0s, through no fault of the backends: 2 late, the worst by 350.0ms; 1 not started for want of resources (errno 24)"
+        );
+    }
+
+    #[test]
+    fn fields_of_a_verdict_carry_window_and_findings() {
+        let last = finding(1000, failed(ProbePhase::Connect, FailureReason::TimedOut));
+        let event = verdict(Verdict::Unhealthy, Because::Run { threshold: 3, evidence: evidence(last.clone(), 3) });
+        let mut seen = Vec::new();
+        event.fields(&mut |key, value| seen.push((key, value)));
+        assert!(seen.contains(&("pool", Value::Text("web"))));
+        assert!(seen.contains(&("because", Value::Text("run"))));
+        assert!(seen.contains(&("window", Value::Time(Duration::from_secs(19)))));
+        assert!(seen.contains(&("findings", Value::Findings(std::slice::from_ref(&last)))));
+    }
+}

@@ -1,6 +1,25 @@
 //! Decides which backend takes the next piece of work. Pure: told the candidates, the client and the
 //! load, it answers with a backend.
+//!
+//! The one writer prepares [`Candidates`] whenever a verdict, an order or the plan changes. Each worker
+//! asks its own [`Picker`] for every piece of work, holds a [`Ticket`] while the work runs, and asks
+//! its own [`RetryBudget`] before it tries again.
+//!
+//! Promised: a pick succeeds whenever there is a candidate, never names a backend that is not one, and allocates
+//! nothing. It never looks at verdicts or orders (the writer has done that), never waits, and never
+//! shares a word of memory between workers.
 
-pub mod candidates;
+mod candidates;
+mod draw;
+mod hash;
+mod in_flight;
+mod maglev;
+mod picker;
+mod retry_budget;
+mod wrr;
 
 pub use candidates::{Candidates, Member, Schedule};
+pub use hash::BackendKey;
+pub use in_flight::{InFlight, Load, Ticket};
+pub use picker::{Picker, Wanted};
+pub use retry_budget::RetryBudget;

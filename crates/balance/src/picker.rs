@@ -1,0 +1,247 @@
+//! One worker's place in one pool's schedule: everything that moves from pick to pick.
+//!
+//! The candidates are shared and never change; the picker remembers where in their order it is. When
+//! it sees candidates of another shape it goes on from a place drawn by lot. Starting over at the
+//! first member would send a burst to it at every flap, and carrying the old number over lets a
+//! regular flap starve a member for ever; a drawn place gives everyone its share in the mean,
+//! however often the candidates change.
+//!
+//! A retry draws among the members that were not tried and leaves the rotation where it is. If it took the
+//! next turn, then in a pool of two with one of them dead every first attempt would
+//! meet the dead one, instead of every second.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::IpAddr;
+
+use evenkeel_model::BackendId;
+
+use crate::candidates::{Candidates, Member, Prepared, Shape};
+use crate::draw::Lots;
+use crate::hash;
+use crate::in_flight::Load;
+use crate::maglev::Table;
+
+/// Who asks, and whom it must not get again while there is anyone else.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    pub client: IpAddr,
+    /// In the order they were tried.
+    pub tried: &'a [BackendId],
+}
+
+#[derive(Clone, Debug)]
+pub struct Picker {
+    lots: Lots,
+    /// Shape of the candidates that `turn` and `due` belong to.
+    shape: Option<Shape>,
+    /// Next place in a rotation or sequence.
+    turn: usize,
+    /// Moment (in strides) and position of each member's next pick. Filled for long periods only.
+    due: BinaryHeap<Reverse<(u64, u32)>>,
+}
+
+impl Picker {
+    /// Give every worker another `seed`: equal ones would march in step and meet at one backend.
+    pub fn new(seed: u64) -> Self {
+        Picker { lots: Lots::new(seed), shape: None, turn: 0, due: BinaryHeap::new() }
+    }
+
+    /// A backend for one attempt; `None` only when there is no candidate. When all candidates were
+    /// tried already, the one tried longest ago.
+    pub fn pick(
+        &mut self,
+        candidates: &Candidates,
+        load: &(impl Load + ?Sized),
+        wanted: &Wanted<'_>,
+    ) -> Option<BackendId> {
+        if candidates.is_empty() {
+            return None;
+        }
+        if self.shape != Some(candidates.shape()) {
+            self.start_anywhere(candidates);
+        }
+        let members = candidates.members();
+        if wanted.tried.is_empty() {
+            return Some(members[self.first_attempt(candidates, load, wanted.client)].backend);
+        }
+        match self.retry(candidates, load, wanted) {
+            Some(position) => Some(members[position].backend),
+            None => tried_longest_ago(members, wanted.tried),
+        }
+    }
+
+    fn first_attempt(&mut self, candidates: &Candidates, load: &(impl Load + ?Sized), client: IpAddr) -> usize {
+        let members = candidates.members();
+        match candidates.prepared() {
+            Prepared::Rotation => self.take_turn(members.len()),
+            Prepared::Sequence(sequence) => usize::from(sequence[self.take_turn(sequence.len())]),
+            Prepared::Strides(strides) => self.take_due(strides),
+            Prepared::Everyone => {
+                self.least_loaded(members, load, &[]).expect("there are candidates and none was tried")
+            }
+            Prepared::EqualPair => {
+                let count = members.len() as u32;
+                let first = self.lots.below(count);
+                // Any of the others: those behind the first move up by one.
+                let second = self.lots.below(count - 1);
+                let second = if count > 1 && second >= first { second + 1 } else { second };
+                less_loaded(members, load, first as usize, second as usize)
+            }
+            Prepared::WeightedPair(sums) => {
+                let (first, second) = self.draw_pair(sums);
+                less_loaded(members, load, first, second)
+            }
+            Prepared::Hashed(table) => home(table, client),
+        }
+    }
+
+    fn retry(&mut self, candidates: &Candidates, load: &(impl Load + ?Sized), wanted: &Wanted<'_>) -> Option<usize> {
+        let members = candidates.members();
+        let untried = |position: usize| !wanted.tried.contains(&members[position].backend);
+        match candidates.prepared() {
+            Prepared::Rotation => self.draw_where(members, |_| 1, untried),
+            Prepared::Sequence(_) | Prepared::Strides(_) => self.draw_where(members, weight_of, untried),
+            Prepared::Everyone => self.least_loaded(members, load, wanted.tried),
+            Prepared::EqualPair | Prepared::WeightedPair(_) => {
+                let first = self.draw_where(members, weight_of, untried)?;
+                let second = self.draw_where(members, weight_of, |position| position != first && untried(position));
+                Some(less_loaded(members, load, first, second.unwrap_or(first)))
+            }
+            Prepared::Hashed(table) => {
+                let on_table = table.home_onwards(hash::of_address(wanted.client)).map(|position| position as usize);
+                // With more members than slots some are not on the table.
+                on_table.chain(0..members.len()).find(|position| untried(*position))
+            }
+        }
+    }
+
+    /// Forgets its place and draws another, because the old one belongs to other candidates.
+    fn start_anywhere(&mut self, candidates: &Candidates) {
+        self.shape = Some(candidates.shape());
+        self.due.clear();
+        match candidates.prepared() {
+            Prepared::Rotation => self.turn = self.lots.below(candidates.members().len() as u32) as usize,
+            Prepared::Sequence(sequence) => self.turn = self.lots.below(sequence.len() as u32) as usize,
+            // Each member at a drawn point of its own stride: the state a long run comes to, and
+            // one in which a member is picked first with a likelihood in proportion to its weight.
+            Prepared::Strides(strides) => {
+                let lots = &mut self.lots;
+                let phases = strides
+                    .iter()
+                    .zip(0..)
+                    .map(|(stride, position)| Reverse((u64::from(lots.below(*stride)), position)));
+                self.due.extend(phases);
+            }
+            Prepared::Everyone | Prepared::EqualPair | Prepared::WeightedPair(_) | Prepared::Hashed(_) => {}
+        }
+    }
+
+    fn take_turn(&mut self, length: usize) -> usize {
+        // Compared rather than trusted: the shape is a hash, and hashes can collide.
+        let turn = if self.turn < length { self.turn } else { 0 };
+        self.turn = turn + 1;
+        turn
+    }
+
+    fn take_due(&mut self, strides: &[u32]) -> usize {
+        let Some(mut next) = self.due.peek_mut() else { return 0 };
+        let Reverse((moment, position)) = *next;
+        let Some(stride) = strides.get(position as usize) else { return 0 };
+        *next = Reverse((moment + u64::from(*stride), position));
+        position as usize
+    }
+
+    /// Two different members drawn by weight, or the same twice when there is only one.
+    fn draw_pair(&mut self, sums: &[u32]) -> (usize, usize) {
+        let total = sums[sums.len() - 1];
+        let place_of = |lot: u32| sums.partition_point(|sum| *sum <= lot);
+        let first = place_of(self.lots.below(total));
+        let start = if first == 0 { 0 } else { sums[first - 1] };
+        let width = sums[first] - start;
+        if width == total {
+            return (first, first);
+        }
+        // A lot among the others: from the start of the first on, its width is stepped over.
+        let lot = self.lots.below(total - width);
+        (first, place_of(if lot < start { lot } else { lot + width }))
+    }
+
+    /// One of the allowed members, drawn by weight.
+    fn draw_where(
+        &mut self,
+        members: &[Member],
+        weight: impl Fn(&Member) -> u32,
+        allowed: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let mut drawn = None;
+        let mut total = 0u32;
+        for (position, member) in members.iter().enumerate().filter(|(position, _)| allowed(*position)) {
+            if self.falls_to(&mut total, weight(member)) {
+                drawn = Some(position);
+            }
+        }
+        drawn
+    }
+
+    /// Least in flight relative to weight; ties are drawn by weight, so that in a pool without load
+    /// weights still count and the first member is not everybody's favourite.
+    fn least_loaded(&mut self, members: &[Member], load: &(impl Load + ?Sized), tried: &[BackendId]) -> Option<usize> {
+        let mut least: Option<(usize, u64, u64)> = None;
+        let mut ties = 0u32;
+        for (position, member) in members.iter().enumerate() {
+            if tried.contains(&member.backend) {
+                continue;
+            }
+            let (running, weight) = (u64::from(load.in_flight(member.backend)), u64::from(member.weight));
+            // running / weight against least running / least weight, without dividing.
+            let order =
+                least.map(|(_, least_running, least_weight)| (running * least_weight).cmp(&(least_running * weight)));
+            let better = match order {
+                None | Some(std::cmp::Ordering::Less) => {
+                    ties = member.weight;
+                    true
+                }
+                Some(std::cmp::Ordering::Equal) => self.falls_to(&mut ties, member.weight),
+                Some(std::cmp::Ordering::Greater) => false,
+            };
+            if better {
+                least = Some((position, running, weight));
+            }
+        }
+        least.map(|(position, ..)| position)
+    }
+
+    /// Whether the lot falls to a newcomer of this weight rather than to those before it. Asked of each in turn,
+    /// it leaves one standing, each with a likelihood of its weight in their sum.
+    fn falls_to(&mut self, total: &mut u32, weight: u32) -> bool {
+        *total = total.saturating_add(weight);
+        self.lots.below(*total) < weight
+    }
+}
+
+const fn weight_of(member: &Member) -> u32 {
+    member.weight
+}
+
+fn home(table: &Table, client: IpAddr) -> usize {
+    table.home_onwards(hash::of_address(client)).next().expect("the table has slots") as usize
+}
+
+/// The first on a tie, because it was drawn by weight and the second only by what was left.
+fn less_loaded(members: &[Member], load: &(impl Load + ?Sized), first: usize, second: usize) -> usize {
+    if first == second {
+        return first;
+    }
+    let running = |position: usize| u64::from(load.in_flight(members[position].backend));
+    let weight = |position: usize| u64::from(members[position].weight);
+    if running(second) * weight(first) < running(first) * weight(second) { second } else { first }
+}
+
+fn tried_longest_ago(members: &[Member], tried: &[BackendId]) -> Option<BackendId> {
+    let oldest_first = tried.iter().enumerate();
+    let mut last_tries = oldest_first.filter(|(at, backend)| !tried[at + 1..].contains(backend));
+    last_tries
+        .find(|(_, backend)| members.iter().any(|member| member.backend == **backend))
+        .map(|(_, backend)| *backend)
+}

@@ -1,1 +1,16 @@
+//! Accepts, picks, dials and relays TCP; keeps what all connections of one worker share.
+//!
+//! `machine` holds the parts that decide, as plain structs without sockets. Everything else is their
+//! hands: it moves bytes between the reactor and the machines. One worker owns one [`Core`]; nothing here is
+//! shared between threads but counters that only their owner writes.
 
+mod arena;
+mod core;
+pub mod machine;
+mod relay;
+mod roster;
+
+pub use arena::{Arena, Key, Owner, owner_of, token};
+pub use core::{Accepted, Core, Origin, dial_failure};
+pub use relay::Relays;
+pub use roster::{BackendSlot, ListenerSlot, Picked, PoolSlot, Roster};

@@ -1,0 +1,152 @@
+//! What all connections of one worker share: the driver, the timers, the slots, the scratch buffer.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use evenkeel_model::exchange::{ExchangeId, Outcome, Times};
+use evenkeel_model::{Cause, Instant, limits};
+use evenkeel_observe::Observer;
+use evenkeel_reactor::{Close, Driver, Errno, Sock, Token, Wheel, errno};
+
+use crate::roster::{ListenerSlot, Roster};
+
+pub struct Core<D: Driver> {
+    pub driver: D,
+    pub wheel: Wheel,
+    pub roster: Roster,
+    pub observer: Box<dyn Observer>,
+    /// Receive buffer. Taken with [`Core::scratch`] for the length of one read, so that the borrow checker
+    /// sees that nobody else writes into it.
+    scratch: Vec<u8>,
+    ids: ExchangeId,
+    connections: usize,
+    connections_max: usize,
+    draining: bool,
+}
+
+/// A connection that was let in, on its way to the room that serves it.
+pub struct Accepted {
+    pub sock: Sock,
+    pub client: SocketAddr,
+    pub listener: Rc<ListenerSlot>,
+    pub at: Instant,
+}
+
+/// Which process and worker an exchange id comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// Random for each process.
+    pub process: u64,
+    pub worker: u16,
+}
+
+impl<D: Driver> Core<D> {
+    pub fn new(driver: D, roster: Roster, observer: Box<dyn Observer>, origin: Origin, connections_max: usize) -> Self {
+        let wheel = Wheel::new(driver.now());
+        Core {
+            driver,
+            wheel,
+            roster,
+            observer,
+            scratch: vec![0; limits::SCRATCH.value as usize],
+            ids: ExchangeId { process: origin.process, sequence: u64::from(origin.worker) << 48 },
+            connections: 0,
+            connections_max,
+            draining: false,
+        }
+    }
+
+    pub fn scratch(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.scratch)
+    }
+
+    pub fn give_back(&mut self, scratch: Vec<u8>) {
+        self.scratch = scratch;
+    }
+
+    pub fn next_id(&mut self) -> ExchangeId {
+        self.ids.sequence += 1;
+        self.ids
+    }
+
+    /// The node was told to stop: answers end their connections, nothing new is let in.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether connections of this listener should end after what they are at.
+    pub fn is_draining(&self, listener: &ListenerSlot) -> bool {
+        self.draining || listener.is_removed()
+    }
+
+    /// Client connections open now.
+    pub const fn connections(&self) -> usize {
+        self.connections
+    }
+
+    /// Counts a client connection in, or turns it away when the worker is full.
+    pub fn admit(&mut self, accepted: &Accepted) -> bool {
+        accepted.listener.metrics.connections.one();
+        if self.connections >= self.connections_max {
+            self.driver.close(accepted.sock, Close::Reset);
+            self.refuse(accepted, Cause::BalancerOverloaded);
+            return false;
+        }
+        self.connections += 1;
+        accepted.listener.metrics.connections_now.one();
+        true
+    }
+
+    /// Counts a client connection out.
+    pub fn discharge(&mut self, listener: &ListenerSlot) {
+        self.connections -= 1;
+        listener.metrics.connections_now.less_one();
+    }
+
+    /// Sets a timer unless an earlier one of the same owner is set already. `armed` is when the owner's
+    /// earliest timer fires.
+    pub fn arm(&mut self, token: Token, deadline: Instant, armed: &mut Instant) {
+        if deadline < *armed {
+            self.wheel.set(deadline, token);
+            *armed = deadline;
+        }
+    }
+
+    /// Records a connection that ended before it began.
+    fn refuse(&mut self, accepted: &Accepted, cause: Cause) {
+        accepted.listener.metrics.causes.one(cause);
+        let id = self.next_id();
+        let limit = self.connections_max as u64;
+        self.observer.ended(&Outcome {
+            id,
+            listener: &accepted.listener.name,
+            pool: None,
+            client: accepted.client,
+            backend: None,
+            request: None,
+            status: None,
+            cause: Some(cause),
+            phase: None,
+            detail: Some(evenkeel_model::exchange::Detail::Limit(limit)),
+            bytes_in: 0,
+            bytes_out: 0,
+            times: Times { started: accepted.at, ended: accepted.at, ..Times::default() },
+            attempts: &[],
+            reuse: None,
+            client_requests: 0,
+        });
+    }
+}
+
+/// What a failed dial means: who is to blame depends on what the kernel said.
+pub fn dial_failure(errno: Errno) -> Cause {
+    if errno.is_our_shortage() {
+        Cause::BalancerOverloaded
+    } else if errno == errno::ETIMEDOUT {
+        Cause::BackendConnectTimeout
+    } else if errno.is_unreachable() {
+        Cause::BackendUnreachable
+    } else {
+        Cause::BackendConnectRefused
+    }
+}

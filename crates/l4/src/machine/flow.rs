@@ -1,0 +1,203 @@
+//! One direction of a relay: what may be read, what must be sent, when the end is passed on.
+//!
+//! ```text
+//!   open ──end of source──► ending ──backlog sent──► finished
+//! ```
+//!
+//! Reading stops while bytes wait for the sink, so the memory of a relay is one read at most, and a slow
+//! receiver slows its sender down through TCP itself.
+
+/// One direction. Told what was read and sent, it says what to do next.
+#[derive(Debug, Default)]
+pub struct Flow {
+    /// Read and not yet sent; the first `sent` bytes are gone.
+    backlog: Vec<u8>,
+    sent: usize,
+    source: Source,
+    sink_full: bool,
+    finished: bool,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Source {
+    /// Nothing to read until the next edge.
+    #[default]
+    Dry,
+    /// An edge came, and nothing said "read up" since.
+    Readable,
+    /// The same, and the other side has closed: only the end itself means "read up".
+    ReadableToEnd,
+    Ended,
+}
+
+/// How a read went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// The buffer was filled: there may be more.
+    Full,
+    /// Less than the buffer: read up, unless the end lies right behind.
+    Short,
+    Dry,
+    End,
+}
+
+impl Flow {
+    /// The source became readable; with `hangup` its end is near.
+    pub fn readable(&mut self, hangup: bool) {
+        self.source = match self.source {
+            Source::Ended => Source::Ended,
+            Source::ReadableToEnd => Source::ReadableToEnd,
+            Source::Dry | Source::Readable if hangup => Source::ReadableToEnd,
+            Source::Dry | Source::Readable => Source::Readable,
+        };
+    }
+
+    /// The sink takes bytes again.
+    pub fn writable(&mut self) {
+        self.sink_full = false;
+    }
+
+    /// Whether to read from the source now.
+    pub fn wants_read(&self) -> bool {
+        matches!(self.source, Source::Readable | Source::ReadableToEnd) && self.is_clear()
+    }
+
+    /// Bytes to send now; empty when there are none or the sink is full.
+    pub fn to_send(&self) -> &[u8] {
+        if self.sink_full { &[] } else { &self.backlog[self.sent..] }
+    }
+
+    /// Whether nothing waits for the sink.
+    pub fn is_clear(&self) -> bool {
+        self.sent == self.backlog.len()
+    }
+
+    /// Tells how a read went, whatever becomes of the bytes.
+    pub fn received(&mut self, received: Received) {
+        self.source = match (received, self.source) {
+            (Received::End, _) | (_, Source::Ended) => Source::Ended,
+            (Received::Dry, _) | (Received::Short, Source::Readable | Source::Dry) => Source::Dry,
+            (Received::Short, Source::ReadableToEnd) => Source::ReadableToEnd,
+            (Received::Full, source) => source,
+        };
+    }
+
+    /// Tells that of `bytes`, fresh from the source, `taken` went to the sink at once; keeps the rest.
+    pub fn passed(&mut self, bytes: &[u8], taken: usize) {
+        self.bytes += bytes.len() as u64;
+        if taken < bytes.len() {
+            self.sink_full = true;
+            self.keep(&bytes[taken..]);
+        }
+    }
+
+    /// Puts bytes into the direction that did not come from a read of its source: what was read
+    /// before the relay began.
+    pub fn preload(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.keep(bytes);
+    }
+
+    /// Tells that `taken` of [`Flow::to_send`] went to the sink.
+    pub fn sent(&mut self, taken: usize) {
+        self.sent += taken;
+        if self.is_clear() {
+            // An idle relay holds no memory for what passed through it once.
+            self.backlog = Vec::new();
+            self.sent = 0;
+        } else {
+            self.sink_full = true;
+        }
+    }
+
+    /// True once, when the source has ended and everything before the end was sent: pass the end on.
+    pub fn take_finish(&mut self) -> bool {
+        let finish = self.source == Source::Ended && self.is_clear() && !self.finished;
+        self.finished |= finish;
+        finish
+    }
+
+    /// The end was passed on.
+    pub const fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Bytes that came from the source.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.is_clear() {
+            self.backlog.clear();
+            self.sent = 0;
+        }
+        self.backlog.extend_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_passed_on_once_and_only_behind_the_last_byte() {
+        let mut flow = Flow::default();
+        flow.readable(true);
+        flow.received(Received::Short);
+        flow.passed(b"abc", 1);
+        flow.received(Received::End);
+        assert!(!flow.take_finish(), "two bytes still wait");
+        assert_eq!(flow.to_send(), b"", "the sink is full");
+        flow.writable();
+        assert_eq!(flow.to_send(), b"bc");
+        flow.sent(2);
+        assert!(flow.take_finish());
+        assert!(!flow.take_finish());
+        assert_eq!(flow.bytes(), 3);
+    }
+
+    #[test]
+    fn a_slow_sink_stops_the_reading() {
+        let mut flow = Flow::default();
+        flow.readable(false);
+        flow.received(Received::Full);
+        flow.passed(b"abcd", 2);
+        assert!(!flow.wants_read());
+        flow.writable();
+        flow.sent(1);
+        assert!(!flow.wants_read(), "a short write means the sink is full again");
+        flow.writable();
+        flow.sent(1);
+        assert!(flow.wants_read(), "the source was not read up");
+    }
+
+    #[test]
+    fn a_short_read_means_dry_unless_the_end_lies_behind_it() {
+        let table = [
+            (false, Received::Full, true),
+            (false, Received::Short, false),
+            (false, Received::Dry, false),
+            (true, Received::Full, true),
+            (true, Received::Short, true),
+            (true, Received::Dry, false),
+            (true, Received::End, false),
+        ];
+        for (hangup, received, reads_on) in table {
+            let mut flow = Flow::default();
+            flow.readable(hangup);
+            flow.received(received);
+            assert_eq!(flow.wants_read(), reads_on, "{hangup} {received:?}");
+        }
+    }
+
+    #[test]
+    fn an_edge_after_the_end_does_not_reopen_the_source() {
+        let mut flow = Flow::default();
+        flow.readable(true);
+        flow.received(Received::End);
+        flow.readable(true);
+        assert!(!flow.wants_read());
+    }
+}

@@ -7,6 +7,7 @@ mod clock;
 mod driver;
 pub mod epoll;
 pub mod errno;
+pub mod sim;
 mod wheel;
 
 pub use clock::Clock;

@@ -1,1 +1,28 @@
+//! The bytes of HTTP/1.1: what a head says, where a body ends, and what is passed on.
+//!
+//! Decides one thing: how a message is delimited, or that it is not safe to say. Called by the L7
+//! engine for both directions. Promises that an accepted message has exactly one reading under RFC
+//! 9112, that what it writes is read the same way by any correct parser, and that feeding input in
+//! other pieces never changes a result. It never guesses, repairs or picks one of two readings: a
+//! balancer and a backend that read one message differently are how requests are smuggled.
+//!
+//! It opens no sockets and keeps no buffers; heads borrow the input they were read from.
 
+mod address;
+pub mod body;
+pub mod field;
+pub mod forward;
+mod host;
+mod message;
+pub mod request;
+pub mod response;
+mod scan;
+
+pub use body::{BodyReader, Progress};
+pub use field::{FieldSlots, Fields};
+pub use forward::{
+    Connection, Forwarding, OutFraming, ResponseEdits, client_address, has_loop, write_request, write_response,
+};
+pub use message::{Framing, Parsed, Refusal, Version};
+pub use request::{RequestHead, parse_request};
+pub use response::{Asked, ResponseHead, parse_response};

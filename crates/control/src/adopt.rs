@@ -1,0 +1,241 @@
+//! Takes over a new plan without forgetting what is still true (SPEC W9).
+//!
+//! Ids mean nothing across plans; state is found again by identity:
+//!
+//! - A *target* is (address and port, check settings). One that is in both plans keeps verdict, run, recent
+//!   findings, its place in the timetable and even the probe in flight.
+//! - A *backend* is (pool name, address). It keeps its order and its slow start. One that leaves a plan is
+//!   forgotten, order included.
+//! - A target that is new because somebody edited a check (threshold, path, port, …) starts with the verdict that the
+//!   backends resting on it had, and needs a whole run to change it: a healthy backend must not
+//!   lose its traffic, nor an unhealthy one gain any, by an edit. Where those backends disagreed the verdict is unknown,
+//!   and the first probe, sent at once, decides. The run itself starts anew, for its findings came from another check.
+//! - A check turned off leaves the verdict unknown, and the backend takes traffic (SPEC 4.1). Turned
+//!   on again it starts like a new one.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_balance::Candidates;
+use evenkeel_health::judge::{self, Judge};
+use evenkeel_health::ramp::SlowStart;
+use evenkeel_health::settings::CheckSettings;
+use evenkeel_health::suspicion::{self, Checked};
+use evenkeel_health::{ProbeKey, timetable};
+use evenkeel_model::event::{Because, PlanChange};
+use evenkeel_model::standing::{Ramp, Standing, Verdict};
+use evenkeel_model::{BackendId, Cause, Instant, PoolId, TargetId};
+use evenkeel_plan::{Backend, Plan, Pool, PoolView};
+
+use crate::backends::BackendState;
+use crate::control::Control;
+use crate::targets::TargetState;
+
+/// Fixed keys instead of random ones: the same reload must do the same in every replay of a seed.
+type Index<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
+/// A backend as the old plan left it.
+#[derive(Clone, Copy)]
+struct Before {
+    standing: Standing,
+    climb: Option<SlowStart>,
+}
+
+impl Control {
+    pub(crate) fn adopt(&mut self, plan: Arc<Plan>) -> PlanChange {
+        let old_plan = std::mem::replace(&mut self.plan, Arc::clone(&plan));
+        self.adopt_views(&old_plan);
+        let (before, backends_removed) = self.adopt_backends();
+        let (fresh, checks_removed) = self.adopt_targets(&before);
+        self.adopt_climbs(&before);
+        self.adopt_verdicts(&before);
+        self.adopt_probing(&fresh);
+        self.regroup();
+        PlanChange {
+            listeners: plan.listeners.len(),
+            pools: plan.pools.len(),
+            backends: plan.backends.len(),
+            backends_added: before.iter().filter(|before| before.is_none()).count(),
+            backends_removed,
+            checks: plan.targets.len(),
+            checks_added: fresh.iter().filter(|&&fresh| fresh).count(),
+            checks_removed,
+        }
+    }
+
+    /// Lines the old views up with the new pools, by name, and marks all pools to be rebuilt.
+    fn adopt_views(&mut self, old_plan: &Plan) {
+        let views = std::mem::take(&mut self.views);
+        let old: Index<&str, &Arc<PoolView>> = old_plan.pools.iter().map(|pool| &*pool.name).zip(&views).collect();
+        let line_up = |pool: &Arc<Pool>| {
+            let nobody = || PoolView {
+                candidates: Candidates::new(pool.schedule, []),
+                refusal: Some(Cause::NoBackendConfigured),
+            };
+            old.get(&*pool.name).map_or_else(|| Arc::new(nobody()), |view| Arc::clone(view))
+        };
+        self.views = self.plan.pools.iter().map(line_up).collect();
+        self.touched = (0..self.plan.pools.len()).map(PoolId::from_index).collect();
+        self.stale = true;
+    }
+
+    /// Gives every backend of the new plan the standing it had; says what that was, and how
+    /// many old ones are gone.
+    fn adopt_backends(&mut self) -> (Vec<Option<Before>>, usize) {
+        let old_backends = std::mem::take(&mut self.backends);
+        let old_standings = std::mem::take(&mut self.standings);
+        let identities = old_backends.iter().map(|old| (&*old.pool, old.address));
+        let index: Index<(&str, SocketAddr), usize> = identities.zip(0..).collect();
+        let mut found = BTreeSet::new();
+        let mut before = Vec::with_capacity(self.plan.backends.len());
+        for backend in &self.plan.backends {
+            let pool = Arc::clone(&self.plan.pools[backend.pool.index()].name);
+            let old = index.get(&(&*pool, backend.address)).copied();
+            before.push(old.map(|old| Before { standing: old_standings[old], climb: old_backends[old].climb }));
+            found.extend(old);
+            let new = Standing { verdict_since: self.now, ..Standing::default() };
+            // The ramp is set again from the climb, under the pool's present `slow_start`.
+            let standing = old.map_or(new, |old| Standing { ramp: Ramp::Full, ..old_standings[old] });
+            self.standings.push(standing);
+            self.backends.push(BackendState { pool, address: backend.address, climb: None, next_step: None });
+        }
+        (before, old_backends.len() - found.len())
+    }
+
+    /// Moves kept targets over, makes new ones, lets go of the rest; says which are new, and how
+    /// many are gone.
+    fn adopt_targets(&mut self, before: &[Option<Before>]) -> (Vec<bool>, usize) {
+        let mut resting: Vec<Vec<BackendId>> = vec![Vec::new(); self.plan.targets.len()];
+        for (position, backend) in self.plan.backends.iter().enumerate() {
+            if let Some(target) = backend.target {
+                resting[target.index()].push(BackendId::from_index(position));
+            }
+        }
+        let old_checks: Vec<_> = self.targets.iter().map(|old| (old.address, Arc::clone(&old.check))).collect();
+        let index: Index<(SocketAddr, &CheckSettings), usize> =
+            old_checks.iter().map(|(address, check)| (*address, &**check)).zip(0..).collect();
+        let mut old: Vec<Option<TargetState>> = std::mem::take(&mut self.targets).into_iter().map(Some).collect();
+        let mut fresh = Vec::with_capacity(self.plan.targets.len());
+        self.target_of_key.clear();
+        for (position, (target, backends)) in self.plan.targets.iter().zip(resting).enumerate() {
+            let kept = index.get(&(target.address, &*target.check)).and_then(|&found| old[found].take());
+            fresh.push(kept.is_none());
+            let state = match kept {
+                Some(state) => TargetState { backends, ..state },
+                None => TargetState {
+                    address: target.address,
+                    check: Arc::clone(&target.check),
+                    key: None,
+                    judge: first_judge(&target.check, backends.iter().map(|id| before[id.index()]), self.now),
+                    recent: VecDeque::new(),
+                    backends,
+                },
+            };
+            if let Some(key) = state.key {
+                self.target_of_key.insert(key, TargetId::from_index(position));
+            }
+            self.targets.push(state);
+        }
+        let gone: Vec<TargetState> = old.into_iter().flatten().collect();
+        for key in gone.iter().filter_map(|target| target.key) {
+            self.stop_probing(key);
+        }
+        (fresh, gone.len())
+    }
+
+    fn adopt_climbs(&mut self, before: &[Option<Before>]) {
+        self.steps.clear();
+        let old_pools: BTreeSet<Arc<str>> = self
+            .backends
+            .iter()
+            .zip(before)
+            .filter(|(_, before)| before.is_some())
+            .map(|(backend, _)| Arc::clone(&backend.pool))
+            .collect();
+        for (position, before) in before.iter().enumerate() {
+            let id = BackendId::from_index(position);
+            match before {
+                Some(before) => {
+                    let over = self.plan.pools[self.plan.backends[position].pool.index()].slow_start;
+                    self.set_climb(id, before.climb.and_then(|climb| climb.over(over)));
+                }
+                None if old_pools.contains(&self.backends[position].pool) => self.start_climb(id),
+                None => {}
+            }
+        }
+    }
+
+    /// Brings every backend's verdict in line with the target it rests on now.
+    fn adopt_verdicts(&mut self, before: &[Option<Before>]) {
+        let plan = Arc::clone(&self.plan);
+        for (position, backend) in plan.backends.iter().enumerate() {
+            let id = BackendId::from_index(position);
+            let judge = backend.target.map(|target| &self.targets[target.index()].judge);
+            let (verdict, since) = judge.map_or((Verdict::Unknown, self.now), |it| (it.verdict(), it.since()));
+            let standing = &mut self.standings[position];
+            if before[position].is_none() {
+                (standing.verdict, standing.verdict_since) = (verdict, since);
+                if verdict == Verdict::Unhealthy {
+                    self.set_climb(id, None);
+                }
+            } else if standing.verdict != verdict {
+                let because = if backend.target.is_some() { Because::CheckChanged } else { Because::CheckOff };
+                self.set_verdict(id, verdict, since, because);
+            }
+        }
+    }
+
+    /// Starts and stops probing where the new plan asks for it, all starts in one batch so that they
+    /// are spread.
+    fn adopt_probing(&mut self, fresh: &[bool]) {
+        let mut joins: Vec<(ProbeKey, Duration)> = Vec::new();
+        for (position, &fresh) in fresh.iter().enumerate() {
+            let id = TargetId::from_index(position);
+            match (self.targets[position].key, self.is_wanted(id)) {
+                (Some(key), false) => {
+                    self.targets[position].key = None;
+                    self.stop_probing(key);
+                }
+                (None, true) => {
+                    let key = self.assign_key(id);
+                    let target = &mut self.targets[position];
+                    joins.push((key, target.check.timing.interval));
+                    if !fresh {
+                        target.judge.handle(judge::Event::ProbingResumed);
+                    }
+                }
+                (Some(_), true) | (None, false) => {}
+            }
+        }
+        self.timetable.handle(timetable::Event::Joined(joins), self.now);
+    }
+
+    fn regroup(&mut self) {
+        let row = |backend: &Backend| {
+            let target = &self.targets[backend.target?.index()];
+            let (host, interval) = (target.address.ip(), target.check.timing.interval);
+            Some(Checked { key: target.key, host, pool: backend.pool.0, interval })
+        };
+        let checked = self.plan.backends.iter().filter_map(row).collect();
+        self.suspect(suspicion::Event::Regrouped(checked));
+    }
+}
+
+/// The judge of a target that the old plan did not have: it takes over the verdict that the backends
+/// resting on it had, when they agree.
+fn first_judge(check: &CheckSettings, resting: impl Iterator<Item = Option<Before>>, now: Instant) -> Judge {
+    let mut known = resting.flatten().map(|before| before.standing).filter(|one| one.verdict != Verdict::Unknown);
+    let Some(first) = known.next() else { return Judge::new(check, now) };
+    let mut since = first.verdict_since;
+    for other in known {
+        if other.verdict != first.verdict {
+            return Judge::new(check, now);
+        }
+        since = since.max(other.verdict_since);
+    }
+    Judge::carried(check, first.verdict, since)
+}

@@ -1,0 +1,63 @@
+//! What is kept of one backend besides its standing: who it is, and its slow start.
+//!
+//! A backend starts slowly when it comes back from `unhealthy`, when it comes back from `maintain`, and
+//! when a reload adds it to a pool that was there before. All backends of a new pool, and all at the
+//! start of the node, begin together, so that none would be spared anything by a slow start.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use evenkeel_health::ramp::SlowStart;
+use evenkeel_model::standing::Ramp;
+use evenkeel_model::{BackendId, Instant};
+
+use crate::control::Control;
+
+/// Pool name and address are the backend's identity over reloads.
+#[derive(Clone, Debug)]
+pub(crate) struct BackendState {
+    pub pool: Arc<str>,
+    pub address: SocketAddr,
+    pub climb: Option<SlowStart>,
+    /// Its entry in `steps`.
+    pub next_step: Option<Instant>,
+}
+
+impl Control {
+    pub(crate) fn start_climb(&mut self, id: BackendId) {
+        let pool = self.plan.backends[id.index()].pool;
+        let over = self.plan.pools[pool.index()].slow_start;
+        self.set_climb(id, SlowStart::new(over, self.now));
+    }
+
+    pub(crate) fn set_climb(&mut self, id: BackendId, climb: Option<SlowStart>) {
+        let backend = &mut self.backends[id.index()];
+        if let Some(at) = backend.next_step.take() {
+            self.steps.remove(&(at, id));
+        }
+        let next = climb.and_then(|climb| climb.poll_timeout(self.now));
+        // At the top there is nothing left to climb.
+        backend.climb = climb.filter(|_| next.is_some());
+        backend.next_step = next;
+        if let Some(at) = next {
+            self.steps.insert((at, id));
+        }
+        let ramp = backend.climb.map_or(Ramp::Full, |climb| climb.ramp(self.now));
+        let standing = &mut self.standings[id.index()];
+        if standing.ramp != ramp {
+            standing.ramp = ramp;
+            self.touch(id);
+        }
+    }
+
+    /// Takes the steps that are due.
+    pub(crate) fn climb(&mut self) {
+        while let Some(&(at, id)) = self.steps.first() {
+            if at > self.now {
+                return;
+            }
+            let climb = self.backends[id.index()].climb;
+            self.set_climb(id, climb);
+        }
+    }
+}

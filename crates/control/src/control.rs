@@ -1,0 +1,308 @@
+//! The machine: which event touches what, and in which order orders go out.
+//!
+//! Probe results reach the judge of their target, verdicts reach every backend that rests on it, and
+//! whatever changed a backend's standing marks its pool. Marked pools are rebuilt when the outputs are
+//! polled, not when the event comes: a caller that hands in all it has before it polls pays for
+//! one snapshot instead of one per event, without a timer and without a moment of staleness.
+//!
+//! The lost alternative was one actor per backend. Then "one generation" would be a protocol; with one
+//! writer it is a struct.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use evenkeel_health::ProbeKey;
+use evenkeel_health::judge::{self, Change};
+use evenkeel_health::settings::CheckSettings;
+use evenkeel_health::suspicion::{self, Suspicion};
+use evenkeel_health::timetable::{self, Timetable, Turn, Waits};
+use evenkeel_model::event::{Because, NoSuch, VerdictChanged, What};
+use evenkeel_model::finding::{Finding, Pass, ProbeResult};
+use evenkeel_model::standing::{Order, Standing, Verdict};
+use evenkeel_model::{BackendId, Instant, PoolId, TargetId, event};
+use evenkeel_plan::{Plan, PoolView, Snapshot};
+
+use crate::backends::BackendState;
+use crate::journal::Journal;
+use crate::targets::TargetState;
+
+#[derive(Debug)]
+pub struct Control {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) now: Instant,
+    /// By [`TargetId`].
+    pub(crate) targets: Vec<TargetState>,
+    pub(crate) target_of_key: BTreeMap<ProbeKey, TargetId>,
+    pub(crate) next_key: u64,
+    /// By [`BackendId`], like `standings`.
+    pub(crate) backends: Vec<BackendState>,
+    pub(crate) standings: Vec<Standing>,
+    /// Backends in slow start by the moment of their next step.
+    pub(crate) steps: BTreeSet<(Instant, BackendId)>,
+    pub(crate) timetable: Timetable,
+    pub(crate) suspicion: Suspicion,
+    pub(crate) journal: Journal,
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// By [`PoolId`]; those of `touched` are out of date.
+    pub(crate) views: Vec<Arc<PoolView>>,
+    /// Pools with a standing that their view does not show yet.
+    pub(crate) touched: BTreeSet<PoolId>,
+    /// Whether something is to be published.
+    pub(crate) stale: bool,
+    pub(crate) outputs: VecDeque<Output>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A configuration was read and compiled. Listeners of the new plan are bound before this.
+    PlanChanged(Arc<Plan>),
+    /// A configuration was read and has problems; only for the record.
+    PlanRefused {
+        problems: usize,
+        first: Arc<str>,
+    },
+    /// A started probe ended. Answers to cancelled probes are ignored.
+    ProbeDone {
+        key: ProbeKey,
+        finding: Finding,
+    },
+    Ordered {
+        pool: Arc<str>,
+        backend: SocketAddr,
+        order: Order,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Start it now and answer with one [`Event::ProbeDone`].
+    StartProbe {
+        key: ProbeKey,
+        address: SocketAddr,
+        check: Arc<CheckSettings>,
+    },
+    /// Give it up and do not answer; the key is never used again.
+    CancelProbe {
+        key: ProbeKey,
+    },
+    Publish(Arc<Snapshot>),
+    Record(event::Event),
+}
+
+impl Control {
+    /// The first snapshot is ready at once, see [`Control::snapshot`]; first probes are among the outputs.
+    /// `seed` spreads first probes, so that nodes started together do not probe in step.
+    pub fn new(plan: Arc<Plan>, now: Instant, seed: u64) -> Self {
+        let nothing =
+            Snapshot { generation: 0, made: now, plan: Arc::clone(&plan), standings: Vec::new(), pools: Vec::new() };
+        let mut control = Control {
+            plan: Arc::clone(&plan),
+            now,
+            targets: Vec::new(),
+            target_of_key: BTreeMap::new(),
+            next_key: 0,
+            backends: Vec::new(),
+            standings: Vec::new(),
+            steps: BTreeSet::new(),
+            timetable: Timetable::new(seed),
+            suspicion: Suspicion::new(),
+            journal: Journal::default(),
+            snapshot: Arc::new(nothing),
+            views: Vec::new(),
+            touched: BTreeSet::new(),
+            stale: false,
+            outputs: VecDeque::new(),
+        };
+        control.adopt(plan);
+        control.publish();
+        control.start_due();
+        control
+    }
+
+    pub fn handle(&mut self, event: Event, now: Instant) {
+        self.now = now;
+        match event {
+            Event::PlanChanged(plan) => {
+                let change = self.adopt(plan);
+                self.record(now, What::PlanChanged(change));
+            }
+            Event::PlanRefused { problems, first } => self.record(now, What::PlanRefused { problems, first }),
+            Event::ProbeDone { key, finding } => self.probe_done(key, finding),
+            Event::Ordered { pool, backend, order } => self.ordered(pool, backend, order),
+        }
+        self.start_due();
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        self.climb();
+        if let Some(voids) = self.journal.voids_due(now) {
+            self.record(now, What::ProbesVoid(voids));
+        }
+        self.start_due();
+    }
+
+    /// When [`Control::handle_timeout`] has something to do next, exactly.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let step = self.steps.first().map(|&(at, _)| at);
+        [self.timetable.poll_timeout(), step, self.journal.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Call until `None` after each event or batch of events.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        // Published before probes are started and events recorded: workers come first.
+        if self.stale {
+            return Some(Output::Publish(self.publish()));
+        }
+        self.outputs.pop_front()
+    }
+
+    /// The snapshot published last.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot)
+    }
+
+    /// Recent events, oldest first.
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &event::Event> {
+        self.journal.events()
+    }
+
+    pub const fn probes_in_flight(&self) -> usize {
+        self.timetable.in_flight()
+    }
+
+    /// How long due probes waited for their start.
+    pub const fn probe_waits(&self) -> Waits {
+        self.timetable.waits()
+    }
+
+    /// Since when the node suspects itself.
+    pub const fn suspects_itself_since(&self) -> Option<Instant> {
+        self.suspicion.since()
+    }
+
+    fn probe_done(&mut self, key: ProbeKey, finding: Finding) {
+        let Some(&id) = self.target_of_key.get(&key) else { return };
+        if !matches!(self.timetable.turn(key), Some(Turn::InFlight { .. })) {
+            return;
+        }
+        // The gap counts from the end of the probe, not from the moment we got to hear of it.
+        let at = finding.ended.min(self.now);
+        self.timetable.handle(timetable::Event::ProbeEnded { key, at }, self.now);
+        match &finding.result {
+            ProbeResult::Void(void) => self.journal.count_void(void, self.now),
+            // Silence passes without proof: a node cut off from its network hears it from everybody.
+            ProbeResult::Passed(Pass::Silent) => {}
+            ProbeResult::Passed(_) => self.suspect(suspicion::Event::Passed(key)),
+            ProbeResult::Failed(_) => self.suspect(suspicion::Event::Failed(key)),
+        }
+        let target = &mut self.targets[id.index()];
+        target.judge.handle(judge::Event::ProbeEnded(&finding));
+        target.remember(finding);
+        while let Some(change) = self.targets[id.index()].judge.poll_output() {
+            self.verdict_changed(id, change);
+        }
+    }
+
+    fn verdict_changed(&mut self, id: TargetId, change: Change) {
+        let because = match change.threshold {
+            None => Because::FirstProbe(change.evidence),
+            Some(threshold) => Because::Run { threshold, evidence: change.evidence },
+        };
+        for position in 0..self.targets[id.index()].backends.len() {
+            let backend = self.targets[id.index()].backends[position];
+            self.set_verdict(backend, change.to, change.at, because.clone());
+        }
+    }
+
+    /// One backend takes on a verdict: standing, slow start and event.
+    pub(crate) fn set_verdict(&mut self, id: BackendId, to: Verdict, since: Instant, because: Because) {
+        let standing = &mut self.standings[id.index()];
+        let from = std::mem::replace(&mut standing.verdict, to);
+        standing.verdict_since = since;
+        self.touch(id);
+        match (from, to) {
+            (_, Verdict::Unhealthy) => self.set_climb(id, None),
+            (Verdict::Unhealthy, Verdict::Healthy | Verdict::Unknown) => self.start_climb(id),
+            (Verdict::Healthy | Verdict::Unknown, Verdict::Healthy | Verdict::Unknown) => {}
+        }
+        let backend = &self.backends[id.index()];
+        let changed = VerdictChanged { pool: Arc::clone(&backend.pool), backend: backend.address, from, to, because };
+        // A verdict that probes reached dates from the last of them, not from when we heard of it.
+        let at = if changed.because.evidence().is_some() { since } else { self.now };
+        self.record(at, What::VerdictChanged(changed));
+    }
+
+    fn ordered(&mut self, pool: Arc<str>, address: SocketAddr, order: Order) {
+        let Some(position) = self.plan.pools.iter().position(|one| one.name == pool) else {
+            return self.refuse_order(pool, address, order, NoSuch::Pool);
+        };
+        let plan = Arc::clone(&self.plan);
+        let backends = plan.backends_of(PoolId::from_index(position));
+        let meant: Vec<BackendId> = backends.filter(|(_, one)| one.address == address).map(|(id, _)| id).collect();
+        if meant.is_empty() {
+            return self.refuse_order(pool, address, order, NoSuch::Backend);
+        }
+        for id in meant {
+            self.give_order(id, order);
+        }
+    }
+
+    fn give_order(&mut self, id: BackendId, to: Order) {
+        let from = std::mem::replace(&mut self.standings[id.index()].order, to);
+        if from == to {
+            return;
+        }
+        self.touch(id);
+        match (from, to) {
+            (_, Order::Maintain) => self.set_climb(id, None),
+            // It was as if absent and joins again.
+            (Order::Maintain, Order::Serve | Order::Drain) => self.start_climb(id),
+            (Order::Serve | Order::Drain, Order::Serve | Order::Drain) => {}
+        }
+        let backend = &self.backends[id.index()];
+        let given = What::OrderGiven { pool: Arc::clone(&backend.pool), backend: backend.address, from, to };
+        self.record(self.now, given);
+        if let Some(target) = self.plan.backends[id.index()].target {
+            self.review_probing(target);
+        }
+    }
+
+    fn refuse_order(&mut self, pool: Arc<str>, backend: SocketAddr, order: Order, why: NoSuch) {
+        self.record(self.now, What::OrderRefused { pool, backend, order, why });
+    }
+
+    /// Tells the suspicion and records what it concludes.
+    pub(crate) fn suspect(&mut self, event: suspicion::Event) {
+        self.suspicion.handle(event, self.now);
+        while let Some(output) = self.suspicion.poll_output() {
+            let what = match output {
+                suspicion::Output::Suspected(struck) => What::SelfSuspected(struck),
+                suspicion::Output::Over { lasted } => What::SuspicionOver { lasted },
+            };
+            self.record(self.now, what);
+        }
+    }
+
+    fn start_due(&mut self) {
+        self.timetable.handle_timeout(self.now);
+        while let Some(timetable::Output::Start { key }) = self.timetable.poll_output() {
+            let id = self.target_of_key[&key];
+            let target = &self.targets[id.index()];
+            let (address, check) = (target.address, Arc::clone(&target.check));
+            self.outputs.push_back(Output::StartProbe { key, address, check });
+        }
+    }
+
+    pub(crate) fn record(&mut self, at: Instant, what: What) {
+        let event = event::Event { at, what };
+        self.journal.keep(event.clone());
+        self.outputs.push_back(Output::Record(event));
+    }
+
+    pub(crate) fn touch(&mut self, id: BackendId) {
+        self.touched.insert(self.plan.backends[id.index()].pool);
+        self.stale = true;
+    }
+}

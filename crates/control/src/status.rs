@@ -1,0 +1,106 @@
+//! Read-only looks at what control knows, for `/status`. Borrowed, because a status page of 100,000
+//! targets should not copy them before it knows which are asked for.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use evenkeel_health::judge::{Counts, Progress};
+use evenkeel_health::settings::CheckSettings;
+use evenkeel_health::timetable::Turn;
+use evenkeel_model::finding::Finding;
+use evenkeel_model::standing::{Standing, Verdict};
+use evenkeel_model::{BackendId, Instant, TargetId};
+
+use crate::control::Control;
+use crate::targets::TargetState;
+
+/// One target as it stands now.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetStatus<'a> {
+    target: &'a TargetState,
+    probing: Probing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probing {
+    /// Every backend that rests on it is under order `maintain`.
+    Stopped,
+    /// The next probe starts then, or waits for a place since then.
+    Due(Instant),
+    InFlight {
+        since: Instant,
+    },
+}
+
+impl<'a> TargetStatus<'a> {
+    pub const fn address(&self) -> SocketAddr {
+        self.target.address
+    }
+
+    pub const fn check(&self) -> &'a Arc<CheckSettings> {
+        &self.target.check
+    }
+
+    pub const fn verdict(&self) -> Verdict {
+        self.target.judge.verdict()
+    }
+
+    /// Since when the verdict holds.
+    pub const fn since(&self) -> Instant {
+        self.target.judge.since()
+    }
+
+    /// `None` while no result contradicts the verdict.
+    pub const fn progress(&self) -> Option<Progress> {
+        self.target.judge.progress()
+    }
+
+    /// Last findings, oldest first, void ones included.
+    pub fn recent(&self) -> impl DoubleEndedIterator<Item = &'a Finding> + ExactSizeIterator + use<'a> {
+        self.target.recent.iter()
+    }
+
+    pub const fn counts(&self) -> Counts {
+        self.target.judge.counts()
+    }
+
+    pub const fn probing(&self) -> Probing {
+        self.probing
+    }
+
+    /// Backends that rest on it.
+    pub fn backends(&self) -> &'a [BackendId] {
+        &self.target.backends
+    }
+}
+
+impl Control {
+    /// All targets of the plan, in its order.
+    pub fn targets(&self) -> impl Iterator<Item = TargetStatus<'_>> {
+        self.targets.iter().map(|target| self.status_of(target))
+    }
+
+    /// # Panics
+    /// When `id` is not of the current plan.
+    pub fn target(&self, id: TargetId) -> TargetStatus<'_> {
+        self.status_of(&self.targets[id.index()])
+    }
+
+    /// Verdict, order and ramp of a backend right now; the snapshot shows the same once outputs are polled.
+    ///
+    /// # Panics
+    /// When `id` is not of the current plan.
+    pub fn standing(&self, id: BackendId) -> Standing {
+        self.standings[id.index()]
+    }
+
+    fn status_of<'a>(&self, target: &'a TargetState) -> TargetStatus<'a> {
+        let turn = target.key.and_then(|key| self.timetable.turn(key));
+        let probing = match turn {
+            None => Probing::Stopped,
+            Some(Turn::Due(at)) => Probing::Due(at),
+            Some(Turn::InFlight { since }) => Probing::InFlight { since },
+        };
+        TargetStatus { target, probing }
+    }
+}

@@ -1,0 +1,85 @@
+//! What is known of one target, and when it is probed at all.
+//!
+//! A target is probed while at least one backend rests on it that is not under order `maintain`. When
+//! probing stops and starts again it gets a new key, and its next result alone decides: the old
+//! verdict still stands until then, but nobody has looked for a while.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use evenkeel_health::judge::{self, Judge};
+use evenkeel_health::settings::CheckSettings;
+use evenkeel_health::timetable::Turn;
+use evenkeel_health::{ProbeKey, suspicion, timetable};
+use evenkeel_model::finding::Finding;
+use evenkeel_model::standing::Order;
+use evenkeel_model::{BackendId, TargetId, limits};
+
+use crate::control::{Control, Output};
+
+#[derive(Clone, Debug)]
+pub(crate) struct TargetState {
+    pub address: SocketAddr,
+    pub check: Arc<CheckSettings>,
+    /// `None` while it is not probed.
+    pub key: Option<ProbeKey>,
+    pub judge: Judge,
+    /// Oldest first.
+    pub recent: VecDeque<Finding>,
+    /// Those that rest on it.
+    pub backends: Vec<BackendId>,
+}
+
+impl TargetState {
+    pub(crate) fn remember(&mut self, finding: Finding) {
+        if self.recent.len() == limits::RECENT_FINDINGS.value as usize {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(finding);
+    }
+}
+
+impl Control {
+    /// Starts or stops probing after an order.
+    pub(crate) fn review_probing(&mut self, id: TargetId) {
+        let target = &self.targets[id.index()];
+        match (target.key, self.is_wanted(id)) {
+            (Some(key), false) => {
+                self.targets[id.index()].key = None;
+                self.stop_probing(key);
+            }
+            (None, true) => {
+                let (host, interval) = (target.address.ip(), target.check.timing.interval);
+                let key = self.assign_key(id);
+                self.targets[id.index()].judge.handle(judge::Event::ProbingResumed);
+                self.timetable.handle(timetable::Event::Joined(vec![(key, interval)]), self.now);
+                self.suspect(suspicion::Event::Joined { key, host, interval });
+            }
+            (Some(_), true) | (None, false) => {}
+        }
+    }
+
+    /// Whether anybody wants to know how the target is.
+    pub(crate) fn is_wanted(&self, id: TargetId) -> bool {
+        let backends = &self.targets[id.index()].backends;
+        backends.iter().any(|backend| self.standings[backend.index()].order != Order::Maintain)
+    }
+
+    pub(crate) fn assign_key(&mut self, id: TargetId) -> ProbeKey {
+        let key = ProbeKey(self.next_key);
+        self.next_key += 1;
+        self.targets[id.index()].key = Some(key);
+        self.target_of_key.insert(key, id);
+        key
+    }
+
+    pub(crate) fn stop_probing(&mut self, key: ProbeKey) {
+        if matches!(self.timetable.turn(key), Some(Turn::InFlight { .. })) {
+            self.outputs.push_back(Output::CancelProbe { key });
+        }
+        self.timetable.handle(timetable::Event::Left(key), self.now);
+        self.target_of_key.remove(&key);
+        self.suspect(suspicion::Event::Left(key));
+    }
+}

@@ -10,17 +10,20 @@
 //! next turn, then in a pool of two with one of them dead every first attempt would
 //! meet the dead one, instead of every second.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::net::IpAddr;
 
 use evenkeel_model::BackendId;
 
-use crate::candidates::{Candidates, Member, Prepared, Shape};
+use crate::candidates::{Candidates, Member, Prepared, Schedule, Shape};
 use crate::draw::Lots;
 use crate::hash;
 use crate::in_flight::Load;
 use crate::maglev::Table;
+
+/// Lots drawn before a retry looks at every member. With one of two tried, 94 % end here.
+const QUICK_DRAWS: u32 = 4;
 
 /// Who asks, and whom it must not get again while there is anyone else.
 #[derive(Clone, Copy, Debug)]
@@ -100,12 +103,11 @@ impl Picker {
         let members = candidates.members();
         let untried = |position: usize| !wanted.tried.contains(&members[position].backend);
         match candidates.prepared() {
-            Prepared::Rotation => self.draw_where(members, |_| 1, untried),
-            Prepared::Sequence(_) | Prepared::Strides(_) => self.draw_where(members, weight_of, untried),
+            Prepared::Rotation | Prepared::Sequence(_) | Prepared::Strides(_) => self.draw_where(candidates, untried),
             Prepared::Everyone => self.least_loaded(members, load, wanted.tried),
             Prepared::EqualPair | Prepared::WeightedPair(_) => {
-                let first = self.draw_where(members, weight_of, untried)?;
-                let second = self.draw_where(members, weight_of, |position| position != first && untried(position));
+                let first = self.draw_where(candidates, untried)?;
+                let second = self.draw_where(candidates, |position| position != first && untried(position));
                 Some(less_loaded(members, load, first, second.unwrap_or(first)))
             }
             Prepared::Hashed(table) => {
@@ -155,8 +157,7 @@ impl Picker {
     /// Two different members drawn by weight, or the same twice when there is only one.
     fn draw_pair(&mut self, sums: &[u32]) -> (usize, usize) {
         let total = sums[sums.len() - 1];
-        let place_of = |lot: u32| sums.partition_point(|sum| *sum <= lot);
-        let first = place_of(self.lots.below(total));
+        let first = place_of(self.lots.below(total), sums);
         let start = if first == 0 { 0 } else { sums[first - 1] };
         let width = sums[first] - start;
         if width == total {
@@ -164,64 +165,107 @@ impl Picker {
         }
         // A lot among the others: from the start of the first on, its width is stepped over.
         let lot = self.lots.below(total - width);
-        (first, place_of(if lot < start { lot } else { lot + width }))
+        (first, place_of(if lot < start { lot } else { lot + width }, sums))
     }
 
-    /// One of the allowed members, drawn by weight.
-    fn draw_where(
-        &mut self,
-        members: &[Member],
-        weight: impl Fn(&Member) -> u32,
-        allowed: impl Fn(usize) -> bool,
-    ) -> Option<usize> {
-        let mut drawn = None;
-        let mut total = 0u32;
-        for (position, member) in members.iter().enumerate().filter(|(position, _)| allowed(*position)) {
-            if self.falls_to(&mut total, weight(member)) {
-                drawn = Some(position);
+    /// One of the allowed members, drawn by weight (by count where the schedule ignores weights).
+    fn draw_where(&mut self, candidates: &Candidates, allowed: impl Fn(usize) -> bool) -> Option<usize> {
+        // Mostly few were tried, and a lot that falls to one of those is simply drawn again.
+        for _ in 0..QUICK_DRAWS {
+            match self.draw(candidates) {
+                Some(position) if allowed(position) => return Some(position),
+                Some(_) => {}
+                None => break,
             }
         }
-        drawn
+        let weights = || {
+            let members = candidates.members().iter().enumerate().filter(|(position, _)| allowed(*position));
+            members.map(|(position, member)| match candidates.schedule() {
+                Schedule::Rr => (position, 1),
+                _ => (position, member.weight),
+            })
+        };
+        let total = weights().fold(0u32, |sum, (_, weight)| sum.saturating_add(weight));
+        let mut lot = self.lots.below(total);
+        let mut last = None;
+        for (position, weight) in weights() {
+            last = Some(position);
+            match lot.checked_sub(weight) {
+                Some(rest) => lot = rest,
+                None => break,
+            }
+        }
+        last
+    }
+
+    /// One member drawn by weight, where that takes no look at all of them.
+    fn draw(&mut self, candidates: &Candidates) -> Option<usize> {
+        match candidates.prepared() {
+            Prepared::Rotation | Prepared::EqualPair => {
+                Some(self.lots.below(candidates.members().len() as u32) as usize)
+            }
+            Prepared::Sequence(sequence) => {
+                Some(usize::from(sequence[self.lots.below(sequence.len() as u32) as usize]))
+            }
+            Prepared::WeightedPair(sums) => Some(place_of(self.lots.below(sums[sums.len() - 1]), sums)),
+            Prepared::Strides(_) | Prepared::Everyone | Prepared::Hashed(_) => None,
+        }
     }
 
     /// Least in flight relative to weight; ties are drawn by weight, so that in a pool without load
     /// weights still count and the first member is not everybody's favourite.
+    ///
+    /// Looks at every member. Pools of many hundreds are better served by `p2c`.
     fn least_loaded(&mut self, members: &[Member], load: &(impl Load + ?Sized), tried: &[BackendId]) -> Option<usize> {
-        let mut least: Option<(usize, u64, u64)> = None;
-        let mut ties = 0u32;
-        for (position, member) in members.iter().enumerate() {
-            if tried.contains(&member.backend) {
-                continue;
-            }
-            let (running, weight) = (u64::from(load.in_flight(member.backend)), u64::from(member.weight));
-            // running / weight against least running / least weight, without dividing.
-            let order =
-                least.map(|(_, least_running, least_weight)| (running * least_weight).cmp(&(least_running * weight)));
-            let better = match order {
-                None | Some(std::cmp::Ordering::Less) => {
-                    ties = member.weight;
-                    true
+        let untried = || members.iter().enumerate().filter(|(_, member)| !tried.contains(&member.backend));
+        let mut least: Option<(usize, Burden)> = None;
+        let mut weight_of_ties = 0u32;
+        for (position, member) in untried() {
+            let burden = Burden::of(member, load);
+            match least.map_or(Ordering::Less, |(_, least)| burden.cmp(&least)) {
+                Ordering::Less => {
+                    least = Some((position, burden));
+                    weight_of_ties = member.weight;
                 }
-                Some(std::cmp::Ordering::Equal) => self.falls_to(&mut ties, member.weight),
-                Some(std::cmp::Ordering::Greater) => false,
-            };
-            if better {
-                least = Some((position, running, weight));
+                Ordering::Equal => weight_of_ties = weight_of_ties.saturating_add(member.weight),
+                Ordering::Greater => {}
             }
         }
-        least.map(|(position, ..)| position)
-    }
-
-    /// Whether the lot falls to a newcomer of this weight rather than to those before it. Asked of each in turn,
-    /// it leaves one standing, each with a likelihood of its weight in their sum.
-    fn falls_to(&mut self, total: &mut u32, weight: u32) -> bool {
-        *total = total.saturating_add(weight);
-        self.lots.below(*total) < weight
+        let (first, least) = least?;
+        let mut lot = self.lots.below(weight_of_ties);
+        for (position, member) in untried().skip_while(|(position, _)| *position < first) {
+            if Burden::of(member, load).cmp(&least).is_eq() {
+                match lot.checked_sub(member.weight) {
+                    Some(rest) => lot = rest,
+                    None => return Some(position),
+                }
+            }
+        }
+        Some(first)
     }
 }
 
-const fn weight_of(member: &Member) -> u32 {
-    member.weight
+/// Work in flight relative to weight, compared without dividing.
+#[derive(Clone, Copy)]
+struct Burden {
+    running: u32,
+    weight: u32,
+}
+
+impl Burden {
+    fn of(member: &Member, load: &(impl Load + ?Sized)) -> Self {
+        Burden { running: load.in_flight(member.backend), weight: member.weight }
+    }
+
+    fn cmp(&self, other: &Self) -> Ordering {
+        let cross = |one: &Burden, two: &Burden| u64::from(one.running) * u64::from(two.weight);
+        cross(self, other).cmp(&cross(other, self))
+    }
+}
+
+/// Position of the member that a lot below the sum of weights falls to.
+fn place_of(lot: u32, sums: &[u32]) -> usize {
+    sums.partition_point(|sum| *sum <= lot)
 }
 
 fn home(table: &Table, client: IpAddr) -> usize {
@@ -230,12 +274,8 @@ fn home(table: &Table, client: IpAddr) -> usize {
 
 /// The first on a tie, because it was drawn by weight and the second only by what was left.
 fn less_loaded(members: &[Member], load: &(impl Load + ?Sized), first: usize, second: usize) -> usize {
-    if first == second {
-        return first;
-    }
-    let running = |position: usize| u64::from(load.in_flight(members[position].backend));
-    let weight = |position: usize| u64::from(members[position].weight);
-    if running(second) * weight(first) < running(first) * weight(second) { second } else { first }
+    let burden = |position: usize| Burden::of(&members[position], load);
+    if first != second && burden(second).cmp(&burden(first)).is_lt() { second } else { first }
 }
 
 fn tried_longest_ago(members: &[Member], tried: &[BackendId]) -> Option<BackendId> {

@@ -108,16 +108,15 @@ impl Driver for SimDriver {
         if world.listener(id).waiting.is_empty() {
             return Ok(None);
         }
-        let chance = world.faults.accept_error;
-        if world.dice.happens(chance) {
-            let error = world.dice.pick(&[errno::EMFILE, errno::ENFILE, errno::ECONNABORTED]);
-            // Out of files leaves the connection in the queue, and no new edge tells of it.
-            if error == errno::ECONNABORTED
-                && let Some(connection) = world.accept(id)
-            {
+        let (out_of_files, died) = (world.faults.accept_error, world.faults.accept_abort);
+        if world.dice.happens(out_of_files) {
+            return Err(world.dice.pick(&[errno::EMFILE, errno::ENFILE]));
+        }
+        if world.dice.happens(died) {
+            if let Some(connection) = world.accept(id) {
                 world.close(connection, Close::Reset);
             }
-            return Err(error);
+            return Err(errno::ECONNABORTED);
         }
         let accepted = world.accept(id);
         Ok(accepted.map(|connection| (Sock(connection), world.tcp(connection).remote)))

@@ -110,8 +110,11 @@ pub struct Faults {
     /// Chance, for each happening, that the nodes do not run for up to `pause_max` after it.
     pub pause: Chance,
     pub pause_max: Duration,
-    /// Chance that `accept` fails: out of files, or the connection died in the queue.
+    /// Chance that `accept` fails for want of files. The connection stays in the queue, and no new edge
+    /// tells of it.
     pub accept_error: Chance,
+    /// Chance that `accept` finds that the connection died in the queue.
+    pub accept_abort: Chance,
     /// Chance that `dial` or `dial_udp` fails at once: out of files or source ports.
     pub dial_error: Chance,
     /// Chance that `watch` fails for want of memory.
@@ -140,6 +143,7 @@ impl Faults {
             pause: Chance::NEVER,
             pause_max: Duration::ZERO,
             accept_error: Chance::NEVER,
+            accept_abort: Chance::NEVER,
             dial_error: Chance::NEVER,
             watch_error: Chance::NEVER,
             send_error: Chance::NEVER,
@@ -178,6 +182,7 @@ impl Faults {
             syn_loss: rare(100_000),
             datagram_loss: rare(200_000),
             accept_error: rare(100_000),
+            accept_abort: rare(100_000),
             dial_error: rare(100_000),
             watch_error: rare(50_000),
             send_error: rare(20_000),

@@ -4,7 +4,7 @@
 //! test: with one-byte reads, partial writes, resets and black holes at every point, and a clock
 //! that jumps from one happening to the next. The same seed gives the same run, to the last byte.
 //!
-//! How it behaves was read off Linux, and `tests/sim.rs` runs the same scripts against this driver and
+//! How it behaves was read off Linux, and `tests/sim` runs the same scripts against this driver and
 //! against epoll and compares. What Linux does and one might not expect:
 //! - a reset does not throw away bytes that wait unread; they are read first, then `ECONNRESET` once;
 //! - after the other side's FIN a reset shows only in `send` (`EPIPE`), `recv` goes on saying the end;

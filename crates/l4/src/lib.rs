@@ -12,5 +12,5 @@ mod roster;
 
 pub use arena::{Arena, Key, Owner, owner_of, token};
 pub use core::{Accepted, Core, Origin, dial_failure};
-pub use relay::Relays;
+pub use relay::{Broken, Relays, pump_one};
 pub use roster::{BackendSlot, ListenerSlot, Picked, PoolSlot, Roster};

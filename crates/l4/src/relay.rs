@@ -352,12 +352,12 @@ impl Relay {
 }
 
 /// The source or the sink of a direction failed.
-pub(crate) struct Broken {
+pub struct Broken {
     pub source: bool,
 }
 
 /// Moves one direction's bytes until its source is dry or its sink is full.
-pub(crate) fn pump_one<D: Driver>(core: &mut Core<D>, flow: &mut Flow, from: Sock, to: Sock) -> Option<Broken> {
+pub fn pump_one<D: Driver>(core: &mut Core<D>, flow: &mut Flow, from: Sock, to: Sock) -> Option<Broken> {
     loop {
         let waiting = flow.to_send();
         if !waiting.is_empty() {

@@ -1,1 +1,18 @@
+//! Serves HTTP: takes requests apart, finds them a backend, and streams both ways.
+//!
+//! `machine` decides; the files beside it are its hands on the reactor. Called by the worker's loop
+//! with events and timers of its tokens. It promises exactly one `Outcome` for each request, that no byte of
+//! one exchange gets into another, and that what it cannot delimit without doubt is refused.
 
+mod answering;
+mod backend;
+mod client;
+mod ending;
+mod http;
+pub mod machine;
+mod own_answer;
+mod requesting;
+mod tunnel;
+
+pub use http::Http;
+pub use own_answer::{reason, write_own_answer};

@@ -1,0 +1,152 @@
+//! A client's connection: its buffers, and where it stands between two requests.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use evenkeel_l4::{BackendSlot, Key, ListenerSlot, Picked, PoolSlot};
+use evenkeel_model::Instant;
+use evenkeel_model::exchange::{Attempt, Reuse};
+use evenkeel_reactor::{Driver, Errno, Send, Sock};
+
+use crate::machine::{Exchange, Timeouts, Wait};
+use crate::tunnel::Tunnel;
+
+/// Where a client's connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// No byte of a request has come.
+    Idle,
+    /// A part of a head has come.
+    Head,
+    /// A request is being served.
+    Busy,
+    /// The last answer is out and we have finished; what the client still sends is thrown away until it
+    /// has seen the end.
+    Lingering,
+}
+
+pub(crate) struct Client {
+    pub sock: Sock,
+    pub address: SocketAddr,
+    pub listener: Rc<ListenerSlot>,
+    pub standing: Standing,
+    /// Received and not yet understood: a part of a head, or requests that wait their turn.
+    pub input: Vec<u8>,
+    pub output: Output,
+    /// An edge came and nothing said "read up" since.
+    pub readable: bool,
+    pub hangup: bool,
+    pub served: u32,
+    pub wait: Wait,
+    pub deadline: Instant,
+    pub armed: Instant,
+    pub timeouts: Timeouts,
+    pub exchange: Exchange,
+    pub attempt: Attempting,
+    pub tunnel: Option<Box<Tunnel>>,
+}
+
+/// The tries of the current exchange at backends.
+#[derive(Default)]
+pub(crate) struct Attempting {
+    pub pool: Option<Rc<PoolSlot>>,
+    pub picked: Option<Picked>,
+    /// The connection in use.
+    pub backend: Option<Key>,
+    pub started: Instant,
+    pub reuse: Option<Reuse>,
+    pub tried: Vec<Rc<BackendSlot>>,
+    pub attempts: Vec<Attempt>,
+}
+
+impl Attempting {
+    pub fn clear(&mut self) {
+        self.pool = None;
+        self.picked = None;
+        self.backend = None;
+        self.reuse = None;
+        self.tried.clear();
+        self.attempts.clear();
+    }
+}
+
+/// What a client was sent and its socket did not take yet.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Output {
+    pub fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn taken(&mut self, taken: usize) {
+        self.sent += taken;
+        if self.is_empty() {
+            self.bytes = Vec::new();
+            self.sent = 0;
+        }
+    }
+}
+
+impl Client {
+    /// Sends `head` and `body` behind what still waits; what the socket does not take is kept.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn send<D: Driver>(&mut self, driver: &mut D, head: &[u8], body: &[u8]) -> Result<(), Errno> {
+        self.exchange.bytes_out += (head.len() + body.len()) as u64;
+        let mut taken = 0;
+        if self.output.is_empty() {
+            let sent = match (head, body) {
+                ([], []) => return Ok(()),
+                ([], only) | (only, []) => driver.send(self.sock, only),
+                _ => driver.send_vectored(self.sock, &[IoSlice::new(head), IoSlice::new(body)]),
+            };
+            match sent {
+                Send::Taken(bytes) => taken = bytes,
+                Send::Failed(errno) => return Err(errno),
+            }
+        }
+        if taken < head.len() {
+            self.output.keep(&head[taken..]);
+            self.output.keep(body);
+        } else if taken < head.len() + body.len() {
+            self.output.keep(&body[taken - head.len()..]);
+        }
+        Ok(())
+    }
+
+    /// The socket takes bytes again: sends what waits.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn flush<D: Driver>(&mut self, driver: &mut D) -> Result<(), Errno> {
+        while !self.output.is_empty() {
+            match driver.send(self.sock, &self.output.bytes[self.output.sent..]) {
+                Send::Taken(0) => break,
+                Send::Taken(taken) => self.output.taken(taken),
+                Send::Failed(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for `wait` from `now` on.
+    pub fn wait_for(&mut self, wait: Wait, now: Instant) {
+        self.wait = wait;
+        self.deadline = now + self.timeouts.of(wait);
+    }
+
+    /// Waits for whoever the exchange says has to act next.
+    pub fn wait_on_exchange(&mut self, now: Instant) {
+        self.wait_for(self.exchange.wait(!self.output.is_empty()), now);
+    }
+}

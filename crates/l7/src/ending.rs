@@ -1,0 +1,184 @@
+//! How exchanges and connections end: exactly one outcome for each exchange, nothing left behind.
+
+use evenkeel_l4::{Core, Key};
+use evenkeel_model::exchange::{Detail, Outcome};
+use evenkeel_model::{Cause, Instant, Phase};
+use evenkeel_reactor::{Close, Driver};
+
+use crate::client::Standing;
+use crate::http::{Http, listener_timeouts};
+use crate::machine::{Stage, Wait};
+use crate::own_answer::write_own_answer;
+
+impl Http {
+    /// Answers the client ourselves with the cause's status, whatever the exchange was doing.
+    pub(crate) fn answer<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        cause: Cause,
+        detail: Option<Detail>,
+        now: Instant,
+    ) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(status) = cause.entry().status else {
+            self.cut(core, key, cause, detail, now);
+            return;
+        };
+        if matches!(client.exchange.stage, Stage::Answering | Stage::Flushing | Stage::Relaying) {
+            // The head of another answer is out already; a second one would be read as its body.
+            self.cut(core, key, cause, detail, now);
+            return;
+        }
+        client.standing = Standing::Busy;
+        self.drop_backend(core, key);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let draining = core.is_draining(&client.listener);
+        let close = client.exchange.begin_own_answer(status, cause, detail, draining);
+        let mut out = std::mem::take(&mut self.head);
+        out.clear();
+        write_own_answer(&mut out, cause, detail, status, close, client.exchange.asked().head, client.exchange.id);
+        let sent = client.send(&mut core.driver, &out, &[]);
+        self.head = out;
+        let drained = client.output.is_empty();
+        client.wait_for(Wait::ClientRead, now);
+        if sent.is_err() || drained {
+            self.exchange_over(core, key, now);
+        }
+    }
+
+    /// The answer is out: records the exchange and makes the connection ready for the next, or ends it.
+    pub(crate) fn exchange_over<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        self.drop_backend(core, key);
+        self.record(core, key, now);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.served += 1;
+        client.attempt.clear();
+        client.exchange.trim();
+        if !client.exchange.closes() {
+            client.standing = Standing::Idle;
+            client.timeouts = listener_timeouts(&client.listener);
+            client.wait_for(Wait::KeepAlive, now);
+            return;
+        }
+        // Closing with unread bytes in the socket would reset the connection and could destroy the answer
+        // on its way (RFC 9112 section 9.6), so the rest of the request is read and thrown away.
+        let unread = !client.exchange.request_complete() || !client.input.is_empty() || client.readable;
+        if unread && !client.hangup {
+            core.driver.finish(client.sock);
+            client.standing = Standing::Lingering;
+            client.input = Vec::new();
+            client.wait_for(Wait::Linger, now);
+        } else {
+            self.drop_client(core, key, Close::Orderly);
+        }
+    }
+
+    /// The client left before it had its answer.
+    pub(crate) fn client_gone<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.exchange.failure.is_none() {
+            client.exchange.failure = Some((Cause::ClientAborted, None));
+            client.exchange.status.get_or_insert(499);
+        }
+        self.drop_backend(core, key);
+        self.record(core, key, now);
+        self.drop_client(core, key, Close::Reset);
+    }
+
+    /// Ends an exchange whose answer can no longer be completed. The client must be able to tell that.
+    pub(crate) fn cut<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        cause: Cause,
+        detail: Option<Detail>,
+        now: Instant,
+    ) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.exchange.failure = Some((cause, detail));
+        let unmistakable = client.exchange.stage == Stage::Answering && !client.exchange.must_cut();
+        if let Some(picked) = &client.attempt.picked
+            && cause.entry().blame == evenkeel_model::Blame::Backend
+        {
+            picked.backend.metrics.causes.one(cause);
+            // The attempt that brought the head did not bring the whole answer after all.
+            if let Some(attempt) = client.attempt.attempts.last_mut() {
+                attempt.cause = Some(cause);
+            }
+        }
+        self.drop_backend(core, key);
+        self.record(core, key, now);
+        self.drop_client(core, key, if unmistakable { Close::Orderly } else { Close::Reset });
+    }
+
+    /// Lets the backend connection of an exchange go, if it still has one. It is in the middle of
+    /// something, so nobody can use it again.
+    pub(crate) fn drop_backend<D: Driver>(&mut self, core: &mut Core<D>, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if let Some(backend) = client.attempt.backend.take().and_then(|made| self.backends.remove(made)) {
+            core.driver.close(backend.sock, Close::Reset);
+        }
+    }
+
+    pub(crate) fn drop_client<D: Driver>(&mut self, core: &mut Core<D>, key: Key, how: Close) {
+        if let Some(client) = self.clients.remove(key) {
+            core.driver.close(client.sock, how);
+            core.discharge(&client.listener);
+        }
+    }
+
+    /// Tells observer and counters of an exchange that is over.
+    pub(crate) fn record<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let exchange = &mut client.exchange;
+        exchange.times.ended = now;
+        let backends_own = exchange.status.is_some_and(|status| status >= 500) && exchange.failure.is_none();
+        let (cause, detail) = match exchange.failure {
+            Some((cause, detail)) => (Some(cause), detail),
+            None if backends_own => (Some(Cause::BackendAnsweredError), None),
+            None => (None, None),
+        };
+        let phase: Option<Phase> = match cause {
+            Some(Cause::ClientAborted | Cause::BalancerDraining) => Some(exchange.phase()),
+            _ => None,
+        };
+        let metrics = &client.listener.metrics;
+        metrics.bytes_in.add(exchange.bytes_in);
+        metrics.bytes_out.add(exchange.bytes_out);
+        metrics.duration.record(now - exchange.times.started);
+        if let Some(status) = exchange.status {
+            metrics.request(status);
+        }
+        if let Some(cause) = cause {
+            metrics.causes.one(cause);
+        }
+        if let Some(picked) = &client.attempt.picked {
+            picked.backend.metrics.bytes_out.add(exchange.bytes_in);
+        }
+        let outcome = Outcome {
+            id: exchange.id,
+            listener: &client.listener.name,
+            pool: client.attempt.pool.as_ref().map(|pool| &*pool.name),
+            client: client.address,
+            backend: client
+                .attempt
+                .picked
+                .as_ref()
+                .map(|picked| picked.backend.address)
+                .or_else(|| client.attempt.attempts.last().map(|attempt| attempt.backend)),
+            request: exchange.line.request(),
+            status: exchange.status,
+            cause,
+            phase,
+            detail,
+            bytes_in: exchange.bytes_in,
+            bytes_out: exchange.bytes_out,
+            times: exchange.times,
+            attempts: &client.attempt.attempts,
+            reuse: client.attempt.reuse,
+            client_requests: client.served,
+        };
+        core.observer.ended(&outcome);
+    }
+}

@@ -1,0 +1,326 @@
+//! One request and its answer, from the first byte of the head to the last of the body.
+//!
+//! ```text
+//!   Connecting ─► Awaiting ─► Answering ─► Flushing ─► over
+//!       ▲             │            │
+//!       └── retry ────┘            └─► Relaying (101) ─► over
+//! ```
+//!
+//! The request side is a buffer of what the backend is owed, with a mark how much of it was sent. While
+//! the whole request fits the buffer a failed attempt can be made again from its start; once it has outgrown it, what
+//! was sent is let go and the exchange is no longer replayable.
+
+use evenkeel_model::exchange::{Detail, ExchangeId, Times};
+use evenkeel_model::{Cause, Instant, Phase, limits};
+use evenkeel_wire::{Asked, BodyReader, Framing, Refusal, RequestHead, ResponseHead, Version};
+
+use super::line::Line;
+use super::retry::{Failure, Retry, Tried};
+use super::wait::Wait;
+
+const REPLAY: usize = limits::REPLAY_BYTES.value as usize;
+const BACKLOG: usize = limits::BACKLOG_BYTES.value as usize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// No connection to a backend yet.
+    Connecting,
+    /// The request is on its way or sent; no final head has come.
+    Awaiting,
+    /// The head of the answer was passed on.
+    Answering,
+    /// The answer is complete; the client has not taken all of it.
+    Flushing,
+    /// 101: bytes go both ways until one side ends.
+    Relaying,
+}
+
+/// How a final response head is to be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The client's connection ends with this answer.
+    pub close: bool,
+    /// The chunked coding is taken off for a client of HTTP/1.0.
+    pub decode: bool,
+}
+
+#[derive(Debug)]
+pub struct Exchange {
+    pub id: ExchangeId,
+    pub line: Line,
+    pub times: Times,
+    pub stage: Stage,
+    pub status: Option<u16>,
+    pub failure: Option<(Cause, Option<Detail>)>,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    request: Vec<u8>,
+    sent: usize,
+    replayable: bool,
+    body: BodyReader,
+    body_limit: u64,
+    idempotent: bool,
+    asked: Asked,
+    client_version: Version,
+    client_keep_alive: bool,
+    answer: BodyReader,
+    answer_until_close: bool,
+    decode: bool,
+    backend_keep_alive: bool,
+    close: bool,
+    stale_before: bool,
+    backend_blocked: bool,
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        Exchange {
+            id: ExchangeId { process: 0, sequence: 0 },
+            line: Line::default(),
+            times: Times::default(),
+            stage: Stage::Connecting,
+            status: None,
+            failure: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            request: Vec::new(),
+            sent: 0,
+            replayable: true,
+            body: BodyReader::new(Framing::Empty),
+            body_limit: 0,
+            idempotent: false,
+            asked: Asked { head: false, upgrade: false },
+            client_version: Version::Http11,
+            client_keep_alive: false,
+            answer: BodyReader::new(Framing::Empty),
+            answer_until_close: false,
+            decode: false,
+            backend_keep_alive: false,
+            close: false,
+            stale_before: false,
+            backend_blocked: false,
+        }
+    }
+}
+
+impl Exchange {
+    /// Makes ready for a request whose first byte came at `started`. Buffers are kept.
+    pub fn reset(&mut self, id: ExchangeId, started: Instant) {
+        let request = std::mem::take(&mut self.request);
+        let line = std::mem::take(&mut self.line);
+        *self = Exchange { id, request, line, times: Times { started, ..Times::default() }, ..Exchange::default() };
+        self.request.clear();
+        self.line.clear();
+    }
+
+    /// Takes a head in. The caller writes the rewritten head into the returned buffer.
+    pub fn begin(&mut self, head: &RequestHead<'_, '_>, body_limit: u64, now: Instant) -> &mut Vec<u8> {
+        self.line.set(head.method, head.host.unwrap_or_default(), head.target, head.user_agent, head.version.word());
+        self.times.head = Some(now);
+        self.bytes_in += head.len as u64;
+        self.body = BodyReader::new(head.framing);
+        self.body_limit = if body_limit == 0 { u64::MAX } else { body_limit };
+        self.idempotent = head.idempotent;
+        self.asked = Asked { head: head.is_head, upgrade: head.upgrade.is_some() };
+        self.client_version = head.version;
+        self.client_keep_alive = head.keep_alive;
+        &mut self.request
+    }
+
+    /// Whether the head announces a body that is over the limit.
+    pub fn announces_too_much(&self, framing: Framing) -> bool {
+        matches!(framing, Framing::Length(length) if length > self.body_limit)
+    }
+
+    /// Takes body bytes in and says how many were this request's.
+    ///
+    /// # Errors
+    /// The refusal, when the body is malformed or over the limit.
+    pub fn body(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        if self.body.is_done() {
+            return Ok(0);
+        }
+        let refuse = |detail| Refusal { cause: Cause::ClientMalformedRequest, detail };
+        let progress = self.body.advance(bytes).map_err(refuse)?;
+        if self.body.payload_bytes() > self.body_limit {
+            return Err(Refusal { cause: Cause::ClientBodyTooLarge, detail: "body over `body_limit`" });
+        }
+        self.bytes_in += progress.consumed as u64;
+        self.request.extend_from_slice(&bytes[..progress.consumed]);
+        Ok(progress.consumed)
+    }
+
+    pub fn request_complete(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// Whether to read more of the body now: what waits for the backend is bounded.
+    pub fn wants_body(&self) -> bool {
+        !self.body.is_done()
+            && self.request.len() - self.sent < BACKLOG
+            && matches!(self.stage, Stage::Connecting | Stage::Awaiting | Stage::Answering)
+    }
+
+    /// What the backend is owed and was not sent.
+    pub fn unsent(&self) -> &[u8] {
+        &self.request[self.sent..]
+    }
+
+    /// Whether the backend has been sent the whole request.
+    pub fn all_sent(&self) -> bool {
+        self.body.is_done() && self.sent == self.request.len()
+    }
+
+    /// `taken` bytes of [`Exchange::unsent`] went out at `now`.
+    pub fn sent(&mut self, taken: usize, now: Instant) {
+        self.sent += taken;
+        self.backend_blocked = self.sent < self.request.len();
+        if self.all_sent() {
+            self.times.request_sent = Some(now);
+        }
+        if self.request.len() > REPLAY {
+            self.replayable = false;
+            self.request.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    /// A connection stands: from here on the request is on its way.
+    pub fn connected(&mut self, now: Instant) {
+        self.stage = Stage::Awaiting;
+        self.times.connected = Some(now);
+    }
+
+    pub fn asked(&self) -> Asked {
+        self.asked
+    }
+
+    pub fn idempotent(&self) -> bool {
+        self.idempotent
+    }
+
+    pub fn client_version(&self) -> Version {
+        self.client_version
+    }
+
+    /// An attempt failed before an answer was passed on: what may be done. When it may be done again, the
+    /// request starts from its first byte.
+    pub fn attempt_failed(&mut self, cause: Cause, tried: Tried) -> Retry {
+        let retry = Failure { cause, tried }.retry(self.replayable, self.idempotent, self.stale_before);
+        if retry != Retry::No {
+            self.stale_before |= tried == Tried::Reused;
+            self.stage = Stage::Connecting;
+            self.sent = 0;
+            self.backend_blocked = false;
+            self.times.connected = None;
+            self.times.request_sent = None;
+        }
+        retry
+    }
+
+    /// The final head came at `now`. `draining`: connections of this listener are to end.
+    pub fn begin_answer(&mut self, head: &ResponseHead<'_, '_>, draining: bool, now: Instant) -> Begun {
+        self.stage = Stage::Answering;
+        self.times.first_byte = Some(now);
+        self.status = Some(head.status);
+        self.answer = BodyReader::new(head.framing);
+        self.backend_keep_alive = head.keep_alive;
+        self.answer_until_close = head.framing == Framing::UntilClose;
+        self.decode = self.client_version == Version::Http10 && head.framing == Framing::Chunked;
+        // An answer to a request that is still being sent leaves the rest of it unread behind it, so nothing
+        // can follow on this connection.
+        self.close =
+            draining || !self.client_keep_alive || self.answer_until_close || self.decode || !self.body.is_done();
+        Begun { close: self.close, decode: self.decode }
+    }
+
+    /// Body bytes of the answer: how many were this answer's, and whether it is complete. With
+    /// [`Begun::decode`] the payload is appended to `decoded`, otherwise the consumed bytes are passed on as
+    /// they are.
+    ///
+    /// # Errors
+    /// Names the rule the backend broke.
+    pub fn answer_body(&mut self, bytes: &[u8], decoded: &mut Vec<u8>) -> Result<(usize, bool), &'static str> {
+        let progress =
+            if self.decode { self.answer.advance_decoding(bytes, decoded)? } else { self.answer.advance(bytes)? };
+        Ok((progress.consumed, progress.done))
+    }
+
+    pub fn decodes(&self) -> bool {
+        self.decode
+    }
+
+    pub fn answer_complete(&self) -> bool {
+        self.answer.is_done()
+    }
+
+    /// The backend closed while it answered: whether that was the end it meant.
+    pub fn answer_ended(&mut self) -> bool {
+        self.answer.end_of_stream().is_ok()
+    }
+
+    /// Whether the backend's connection can serve another request. `rest`: it sent more than its answer.
+    pub fn backend_reusable(&self, rest: bool) -> bool {
+        self.backend_keep_alive && !self.answer_until_close && self.all_sent() && !rest
+    }
+
+    /// An answer of our own goes out instead of a backend's. True when the connection ends with it.
+    pub fn begin_own_answer(&mut self, status: u16, cause: Cause, detail: Option<Detail>, draining: bool) -> bool {
+        self.stage = Stage::Flushing;
+        self.status = Some(status);
+        self.failure = Some((cause, detail));
+        self.answer = BodyReader::new(Framing::Empty);
+        self.close = draining
+            || !self.client_keep_alive
+            || !self.body.is_done()
+            || cause.entry().phase == Phase::RequestHead
+            || matches!(cause, Cause::ClientBodyTooLarge);
+        self.close
+    }
+
+    /// Whether the client's connection ends with this exchange.
+    pub fn closes(&self) -> bool {
+        self.close
+    }
+
+    /// The client must see that the answer is cut; an orderly end would look like its proper one.
+    pub fn must_cut(&self) -> bool {
+        self.answer_until_close || self.decode
+    }
+
+    /// Whom the exchange waits for now. `client_reading`: something waits for the client to take it.
+    pub fn wait(&self, client_reading: bool) -> Wait {
+        match self.stage {
+            Stage::Connecting => Wait::Connect,
+            Stage::Flushing => Wait::ClientRead,
+            Stage::Relaying => Wait::Relay,
+            Stage::Awaiting if self.all_sent() => Wait::Response,
+            Stage::Awaiting if self.backend_blocked => Wait::BackendWrite,
+            Stage::Awaiting => Wait::ClientBody,
+            Stage::Answering if client_reading => Wait::ClientRead,
+            Stage::Answering => Wait::BackendBody,
+        }
+    }
+
+    /// The phase the exchange is in, for a cause that can strike anywhere.
+    pub fn phase(&self) -> Phase {
+        match self.stage {
+            Stage::Connecting if self.times.head.is_none() => Phase::RequestHead,
+            Stage::Connecting => Phase::Connect,
+            Stage::Awaiting if self.all_sent() => Phase::ResponseHead,
+            Stage::Awaiting => Phase::RequestBody,
+            Stage::Answering | Stage::Flushing => Phase::ResponseBody,
+            Stage::Relaying => Phase::Relay,
+        }
+    }
+
+    /// Lets go of memory a large request needed; an idle connection keeps little.
+    pub fn trim(&mut self) {
+        const KEPT: usize = 4096;
+        self.request.clear();
+        self.sent = 0;
+        if self.request.capacity() > KEPT {
+            self.request = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The parts of HTTP forwarding that decide: what a request owes its backend, what may be tried again,
+//! whom we wait for. No sockets, no clock; told bytes, connects, failures and the time.
+
+mod exchange;
+mod line;
+mod retry;
+mod wait;
+
+pub use exchange::{Begun, Exchange, Stage};
+pub use line::Line;
+pub use retry::{Failure, Retry, Tried};
+pub use wait::{Timeouts, Wait};

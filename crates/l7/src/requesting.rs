@@ -1,0 +1,425 @@
+//! The request's way: head, pick, connection, body.
+
+use std::rc::Rc;
+
+use evenkeel_l4::{BackendSlot, Core, Key, Owner, dial_failure, token};
+use evenkeel_model::exchange::{Attempt, Detail, Reuse};
+use evenkeel_model::{Cause, Instant};
+use evenkeel_reactor::{Close, Dial, Driver, Handshake, Recv, Send};
+use evenkeel_wire::{FieldSlots, Forwarding, Parsed, RequestHead, forward, parse_request};
+
+use crate::backend::{Backend, State};
+use crate::client::Standing;
+use crate::http::Http;
+use crate::machine::{Retry, Stage, Tried, Wait};
+
+impl Http {
+    /// Reads and understands a head. True when something changed and the connection should be driven on.
+    pub(crate) fn read_head<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        if !client.input.is_empty() && client.standing == Standing::Idle {
+            // Sent behind the request before: it has waited its turn.
+            let input = std::mem::take(&mut client.input);
+            return self.take_head(core, key, &input, now);
+        }
+        if !client.readable {
+            return false;
+        }
+        let mut scratch = core.scratch();
+        let received = core.driver.recv(client.sock, &mut scratch);
+        let went_on = match received {
+            Recv::Bytes(bytes) => {
+                client.readable = bytes == scratch.len() || client.hangup;
+                if client.input.is_empty() {
+                    self.take_head(core, key, &scratch[..bytes], now)
+                } else {
+                    let mut input = std::mem::take(&mut client.input);
+                    input.extend_from_slice(&scratch[..bytes]);
+                    self.take_head(core, key, &input, now)
+                }
+            }
+            Recv::Dry => {
+                client.readable = false;
+                false
+            }
+            Recv::End | Recv::Failed(_) => {
+                if client.standing == Standing::Head {
+                    self.client_gone(core, key, now);
+                } else {
+                    self.drop_client(core, key, Close::Orderly);
+                }
+                false
+            }
+        };
+        core.give_back(scratch);
+        went_on
+    }
+
+    /// `input` holds all that was received and not yet understood.
+    fn take_head<D: Driver>(&mut self, core: &mut Core<D>, key: Key, input: &[u8], now: Instant) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        if client.standing == Standing::Idle {
+            client.standing = Standing::Head;
+            let id = core.next_id();
+            client.exchange.reset(id, now);
+            client.wait_for(Wait::Header, now);
+        }
+        let limit = client.listener.read(|settings| settings.http.header_limit);
+        let mut slots = FieldSlots::new();
+        match parse_request(input, &mut slots, limit) {
+            Parsed::Partial => {
+                client.input.extend_from_slice(input);
+                // Only an edge, or the end behind a hangup, can bring more.
+                client.readable
+            }
+            Parsed::Refused(refusal) => {
+                client.exchange.bytes_in += input.len() as u64;
+                let detail = match refusal.cause {
+                    Cause::ClientMalformedRequest => Detail::Text(refusal.detail),
+                    _ => Detail::Limit(limit as u64),
+                };
+                self.answer(core, key, refusal.cause, Some(detail), now);
+                true
+            }
+            Parsed::Whole(head) => {
+                self.begin(core, key, &head, &input[head.len..], now);
+                true
+            }
+        }
+    }
+
+    /// A whole head: rewrites it for the backend, takes the body that came with it, and finds a backend.
+    fn begin<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        head: &RequestHead<'_, '_>,
+        rest: &[u8],
+        now: Instant,
+    ) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.standing = Standing::Busy;
+        let pool = client.listener.pool();
+        let listener = Rc::clone(&client.listener);
+        let settings = listener.settings();
+        let request = client.exchange.begin(head, settings.http.body_limit, now);
+        let local = if settings.listen[0].ip().is_unspecified() || settings.listen.len() > 1 {
+            core.driver.local_address(client.sock).unwrap_or(settings.listen[0])
+        } else {
+            settings.listen[0]
+        };
+        let peer = client.address.ip();
+        // Only HTTP/1.0 may leave the host out; then the address it reached is what it asked for.
+        let default_host = if head.host.is_none() { local.to_string() } else { String::new() };
+        let forwarding = Forwarding {
+            client: peer,
+            client_port: client.address.port(),
+            local,
+            scheme: "http",
+            trusted_peer: settings.http.trusted.iter().any(|cidr| cidr.contains(peer)),
+            trusted: &settings.http.trusted,
+            x_forwarded: settings.http.x_forwarded,
+            forwarded: settings.http.forwarded,
+            loop_id: &self.loop_id,
+            default_host: default_host.as_bytes(),
+        };
+        forward::write_request(head, &forwarding, request);
+        pool.read(|settings| {
+            client.timeouts.connect = settings.connect_timeout;
+            client.timeouts.response = settings.response_timeout;
+            client.timeouts.backend_body = settings.body_timeout;
+        });
+        pool.budget().request(now);
+        client.attempt.pool = Some(pool);
+        if forward::has_loop(head, &self.loop_id) {
+            self.answer(core, key, Cause::LoopDetected, None, now);
+            return;
+        }
+        if client.exchange.announces_too_much(head.framing) {
+            let limit = settings.http.body_limit;
+            self.answer(core, key, Cause::ClientBodyTooLarge, Some(Detail::Limit(limit)), now);
+            return;
+        }
+        match client.exchange.body(rest) {
+            Ok(consumed) => client.input.extend_from_slice(&rest[consumed..]),
+            Err(refusal) => {
+                self.answer(core, key, refusal.cause, Some(Detail::Text(refusal.detail)), now);
+                return;
+            }
+        }
+        self.attempt(core, key, Connection::Any, now);
+    }
+
+    /// Picks a backend and sends the request on a kept connection, or dials.
+    pub(crate) fn attempt<D: Driver>(&mut self, core: &mut Core<D>, key: Key, connection: Connection, now: Instant) {
+        loop {
+            let Some(client) = self.clients.get_mut(key) else { return };
+            let Some(pool) = client.attempt.pool.clone() else { return };
+            let picked = match pool.pick(client.address.ip(), &client.attempt.tried) {
+                Ok(picked) => picked,
+                Err(cause) => {
+                    self.answer(core, key, cause, None, now);
+                    return;
+                }
+            };
+            let slot = Rc::clone(&picked.backend);
+            client.exchange.times.picked.get_or_insert(now);
+            client.attempt.started = now;
+            client.attempt.picked = Some(picked);
+            if connection == Connection::Any
+                && let Some(kept) = self.take_kept(core, key, &slot)
+            {
+                self.use_kept(core, key, kept, now);
+                return;
+            }
+            match self.dial(core, key, &slot) {
+                Ok(()) => {
+                    if let Some(client) = self.clients.get_mut(key) {
+                        client.wait_on_exchange(now);
+                    }
+                    return;
+                }
+                Err(errno) => {
+                    let detail = Some(Detail::Errno(errno));
+                    let cause = dial_failure(evenkeel_reactor::Errno(errno));
+                    if !self.may_try_again(key, cause, Tried::Connecting, now) {
+                        self.answer_failed(core, key, cause, detail, now);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A kept connection to `slot` that is still good, as far as one can know.
+    fn take_kept<D: Driver>(&mut self, core: &mut Core<D>, key: Key, slot: &Rc<BackendSlot>) -> Option<Key> {
+        let idempotent = self.clients.get(key)?.exchange.idempotent();
+        loop {
+            let kept = slot.idle.borrow_mut().pop()?;
+            let backend = self.backends.get_mut(kept)?;
+            // What cannot be repeated deserves a look first: the backend may have closed since the last
+            // turn of the loop. What can be repeated is not worth the call.
+            if idempotent || core.driver.peek(backend.sock) == Recv::Dry {
+                return Some(kept);
+            }
+            if let Some(backend) = self.backends.remove(kept) {
+                core.driver.close(backend.sock, Close::Orderly);
+            }
+        }
+    }
+
+    fn use_kept<D: Driver>(&mut self, core: &mut Core<D>, key: Key, kept: Key, now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(backend) = self.backends.get_mut(kept) else { return };
+        backend.state = State::Busy;
+        backend.client = Some(key);
+        backend.reused = true;
+        backend.slot.metrics.reused.one();
+        client.attempt.backend = Some(kept);
+        client.attempt.reuse = Some(Reuse::Reused { idle: now - backend.idle_since });
+        client.exchange.connected(now);
+        self.send_request(core, key, now);
+    }
+
+    fn dial<D: Driver>(&mut self, core: &mut Core<D>, key: Key, slot: &Rc<BackendSlot>) -> Result<(), i32> {
+        slot.metrics.connections.one();
+        let dial = Dial { to: slot.address, from: None, handshake: Handshake::Full };
+        let mut dialed = Err(0);
+        let made = self.backends.insert_with(|made| {
+            dialed = core.driver.dial(dial, token(Owner::HttpBackend, made)).map_err(|errno| errno.0);
+            Backend {
+                // A failed dial has no socket; the entry is taken out again below.
+                sock: dialed.unwrap_or(evenkeel_reactor::Sock(u32::MAX)),
+                slot: Rc::clone(slot),
+                state: State::Dialing,
+                client: Some(key),
+                input: Vec::new(),
+                readable: false,
+                hangup: false,
+                reused: false,
+                idle_since: Instant::START,
+                deadline: Instant::NEVER,
+                armed: Instant::NEVER,
+            }
+        });
+        if let Err(errno) = dialed {
+            self.backends.remove(made);
+            return Err(errno);
+        }
+        if let Some(client) = self.clients.get_mut(key) {
+            client.attempt.backend = Some(made);
+            client.attempt.reuse = Some(Reuse::Fresh);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn dial_decided<D: Driver>(&mut self, core: &mut Core<D>, made: Key, key: Key, now: Instant) {
+        let Some(backend) = self.backends.get_mut(made) else { return };
+        match core.driver.connected(backend.sock) {
+            None => {}
+            Some(Ok(())) => {
+                backend.state = State::Busy;
+                if let Some(client) = self.clients.get_mut(key) {
+                    client.exchange.connected(now);
+                }
+                self.send_request(core, key, now);
+                self.read_answer(core, key, now);
+                self.drive(core, key, now);
+            }
+            Some(Err(errno)) => {
+                self.attempt_failed(core, key, dial_failure(errno), Some(Detail::Errno(errno.0)), now);
+                self.drive(core, key, now);
+            }
+        }
+    }
+
+    /// Sends what the backend is owed, as far as its socket takes it.
+    pub(crate) fn send_request<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(backend) = client.attempt.backend.and_then(|made| self.backends.get_mut(made)) else { return };
+        if backend.state != State::Busy {
+            return;
+        }
+        let unsent = client.exchange.unsent();
+        if unsent.is_empty() {
+            return;
+        }
+        match core.driver.send(backend.sock, unsent) {
+            Send::Taken(taken) => {
+                client.exchange.sent(taken, now);
+                client.wait_on_exchange(now);
+            }
+            Send::Failed(_) => {
+                // It may have answered before it closed (413 to a long upload): reading tells.
+                backend.readable = true;
+                backend.hangup = true;
+                self.read_answer(core, key, now);
+            }
+        }
+    }
+
+    /// Reads more of the request's body, and notices when the client has left.
+    pub(crate) fn read_body<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        while let Some(client) = self.clients.get_mut(key) {
+            if client.standing != Standing::Busy || client.exchange.stage == Stage::Relaying {
+                return;
+            }
+            if client.hangup && client.exchange.request_complete() {
+                self.client_gone(core, key, now);
+                return;
+            }
+            if !client.readable || !client.exchange.wants_body() {
+                return;
+            }
+            let mut scratch = core.scratch();
+            match core.driver.recv(client.sock, &mut scratch) {
+                Recv::Bytes(bytes) => {
+                    client.readable = bytes == scratch.len() || client.hangup;
+                    match client.exchange.body(&scratch[..bytes]) {
+                        Ok(consumed) => {
+                            client.input.extend_from_slice(&scratch[consumed..bytes]);
+                            self.send_request(core, key, now);
+                        }
+                        Err(refusal) => {
+                            self.answer(core, key, refusal.cause, Some(Detail::Text(refusal.detail)), now);
+                        }
+                    }
+                }
+                Recv::Dry => client.readable = false,
+                Recv::End | Recv::Failed(_) => self.client_gone(core, key, now),
+            }
+            core.give_back(scratch);
+        }
+    }
+
+    /// An attempt came to nothing before an answer was passed on: once more, or the client is told.
+    pub(crate) fn attempt_failed<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        cause: Cause,
+        detail: Option<Detail>,
+        now: Instant,
+    ) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let made = client.attempt.backend.take().and_then(|made| self.backends.remove(made));
+        let tried = match (&made, client.exchange.stage) {
+            (_, Stage::Connecting) | (None, _) => Tried::Connecting,
+            (Some(backend), _) if backend.reused => Tried::Reused,
+            (Some(_), _) => Tried::Fresh,
+        };
+        if let Some(backend) = made {
+            core.driver.close(backend.sock, Close::Reset);
+        }
+        if self.may_try_again(key, cause, tried, now) {
+            let connection = if tried == Tried::Connecting { Connection::Any } else { Connection::Fresh };
+            self.attempt(core, key, connection, now);
+        } else {
+            self.answer_failed(core, key, cause, detail, now);
+        }
+    }
+
+    /// Writes the failed attempt down and decides with the machine, the pool and the budget whether there is
+    /// another.
+    fn may_try_again(&mut self, key: Key, cause: Cause, tried: Tried, now: Instant) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        let Some(pool) = client.attempt.pool.clone() else { return false };
+        let Some(picked) = client.attempt.picked.take() else { return false };
+        let slot = Rc::clone(&picked.backend);
+        drop(picked);
+        slot.metrics.causes.one(cause);
+        let took = now - client.attempt.started;
+        client.attempt.attempts.push(Attempt { backend: slot.address, cause: Some(cause), took });
+        let retry = client.exchange.attempt_failed(cause, tried);
+        if retry != Retry::FreshConnection {
+            client.attempt.tried.push(slot);
+        }
+        let retries = pool.read(|settings| settings.retries) as usize;
+        let tries_left = client.attempt.attempts.len() <= retries;
+        let allowed = match retry {
+            Retry::No => false,
+            Retry::FreshConnection => true,
+            Retry::Other => tries_left && pool.has_other(&client.attempt.tried),
+            Retry::OtherOnBudget if !(tries_left && pool.has_other(&client.attempt.tried)) => false,
+            Retry::OtherOnBudget => {
+                let paid = pool.budget().try_retry(now);
+                if !paid {
+                    client.exchange.failure = Some((Cause::RetryBudgetExhausted, None));
+                }
+                paid
+            }
+        };
+        if allowed {
+            client.wait_on_exchange(now);
+        }
+        allowed
+    }
+
+    /// Tells the client of an attempt that was the last.
+    fn answer_failed<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        cause: Cause,
+        detail: Option<Detail>,
+        now: Instant,
+    ) {
+        let out_of_budget = self
+            .clients
+            .get(key)
+            .is_some_and(|client| matches!(client.exchange.failure, Some((Cause::RetryBudgetExhausted, _))));
+        if out_of_budget {
+            self.answer(core, key, Cause::RetryBudgetExhausted, detail, now);
+        } else {
+            self.answer(core, key, cause, detail, now);
+        }
+    }
+}
+
+/// Which connection an attempt may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connection {
+    Any,
+    /// Not a kept one: the last one kept was dead, and its fellows probably are too.
+    Fresh,
+}

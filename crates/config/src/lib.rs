@@ -1,1 +1,53 @@
+//! The compiler of configs: text in, every problem or a [`Plan`] out.
+//!
+//! The binary calls [`compile`] for `run`, `check` and each reload, and [`render`] or [`render_json`]
+//! to show what came of it. A run reports all problems of a file. A plan exists exactly when there was no error,
+//! and then nothing downstream checks anything again.
+//!
+//! ```text
+//! text -> Document      document/   TOML, YAML, JSON into one tree with places     syntax errors
+//!      -> Config        read.rs     each key by the table in keys.rs               wrong words and values
+//!      -> (same)        relations/  what keys mean for each other                  contradictions
+//!      -> Plan          lower.rs    names into indices, targets deduplicated       cannot fail
+//! ```
+//!
+//! It opens no file: the caller has the bytes, and a name to call them by. It will never guess: an
+//! unknown key is an error with a proposal, not a warning.
 
+mod config;
+mod document;
+mod keys;
+mod lower;
+mod problem;
+mod read;
+mod reader;
+mod reference;
+mod relations;
+mod render;
+mod source;
+mod values;
+
+use evenkeel_plan::Plan;
+
+pub use problem::{Problem, Severity};
+pub use reference::reference;
+pub use render::{render, render_json};
+pub use source::{Format, Place, Source};
+
+/// What came of a config.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// `None` when any problem is an error.
+    pub plan: Option<Plan>,
+    /// By place.
+    pub problems: Vec<Problem>,
+}
+
+pub fn compile(source: &Source<'_>) -> Compiled {
+    let mut notes = problem::Notes::default();
+    let document = document::parse(source, &mut notes);
+    let config = read::config(&document, &mut notes);
+    relations::check(&config, &mut notes);
+    let plan = if notes.failed() { None } else { Some(lower::plan(&config)) };
+    Compiled { plan, problems: notes.into_problems(&source::Lines::new(source.text)) }
+}

@@ -65,6 +65,11 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const DAY: Duration = secs(86_400);
 
+/// Where the admin port listens when the config does not say.
+///
+/// Loopback, because nobody is asked for a password; the port is that of every example we print.
+pub const ADMIN_LISTEN: &str = "127.0.0.1:9900";
+
 macro_rules! settings {
     ($($name:ident: $row:ident $type:ty = $key:literal, $default:expr, $min:expr, $max:expr, $usual:expr, $reason:literal;)*) => {
         $(
@@ -190,6 +195,10 @@ fixed! {
         "Log lines a worker gathers before it hands them to the writer; they also go after a tenth of a second.";
     ACCESS_LOG_QUEUE = 64, "buffers",
         "Full buffers that may wait for a slow disk or pipe. Beyond it lines are dropped and counted: logs never stall traffic.";
+    NAME = 64, "characters",
+        "Longest name of a listener or pool. It stands in every log line and metric of what it names.";
+    UDP_PAYLOAD = 65_507, "bytes",
+        "Largest datagram a udp probe can send: what IPv4 leaves of 65535 bytes after its header and UDP's.";
     LOG_FIELD = 2048, "bytes",
         "Longest value of a client-chosen field in the access log; the rest is cut and marked.";
     MAGLEV_TABLE = 65_537, "slots",

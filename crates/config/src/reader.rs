@@ -1,0 +1,389 @@
+//! Reads the keys of one table of the document, as the key table describes them.
+//!
+//! Each verb takes one key, notes what is wrong with its value and answers with something to go on
+//! with, so that the next key is read too. [`Reader::finish`] then refuses what nobody asked for.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use evenkeel_model::limits::Setting;
+
+use crate::config::{At, Written};
+use crate::document::{Entry, Node, Table, Value};
+use crate::keys::{ELSEWHERE, Key, Kind, LATER, LeftOut, Section, WordStatus};
+use crate::problem::{Note, Notes, Quoted};
+use crate::values::{self, Refusal};
+
+pub(crate) struct Reader<'d, 'n> {
+    section: Section,
+    table: &'d Table,
+    /// Whose table it is, as problems call it; empty for the file itself.
+    label: String,
+    /// Where to point when something is missing.
+    head: Range<usize>,
+    notes: &'n mut Notes,
+    asked: Vec<&'static str>,
+    written: Written,
+}
+
+impl<'d, 'n> Reader<'d, 'n> {
+    pub(crate) fn new(
+        section: Section,
+        label: &str,
+        table: &'d Table,
+        head: Range<usize>,
+        notes: &'n mut Notes,
+    ) -> Self {
+        Reader { section, table, label: label.to_owned(), head, notes, asked: Vec::new(), written: Vec::new() }
+    }
+
+    pub(crate) fn notes(&mut self) -> &mut Notes {
+        self.notes
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// What is written for a key, of whatever type.
+    ///
+    /// # Panics
+    /// When the key is not in the table: the reader and the manual would then disagree.
+    pub(crate) fn entry(&mut self, name: &'static str) -> Option<&'d Entry> {
+        let key = self.section.key(name).expect("the reader asks only for keys of the table");
+        self.asked.push(name);
+        let entry = self.table.get(name)?;
+        self.written.push((key, entry.key_span.clone()));
+        Some(entry)
+    }
+
+    pub(crate) fn was_written(&self, name: &str) -> bool {
+        self.table.get(name).is_some()
+    }
+
+    pub(crate) fn duration(&mut self, setting: &'static Setting<Duration>) -> Duration {
+        let name = last_part(setting.key);
+        let Some(entry) = self.entry(name) else { return setting.default };
+        let read = match &entry.node.value {
+            Value::Text(text) => values::duration(text),
+            Value::Integer(number) => Err(without_unit(*number, "s", "seconds", "ms, s, m, h, d")),
+            other => Err(wrong_type(other, "a string with a unit", "write for example \"5s\" or \"500ms\"")),
+        };
+        let Some(value) = self.accept(read, name, &entry.node) else { return setting.default };
+        self.in_range(setting, value, values::show_duration, &entry.node)
+    }
+
+    pub(crate) fn size(&mut self, setting: &'static Setting<u64>) -> u64 {
+        let name = last_part(setting.key);
+        let Some(entry) = self.entry(name) else { return setting.default };
+        let read = match &entry.node.value {
+            Value::Text(text) => values::size(text),
+            Value::Integer(number) => Err(without_unit(*number, "B", "bytes", "B, KiB, MiB, GiB")),
+            other => Err(wrong_type(other, "a string with a unit", "write for example \"32KiB\" or \"1MiB\"")),
+        };
+        let Some(value) = self.accept(read, name, &entry.node) else { return setting.default };
+        self.in_range(setting, value, values::show_size, &entry.node)
+    }
+
+    pub(crate) fn count(&mut self, setting: &'static Setting<u64>) -> u64 {
+        let name = last_part(setting.key);
+        let Some(entry) = self.entry(name) else { return setting.default };
+        match self.whole(name, &entry.node) {
+            Some(number) => self.count_in_range(setting, number, &entry.node),
+            None => setting.default,
+        }
+    }
+
+    fn count_in_range(&mut self, setting: &'static Setting<u64>, number: i128, node: &Node) -> u64 {
+        match u64::try_from(number) {
+            Ok(value) => self.in_range(setting, value, |value| value.to_string(), node),
+            Err(_) => {
+                self.outside(setting, &number.to_string(), |value: u64| value.to_string(), node);
+                setting.default
+            }
+        }
+    }
+
+    /// A whole number from 1 to 65535.
+    pub(crate) fn port(&mut self, name: &'static str) -> Option<u16> {
+        let entry = self.entry(name)?;
+        let number = self.whole(name, &entry.node)?;
+        let port = u16::try_from(number).ok().filter(|port| *port > 0);
+        if port.is_none() {
+            let what = format!("is {number}, outside 1 to {}", u16::MAX);
+            let help = "leave it out to use the backend's own port".to_owned();
+            self.refuse(Refusal { code: "out_of_range", what, help }, name, &entry.node);
+        }
+        port
+    }
+
+    fn whole(&mut self, name: &str, node: &Node) -> Option<i128> {
+        let read = match &node.value {
+            Value::Integer(Some(number)) => Ok(*number),
+            Value::Integer(None) => Err(Refusal {
+                code: "out_of_range",
+                what: "is larger than any number here".into(),
+                help: "write a smaller one".into(),
+            }),
+            Value::Text(text) if text.parse::<u64>().is_ok() => Err(Refusal {
+                code: "wrong_type",
+                what: format!("is {}, a string where a whole number belongs", Quoted(text)),
+                help: format!("write {text} without quotes"),
+            }),
+            other => Err(wrong_type(other, "a whole number", "write it without quotes and unit")),
+        };
+        self.accept(read, name, node)
+    }
+
+    pub(crate) fn flag(&mut self, name: &'static str) -> bool {
+        let entry = self.entry(name);
+        let Some(Key { default: LeftOut::Flag(default), .. }) = self.section.key(name) else {
+            unreachable!("a flag has a default of true or false in the table");
+        };
+        let Some(entry) = entry else { return *default };
+        match &entry.node.value {
+            Value::Flag(value) => *value,
+            other => {
+                let refusal = wrong_type(other, "true or false", "write true or false without quotes");
+                self.refuse(refusal, name, &entry.node);
+                *default
+            }
+        }
+    }
+
+    /// One of the words the table lists, or its default. `None` when something else is written.
+    pub(crate) fn word(&mut self, name: &'static str) -> Option<&'static str> {
+        let Some(Key { kind: Kind::Words(words), default, .. }) = self.section.key(name) else {
+            unreachable!("the table lists the words of the key");
+        };
+        let Some(entry) = self.entry(name) else {
+            return match default {
+                LeftOut::Text(word) => Some(word),
+                _ => None,
+            };
+        };
+        let text = self.text_of(name, &entry.node)?;
+        let known = words.iter().find(|word| word.word == text);
+        let works = || words.iter().filter(|word| word.status == WordStatus::Works).map(|word| word.word);
+        let refusal = match known {
+            Some(word) if word.status == WordStatus::Works => return Some(word.word),
+            Some(_) => Refusal {
+                code: "not_in_this_version",
+                what: format!("is {}, which is not available in this version", Quoted(text)),
+                help: format!("use {}", one_of(works())),
+            },
+            None => Refusal {
+                code: "unknown_word",
+                what: format!("is {}, which is not one of its words", Quoted(text)),
+                help: match closest(text, works()) {
+                    Some(word) => format!("did you mean \"{word}\"?"),
+                    None => format!("use {}", one_of(works())),
+                },
+            },
+        };
+        self.refuse(refusal, name, &entry.node);
+        None
+    }
+
+    /// A string that `parse` understands. `None` when it is left out or was refused.
+    pub(crate) fn text<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+    ) -> Option<At<T>> {
+        let entry = self.entry(name)?;
+        let text = self.text_of(name, &entry.node)?;
+        let value = self.accept(parse(text), name, &entry.node)?;
+        Some(At { value, span: entry.node.span.clone() })
+    }
+
+    pub(crate) fn required_text<T>(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        parse: impl FnOnce(&str) -> Result<T, Refusal>,
+    ) -> Option<At<T>> {
+        if !self.was_written(name) {
+            self.missing(name, help);
+        }
+        self.text(name, parse)
+    }
+
+    /// A string, or the default of the table.
+    pub(crate) fn text_or_default(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<String, Refusal>,
+    ) -> String {
+        let Some(Key { default: LeftOut::Text(default), .. }) = self.section.key(name) else {
+            unreachable!("the table has a text as the default of the key");
+        };
+        self.text(name, parse).map_or_else(|| (*default).to_owned(), |at| at.value)
+    }
+
+    pub(crate) fn text_of<'v>(&mut self, name: &str, node: &'v Node) -> Option<&'v str> {
+        match &node.value {
+            Value::Text(text) => Some(text),
+            other => {
+                self.refuse(wrong_type(other, "a string", "write it in quotes"), name, node);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn missing(&mut self, name: &str, help: &str) {
+        let text = self.sentence(name, "is missing");
+        self.notes.add(Note::error("missing_key", self.head.clone(), text).help(help).about_the_file());
+    }
+
+    /// The value, or `None` with the refusal noted.
+    pub(crate) fn accept<T>(&mut self, read: Result<T, Refusal>, name: &str, node: &Node) -> Option<T> {
+        match read {
+            Ok(value) => Some(value),
+            Err(refusal) => {
+                self.refuse(refusal, name, node);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, refusal: Refusal, name: &str, node: &Node) {
+        let text = self.sentence(name, &refusal.what);
+        self.notes.add(Note::error(refusal.code, node.span.clone(), text).help(refusal.help));
+    }
+
+    pub(crate) fn warn(&mut self, refusal: Refusal, name: &str, node: &Node) {
+        let text = self.sentence(name, &refusal.what);
+        self.notes.add(Note::warning(refusal.code, node.span.clone(), text).help(refusal.help));
+    }
+
+    fn sentence(&self, name: &str, what: &str) -> String {
+        let name = if self.section == Section::Check { format!("check.{name}") } else { name.to_owned() };
+        if self.label.is_empty() { format!("{name} {what}") } else { format!("{}: {name} {what}", self.label) }
+    }
+
+    fn in_range<T: PartialOrd + Copy>(
+        &mut self,
+        setting: &'static Setting<T>,
+        value: T,
+        show: impl Fn(T) -> String,
+        node: &Node,
+    ) -> T {
+        if value < setting.min || value > setting.max {
+            self.outside(setting, &show(value), show, node);
+            return setting.default;
+        }
+        if let Some((low, high)) = setting.usual
+            && (value < low || value > high)
+        {
+            let refusal = Refusal {
+                code: "unusual_value",
+                what: format!("is {}, outside the usual {} to {}", show(value), show(low), show(high)),
+                help: format!(
+                    "that is the range of the service evenkeel is modelled on; the default is {}",
+                    show(setting.default)
+                ),
+            };
+            self.warn(refusal, last_part(setting.key), node);
+        }
+        value
+    }
+
+    fn outside<T: Copy>(&mut self, setting: &'static Setting<T>, got: &str, show: impl Fn(T) -> String, node: &Node) {
+        let refusal = Refusal {
+            code: "out_of_range",
+            what: format!("is {got}, outside {} to {}", show(setting.min), show(setting.max)),
+            help: format!("the default is {}", show(setting.default)),
+        };
+        self.refuse(refusal, last_part(setting.key), node);
+    }
+
+    /// Refuses the keys nobody asked for; hands out those that were written.
+    pub(crate) fn finish(self) -> Written {
+        debug_assert!(
+            self.section.keys().all(|key| self.asked.contains(&key.name)),
+            "a key of {} is in the table and is not read: {:?}",
+            self.section.header(),
+            self.section.keys().find(|key| !self.asked.contains(&key.name)),
+        );
+        for entry in &self.table.entries {
+            if self.section.key(&entry.key).is_none() {
+                let note = unknown_key(self.section, &self.label, entry);
+                // Behind a broken header the keys of its table fall to the file itself.
+                self.notes.add(if self.section == Section::Top { note.about_the_file() } else { note });
+            }
+        }
+        self.written
+    }
+}
+
+fn unknown_key(section: Section, label: &str, entry: &Entry) -> Note {
+    let key = &entry.key;
+    let span = entry.key_span.clone();
+    let prefix = match (label, section) {
+        ("", _) => String::new(),
+        (label, Section::Check) => format!("{label} check: "),
+        (label, _) => format!("{label}: "),
+    };
+    if LATER.contains(&(section, key.as_str())) {
+        let text = format!("{prefix}{} is not available in this version", Quoted(key));
+        return Note::error("not_in_this_version", span, text).help("remove it");
+    }
+    let names = || section.keys().map(|key| key.name);
+    let elsewhere: Vec<&str> = Section::ALL
+        .into_iter()
+        .filter(|other| *other != section && *other != Section::Top && other.key(key).is_some())
+        .map(Section::header)
+        .collect();
+    let foreign = ELSEWHERE.iter().find(|(place, theirs, _)| *place == section && theirs == key);
+    let help = if let Some((_, _, ours)) = foreign {
+        format!("did you mean \"{ours}\"?")
+    } else if !elsewhere.is_empty() {
+        format!("{} is a key of {}", Quoted(key), elsewhere.join(" and of "))
+    } else if let Some(near) = closest(key, names()) {
+        format!("did you mean \"{near}\"?")
+    } else {
+        format!("keys here: {}", names().collect::<Vec<_>>().join(", "))
+    };
+    Note::error("unknown_key", span, format!("{prefix}unknown key {}", Quoted(key))).help(help)
+}
+
+fn wrong_type(got: &Value, wanted: &str, help: &str) -> Refusal {
+    Refusal {
+        code: "wrong_type",
+        what: format!("is {}, but it takes {wanted}", got.described()),
+        help: help.to_owned(),
+    }
+}
+
+fn without_unit(number: Option<i128>, unit: &str, meaning: &str, units: &str) -> Refusal {
+    let number = number.map_or_else(|| "a number".to_owned(), |number| number.to_string());
+    let help = format!("write \"{number}{unit}\" for {meaning}, or another unit: {units}");
+    Refusal { code: "unit_missing", what: format!("is {number}, which has no unit"), help }
+}
+
+fn last_part(key: &'static str) -> &'static str {
+    let key = key.split(' ').next().unwrap_or(key);
+    key.rsplit('.').next().unwrap_or(key)
+}
+
+/// The candidate an operator most likely meant, when one is near enough to be a slip.
+pub(crate) fn closest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    // One slip for each three letters: "crat" still finds "cart", "xyz" finds nothing.
+    let allowed = (word.chars().count() / 3).max(1);
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
+pub(crate) fn one_of<'c>(words: impl Iterator<Item = &'c str>) -> String {
+    let words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
+    match words.split_last() {
+        None => String::new(),
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+    }
+}

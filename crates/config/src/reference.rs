@@ -1,0 +1,158 @@
+//! The operator's manual of every key, printed from the table the reader uses and the limits, so that
+//! it cannot say anything else than what the program does.
+
+use std::fmt::Write as _;
+
+use evenkeel_model::limits;
+
+use crate::keys::{Key, Kind, LeftOut, Only, Section, WordStatus};
+use crate::values::{show_duration, show_size};
+
+/// Markdown, as committed in `docs/reference/config.md`.
+pub fn reference() -> String {
+    let mut out = String::from(INTRODUCTION);
+    for section in Section::ALL {
+        let title = match section {
+            Section::Top => "Tables".to_owned(),
+            Section::Backend => "Entries of `backends`".to_owned(),
+            _ => format!("`{}`", section.header()),
+        };
+        let _ = writeln!(out, "\n## {title}\n\n{}\n", section.about());
+        out.push_str("| key | takes | default | range | why, and what it does |\n|---|---|---|---|---|\n");
+        for key in section.keys() {
+            row(&mut out, key);
+        }
+        for key in section.keys() {
+            words(&mut out, key);
+        }
+    }
+    out.push_str(BYTES);
+    out.push_str("\n## Bounds that are not settings\n\n| bound | value | why |\n|---|---|---|\n");
+    for fixed in limits::FIXED {
+        let name = fixed.name.to_ascii_lowercase();
+        let _ = writeln!(out, "| {name} | {} {} | {} |", fixed.value, fixed.unit, cell(fixed.reason));
+    }
+    out
+}
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+<!-- Printed from the table the program reads configs with. To change it, change the table and run
+     `UPDATE_GOLDEN=1 cargo test -p evenkeel-config`. -->
+
+One file: TOML, or YAML (`.yaml`, `.yml`) or JSON (`.json`) with the same keys. The smallest useful one is a listener
+and a pool; everything else has a default:
+
+```toml
+[[listener]]
+listen = \"0.0.0.0:80\"
+pool = \"web\"
+
+[[pool]]
+name = \"web\"
+backends = [\"10.0.0.11:8080\", \"10.0.0.12:8080\"]
+```
+
+- Durations are strings of a whole number and a unit: `\"500ms\"`, `\"5s\"`, `\"2m\"`, `\"1h\"`, `\"1d\"`.
+- Sizes too: `\"512B\"`, `\"32KiB\"`, `\"1MiB\"`, `\"2GiB\"`, `\"1TiB\"`.
+- Counts are whole numbers without quotes.
+- An unknown key is an error. So is a value outside its range. A value outside the *usual* range, which is the range of
+  the service evenkeel is modelled on, is a warning.
+- Names are up to 64 characters without blanks, quotes, backslashes, braces and commas.
+- In YAML, anchors, aliases, tags and second documents are refused. JSON is strict: no comments, no trailing commas.
+";
+
+const BYTES: &str = "
+### Bytes
+
+`send` and `expect` take text; a backslash makes bytes of it:
+
+| written | byte |
+|---|---|
+| `\\xHH` | the byte with this hex value |
+| `\\n`, `\\r`, `\\t`, `\\0` | 0a, 0d, 09, 00 |
+| `\\\\`, `\\\"` | a backslash, a double quote |
+
+Everything else is sent as UTF-8. In TOML and YAML write it between *single* quotes: `send = '\\xff\\x01ping'`. Between double
+quotes these formats have escapes of their own: there `\"\\xff\"` is the character ÿ before evenkeel sees it and would be sent
+as two bytes (a warning says so). JSON has only double quotes: double the backslash, `\"\\\\xff\"`.
+";
+
+fn row(out: &mut String, key: &Key) {
+    let (takes, range) = match key.kind {
+        Kind::Duration { setting, .. } => {
+            let range = format!("{} to {}", show_duration(setting.min), show_duration(setting.max));
+            ("duration".to_owned(), usual(range, setting.usual, show_duration))
+        }
+        Kind::Size(setting) if setting.max == u64::MAX => ("size".to_owned(), "any".to_owned()),
+        Kind::Size(setting) => {
+            let range = format!("{} to {}", show_size(setting.min), show_size(setting.max));
+            ("size".to_owned(), usual(range, setting.usual, show_size))
+        }
+        Kind::Count(setting) => {
+            let range = format!("{} to {}", setting.min, setting.max);
+            ("count".to_owned(), usual(range, setting.usual, |count| count.to_string()))
+        }
+        Kind::Flag => ("true or false".to_owned(), String::new()),
+        Kind::Words(_) => ("a word, see below".to_owned(), String::new()),
+        Kind::Other(takes) => (takes.to_owned(), String::new()),
+    };
+    let default = match (key.default, key.kind) {
+        (LeftOut::Required, _) => "(required)".to_owned(),
+        (LeftOut::Text(text), _) => format!("`\"{text}\"`"),
+        (LeftOut::Flag(flag), _) => format!("`{flag}`"),
+        (LeftOut::Is(words), _) => words.to_owned(),
+        (LeftOut::OfSetting, Kind::Duration { setting, udp }) => match udp {
+            Some(udp) => format!("`\"{}\"`; udp `\"{}\"`", show_duration(setting.default), show_duration(udp.default)),
+            None => format!("`\"{}\"`", show_duration(setting.default)),
+        },
+        (LeftOut::OfSetting, Kind::Size(setting)) => format!("`\"{}\"`", show_size(setting.default)),
+        (LeftOut::OfSetting, Kind::Count(setting)) => format!("`{}`", setting.default),
+        (LeftOut::OfSetting, Kind::Flag | Kind::Words(_) | Kind::Other(_)) => String::new(),
+    };
+    let why = match key.kind {
+        Kind::Duration { setting, udp: Some(udp) } => format!("{} Udp: {}", setting.reason, udp.reason),
+        Kind::Duration { setting, udp: None } => setting.reason.to_owned(),
+        Kind::Size(setting) | Kind::Count(setting) => setting.reason.to_owned(),
+        Kind::Flag | Kind::Words(_) | Kind::Other(_) => key.about.to_owned(),
+    };
+    let only = match key.only {
+        Only::Everywhere => "",
+        Only::HttpListener => " *http listeners only.*",
+        Only::HttpPool => " *Has an effect for http listeners only.*",
+        Only::HttpCheck => " *http checks only.*",
+        Only::TcpCheck => " *tcp checks only.*",
+        Only::UdpCheck => " *udp checks only.*",
+    };
+    let _ =
+        writeln!(out, "| `{}` | {} | {} | {range} | {}{only} |", key.name, cell(&takes), cell(&default), cell(&why));
+}
+
+fn usual<T>(range: String, usual: Option<(T, T)>, show: impl Fn(T) -> String) -> String {
+    match usual {
+        Some((low, high)) => format!("{range}; usual {} to {}", show(low), show(high)),
+        None => range,
+    }
+}
+
+fn words(out: &mut String, key: &Key) {
+    let Kind::Words(words) = key.kind else { return };
+    let _ = writeln!(out, "\n`{}` is one of:\n", key.name);
+    for word in words.iter().filter(|word| word.status == WordStatus::Works) {
+        let _ = writeln!(out, "- `\"{}\"`: {}", word.word, word.means);
+    }
+    let later: Vec<String> = words
+        .iter()
+        .filter(|word| word.status == WordStatus::Later)
+        .map(|word| format!("`\"{}\"`", word.word))
+        .collect();
+    if !later.is_empty() {
+        let _ = writeln!(out, "- not in this version, and refused as such: {}", later.join(", "));
+    }
+}
+
+/// A bar would end the cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}

@@ -1,0 +1,107 @@
+//! Whether a pool's check can do what was asked of it, and means what was meant.
+
+use evenkeel_health::settings::Silence;
+use evenkeel_model::finding::ProbeKind;
+
+use crate::config::{Check, Config, Pool, place_of};
+use crate::keys::Only;
+use crate::lower::{kind_of, users};
+use crate::problem::{Note, Notes, Quoted};
+use crate::values::show_duration;
+
+pub(super) fn check(config: &Config, users_known: bool, notes: &mut Notes) {
+    for (position, pool) in config.pools.iter().enumerate() {
+        let Some(check) = &pool.check else { continue };
+        source_family(pool, check, notes);
+        if check.kind_unreadable || (check.kind.is_none() && !users_known) {
+            continue;
+        }
+        let kind = kind_of(config, position);
+        keys_of_kind(config, pool, check, kind, notes);
+        slower_than_traffic(pool, check, kind, notes);
+        if kind == ProbeKind::Udp
+            && check.expect.is_some()
+            && check.silence != Silence::Fail
+            && let Some(span) = place_of(&check.written, "silence")
+        {
+            let text =
+                format!("{}: check.silence has no effect, because expect is set and silence then fails", pool.label);
+            notes.add(Note::warning("setting_without_effect", span, text).help("remove silence, or remove expect"));
+        }
+    }
+}
+
+/// `path` on a tcp check and the like.
+fn keys_of_kind(config: &Config, pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
+    for (key, span) in &check.written {
+        let theirs = match key.only {
+            Only::HttpCheck => ProbeKind::Http,
+            Only::TcpCheck => ProbeKind::Tcp,
+            Only::UdpCheck => ProbeKind::Udp,
+            Only::Everywhere | Only::HttpListener | Only::HttpPool => continue,
+        };
+        if theirs == kind {
+            continue;
+        }
+        let because = if check.kind.is_some() {
+            format!("this check is {}", kind.word())
+        } else if let Some(listener) = users(config, pool).next() {
+            format!("{} makes this a {} check", listener.label, kind.word())
+        } else {
+            format!("no listener uses the pool, so its check is {}", kind.word())
+        };
+        let text = format!("{}: {} is a key of {} checks, and {because}", pool.label, Quoted(key.name), theirs.word());
+        let help = format!("remove it, or write kind = \"{}\" in the check", theirs.word());
+        notes.add(Note::error("key_of_other_kind", span.clone(), text).help(help).about_the_file());
+    }
+}
+
+/// A check more patient than traffic keeps a backend that no client can use.
+fn slower_than_traffic(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
+    let (patience, keys) = match kind {
+        ProbeKind::Tcp => (pool.connect_timeout, "connect_timeout"),
+        ProbeKind::Http => (
+            pool.connect_timeout.saturating_add(pool.response_timeout),
+            "connect_timeout and response_timeout together",
+        ),
+        // Traffic of a pool with a udp check has no timeout to compare with.
+        ProbeKind::Udp => return,
+    };
+    if check.timeout <= patience {
+        return;
+    }
+    let span = place_of(&check.written, "timeout")
+        .or_else(|| place_of(&pool.written, "connect_timeout"))
+        .or_else(|| place_of(&pool.written, "response_timeout"))
+        .unwrap_or_else(|| pool.head.clone());
+    let text = format!(
+        "{}: check.timeout is {}, longer than the {} that traffic waits ({keys})",
+        pool.label,
+        show_duration(check.timeout),
+        show_duration(patience)
+    );
+    notes.add(
+        Note::warning("check_outwaits_traffic", span, text)
+            .help("a backend slower than traffic waits for would pass every probe and fail every client; make check.timeout the shorter one"),
+    );
+}
+
+fn source_family(pool: &Pool, check: &Check, notes: &mut Notes) {
+    let Some(source) = &check.source else { return };
+    let other_family = pool.backends.iter().find(|backend| backend.address.value.is_ipv4() != source.value.is_ipv4());
+    if let Some(backend) = other_family {
+        let family = |v4: bool| if v4 { "IPv4" } else { "IPv6" };
+        let text = format!(
+            "{}: check.source \"{}\" is {}, and backend \"{}\" is not",
+            pool.label,
+            source.value,
+            family(source.value.is_ipv4()),
+            backend.address.value
+        );
+        notes.add(
+            Note::error("source_of_other_family", source.span.clone(), text)
+                .related(backend.address.span.clone(), "this backend cannot be probed from there")
+                .help("leave source out, or keep the two families in two pools"),
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! Problems as an operator reads them, and as a program does.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde_json::{Value, json};
+
+use crate::problem::{Problem, Severity};
+use crate::source::{Lines, Place, Source};
+
+/// One block for each problem: code and text, `file:line:column`, the line with a caret, the help.
+/// Empty when there are none.
+pub fn render(source: &Source<'_>, problems: &[Problem], colour: bool) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let lines = Lines::new(source.text);
+    let mut out = String::new();
+    for problem in problems {
+        let level = match problem.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut group = level.primary_title(&problem.text).id(problem.code).element(snippet(
+            source,
+            &lines,
+            &problem.place,
+            AnnotationKind::Primary,
+            "",
+        ));
+        if let Some((place, text)) = &problem.related {
+            group = group.element(snippet(source, &lines, place, AnnotationKind::Context, text));
+        }
+        let mut report: Vec<Group<'_>> = vec![group];
+        if let Some(help) = &problem.help {
+            report[0] =
+                std::mem::replace(&mut report[0], Group::with_level(Level::NOTE)).element(Level::HELP.message(help));
+        }
+        out.push_str(&renderer.render(&report));
+        out.push_str("\n\n");
+    }
+    out
+}
+
+/// Only the line a place begins on: the rest of a long table tells nothing, and a file with a thousand
+/// problems is not searched a thousand times.
+fn snippet<'a>(
+    source: &Source<'a>,
+    lines: &Lines<'a>,
+    place: &Place,
+    kind: AnnotationKind,
+    label: &'a str,
+) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let (line, begin) = lines.line(place.line);
+    let start = (place.span.start - begin).min(line.len());
+    let end = (place.span.end - begin).min(line.len()).max(start);
+    let mut annotation = kind.span(start..end);
+    if !label.is_empty() {
+        annotation = annotation.label(label);
+    }
+    Snippet::source(line).path(source.name).line_start(place.line).annotation(annotation)
+}
+
+/// A JSON list with one object for each problem.
+pub fn render_json(source: &Source<'_>, problems: &[Problem]) -> String {
+    let place = |place: &Place| {
+        json!({
+            "line": place.line,
+            "column": place.column,
+            "start": place.span.start,
+            "end": place.span.end,
+        })
+    };
+    let list: Vec<Value> = problems
+        .iter()
+        .map(|problem| {
+            json!({
+                "severity": problem.severity.word(),
+                "code": problem.code,
+                "file": source.name,
+                "place": place(&problem.place),
+                "text": problem.text,
+                "help": problem.help,
+                "related": problem.related.as_ref().map(|(at, text)| json!({ "place": place(at), "text": text })),
+            })
+        })
+        .collect();
+    let mut out = serde_json::to_string_pretty(&list).expect("strings and numbers are always JSON");
+    out.push('\n');
+    out
+}

@@ -1,0 +1,127 @@
+//! A plan as text that a reviewer can read. Settings at their defaults are left out, so that a case
+//! shows what its config changed.
+
+use std::fmt::Write as _;
+
+use evenkeel_health::settings::{CheckSettings, ProbeSettings};
+use evenkeel_model::limits;
+use evenkeel_plan::{Plan, Protocol};
+
+pub fn dump(plan: &Plan) -> String {
+    let mut out = String::new();
+    let node = &plan.node;
+    let mut line = Line::new("node".into());
+    line.number("workers", node.workers as u64, limits::WORKERS.default);
+    line.number("connections", node.connections as u64, limits::CONNECTIONS.default);
+    line.other("drain", node.drain_timeout, limits::DRAIN_TIMEOUT.default);
+    line.always("log", format!("{:?}", node.access_log));
+    line.always("cluster", format!("{:?}", node.cluster));
+    line.end(&mut out);
+    let _ = writeln!(out, "admin {}", plan.admin.as_ref().map_or("off".into(), |admin| admin.listen.to_string()));
+    for listener in &plan.listeners {
+        let addresses: Vec<String> = listener.listen.iter().map(ToString::to_string).collect();
+        let pool = &plan.pools[listener.pool.index()].name;
+        let protocol = listener.protocol.word();
+        let mut line = Line::new(format!("listener {} {protocol} on {} -> {pool}", listener.name, addresses.join(" ")));
+        line.number("backlog", u64::from(listener.backlog), limits::LISTENER_BACKLOG.default);
+        line.other("idle", listener.idle_timeout, limits::LISTENER_IDLE_TIMEOUT.default);
+        if listener.protocol == Protocol::Http {
+            let http = &listener.http;
+            line.other("keep_alive", http.keep_alive_timeout, limits::KEEP_ALIVE_TIMEOUT.default);
+            line.other("header_timeout", http.header_timeout, limits::HEADER_TIMEOUT.default);
+            line.other("body_timeout", http.body_timeout, limits::CLIENT_BODY_TIMEOUT.default);
+            line.number("header_limit", http.header_limit as u64, limits::HEADER_LIMIT.default);
+            line.number("body_limit", http.body_limit, limits::BODY_LIMIT.default);
+            line.other("x_forwarded", http.x_forwarded, true);
+            line.other("forwarded", http.forwarded, false);
+            for trusted in &http.trusted {
+                line.always("trusts", trusted.to_string());
+            }
+        }
+        line.end(&mut out);
+    }
+    for (index, pool) in plan.pools.iter().enumerate() {
+        let mut line = Line::new(format!("pool {} {}", pool.name, pool.schedule.word()));
+        line.other("connect", pool.connect_timeout, limits::CONNECT_TIMEOUT.default);
+        line.other("response", pool.response_timeout, limits::RESPONSE_TIMEOUT.default);
+        line.other("body", pool.body_timeout, limits::BACKEND_BODY_TIMEOUT.default);
+        line.other("idle", pool.idle_timeout, limits::BACKEND_IDLE_TIMEOUT.default);
+        line.number("idle_connections", pool.idle_connections as u64, limits::BACKEND_IDLE_CONNECTIONS.default);
+        line.number("retries", u64::from(pool.retries), limits::RETRIES.default);
+        line.number("retry_budget", u64::from(pool.retry_budget), limits::RETRY_BUDGET.default);
+        line.other("slow_start", pool.slow_start, limits::SLOW_START.default);
+        line.end(&mut out);
+        match &pool.check {
+            Some(settings) => check(&mut out, settings),
+            None => out.push_str("  check off\n"),
+        }
+        for (_, backend) in plan.backends_of(evenkeel_model::PoolId::from_index(index)) {
+            let mut line = Line::new(format!("  backend {}", backend.address));
+            line.number("weight", u64::from(backend.weight), limits::WEIGHT.default);
+            if let Some(target) = backend.target {
+                line.always("target", target.0.to_string());
+            }
+            line.end(&mut out);
+        }
+    }
+    for (index, target) in plan.targets.iter().enumerate() {
+        let _ = writeln!(out, "target {index}: {} {}", target.check.probe.kind().word(), target.address);
+    }
+    out
+}
+
+fn check(out: &mut String, settings: &CheckSettings) {
+    let mut line = match &settings.probe {
+        ProbeSettings::Http(probe) => {
+            let mut line = Line::new(format!("  check http {} {}", probe.method, probe.path));
+            line.always("host", probe.host.as_deref().unwrap_or("(target)").into());
+            line.always("expect", format!("{:?}", probe.expect_status.ranges()));
+            line
+        }
+        ProbeSettings::Tcp(handshake) => Line::new(format!("  check tcp {handshake:?}")),
+        ProbeSettings::Udp(probe) => {
+            let mut line = Line::new("  check udp".into());
+            line.always("send", format!("\"{}\"", probe.send.escape_ascii()));
+            line.always(
+                "expect",
+                probe.expect.as_ref().map_or("(any)".into(), |bytes| format!("\"{}\"", bytes.escape_ascii())),
+            );
+            line.always("silence", format!("{:?}", probe.silence));
+            line
+        }
+    };
+    let timing = settings.timing;
+    line.always("timeout", format!("{:?}", timing.timeout));
+    line.always("interval", format!("{:?}", timing.interval));
+    line.always("thresholds", format!("{}/{}", timing.healthy_threshold, timing.unhealthy_threshold));
+    if let Some(source) = settings.source {
+        line.always("source", source.to_string());
+    }
+    line.end(out);
+}
+
+struct Line(String);
+
+impl Line {
+    fn new(start: String) -> Self {
+        Line(start)
+    }
+
+    fn always(&mut self, name: &str, value: String) {
+        let _ = write!(self.0, " {name}={value}");
+    }
+
+    fn number(&mut self, name: &str, value: u64, default: u64) {
+        self.other(name, value, default);
+    }
+
+    fn other<T: PartialEq + std::fmt::Debug>(&mut self, name: &str, value: T, default: T) {
+        if value != default {
+            let _ = write!(self.0, " {name}={value:?}");
+        }
+    }
+
+    fn end(self, out: &mut String) {
+        let _ = writeln!(out, "{}", self.0);
+    }
+}

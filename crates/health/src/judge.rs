@@ -257,3 +257,256 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{ProbeSettings, TcpProbe, Timing};
+    use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbeKind, ProbePhase};
+
+    const HEALTHY_THRESHOLD: u32 = 2;
+    const UNHEALTHY_THRESHOLD: u32 = 3;
+
+    fn check() -> CheckSettings {
+        CheckSettings {
+            probe: ProbeSettings::Tcp(TcpProbe::HalfOpen),
+            timing: Timing {
+                timeout: Duration::from_secs(5),
+                interval: Duration::from_secs(2),
+                healthy_threshold: HEALTHY_THRESHOLD,
+                unhealthy_threshold: UNHEALTHY_THRESHOLD,
+            },
+            source: None,
+        }
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Input {
+        Pass,
+        Fail,
+        Late,
+        KeptSilence,
+        Resume,
+    }
+
+    impl Input {
+        const ALL: [Input; 5] = [Input::Pass, Input::Fail, Input::Late, Input::KeptSilence, Input::Resume];
+    }
+
+    fn result(input: Input) -> ProbeResult {
+        let reason = FailureReason::Refused;
+        match input {
+            Input::Pass => ProbeResult::Passed(Pass::Connected),
+            Input::Fail => ProbeResult::Failed(Failure { phase: ProbePhase::Connect, reason }),
+            Input::Late => ProbeResult::Void(Void::Late { by: Duration::from_secs(1) }),
+            Input::KeptSilence | Input::Resume => ProbeResult::Void(Void::Silent),
+        }
+    }
+
+    /// Every state the judge can be in with the thresholds above: a verdict, and how many results
+    /// contradict it, or that the next result alone decides.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum State {
+        Unknown,
+        HealthyAfter { failures: u32 },
+        HealthyResumed,
+        UnhealthyAfter { passes: u32 },
+        UnhealthyResumed,
+    }
+
+    impl State {
+        const ALL: [State; 8] = [
+            State::Unknown,
+            State::HealthyAfter { failures: 0 },
+            State::HealthyAfter { failures: 1 },
+            State::HealthyAfter { failures: 2 },
+            State::HealthyResumed,
+            State::UnhealthyAfter { passes: 0 },
+            State::UnhealthyAfter { passes: 1 },
+            State::UnhealthyResumed,
+        ];
+
+        fn road(self) -> Vec<Input> {
+            let then = |first, input, count: u32| {
+                let mut road = vec![first];
+                road.extend((0..count).map(|_| input));
+                road
+            };
+            match self {
+                State::Unknown => vec![],
+                State::HealthyAfter { failures } => then(Input::Pass, Input::Fail, failures),
+                State::HealthyResumed => vec![Input::Pass, Input::Fail, Input::Resume],
+                State::UnhealthyAfter { passes } => then(Input::Fail, Input::Pass, passes),
+                State::UnhealthyResumed => vec![Input::Fail, Input::Pass, Input::Resume],
+            }
+        }
+
+        fn of(judge: &Judge) -> State {
+            let length = judge.progress().map_or(0, |progress| progress.results);
+            match (judge.verdict, judge.decides) {
+                (Verdict::Unknown, _) => State::Unknown,
+                (Verdict::Healthy, Decides::Run) => State::HealthyAfter { failures: length },
+                (Verdict::Healthy, Decides::FirstResult) => State::HealthyResumed,
+                (Verdict::Unhealthy, Decides::Run) => State::UnhealthyAfter { passes: length },
+                (Verdict::Unhealthy, Decides::FirstResult) => State::UnhealthyResumed,
+            }
+        }
+    }
+
+    /// Tells a judge one input after the other, a probe of 10 ms every 2 s.
+    struct Court {
+        judge: Judge,
+        now: Instant,
+    }
+
+    impl Court {
+        fn new() -> Self {
+            Court { judge: Judge::new(&check(), Instant::START), now: Instant::START }
+        }
+
+        fn tell(&mut self, input: Input) -> Option<Change> {
+            if input == Input::Resume {
+                self.judge.handle(Event::ProbingResumed);
+            } else {
+                let started = self.now;
+                let ended = started + Duration::from_millis(10);
+                self.now = ended + Duration::from_secs(2);
+                let finding = Finding { kind: ProbeKind::Tcp, started, ended, result: result(input) };
+                self.judge.handle(Event::ProbeEnded(&finding));
+            }
+            let change = self.judge.poll_output();
+            assert_eq!(self.judge.poll_output(), None, "one result changes a verdict once at most");
+            change
+        }
+    }
+
+    // Walks every state and every input, and fails on a missing row, so a new state cannot slip in
+    // without someone saying what it means.
+    #[test]
+    fn every_state_answers_every_input_as_the_table_says() {
+        use Input::{Fail, KeptSilence, Late, Pass, Resume};
+        use State::{HealthyAfter, HealthyResumed, UnhealthyAfter, UnhealthyResumed, Unknown};
+        let (h0, h1, h2) = (HealthyAfter { failures: 0 }, HealthyAfter { failures: 1 }, HealthyAfter { failures: 2 });
+        let (u0, u1) = (UnhealthyAfter { passes: 0 }, UnhealthyAfter { passes: 1 });
+        let table = [
+            (Unknown, Pass, h0, Some(Verdict::Healthy)),
+            (Unknown, Fail, u0, Some(Verdict::Unhealthy)),
+            (Unknown, Late, Unknown, None),
+            (Unknown, KeptSilence, Unknown, None),
+            (Unknown, Resume, Unknown, None),
+            (h0, Pass, h0, None),
+            (h0, Fail, h1, None),
+            (h0, Late, h0, None),
+            (h0, KeptSilence, h0, None),
+            (h0, Resume, HealthyResumed, None),
+            (h1, Pass, h0, None),
+            (h1, Fail, h2, None),
+            (h1, Late, h1, None),
+            (h1, KeptSilence, h1, None),
+            (h1, Resume, HealthyResumed, None),
+            (h2, Pass, h0, None),
+            (h2, Fail, u0, Some(Verdict::Unhealthy)),
+            (h2, Late, h2, None),
+            (h2, KeptSilence, h2, None),
+            (h2, Resume, HealthyResumed, None),
+            (HealthyResumed, Pass, h0, None),
+            (HealthyResumed, Fail, u0, Some(Verdict::Unhealthy)),
+            (HealthyResumed, Late, HealthyResumed, None),
+            (HealthyResumed, KeptSilence, HealthyResumed, None),
+            (HealthyResumed, Resume, HealthyResumed, None),
+            (u0, Pass, u1, None),
+            (u0, Fail, u0, None),
+            (u0, Late, u0, None),
+            (u0, KeptSilence, u0, None),
+            (u0, Resume, UnhealthyResumed, None),
+            (u1, Pass, h0, Some(Verdict::Healthy)),
+            (u1, Fail, u0, None),
+            (u1, Late, u1, None),
+            (u1, KeptSilence, u1, None),
+            (u1, Resume, UnhealthyResumed, None),
+            (UnhealthyResumed, Pass, h0, Some(Verdict::Healthy)),
+            (UnhealthyResumed, Fail, u0, None),
+            (UnhealthyResumed, Late, UnhealthyResumed, None),
+            (UnhealthyResumed, KeptSilence, UnhealthyResumed, None),
+            (UnhealthyResumed, Resume, UnhealthyResumed, None),
+        ];
+        for state in State::ALL {
+            for input in Input::ALL {
+                let row = table.iter().find(|row| (row.0, row.1) == (state, input));
+                let &(_, _, next, verdict) = row.unwrap_or_else(|| panic!("no row for {state:?} {input:?}"));
+                let mut court = Court::new();
+                for step in state.road() {
+                    court.tell(step);
+                }
+                assert_eq!(State::of(&court.judge), state, "the road to {state:?}");
+                let change = court.tell(input);
+                assert_eq!(State::of(&court.judge), next, "{state:?} then {input:?}");
+                assert_eq!(change.map(|change| change.to), verdict, "{state:?} then {input:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_carries_the_findings_of_its_run_and_nothing_else() {
+        let mut court = Court::new();
+        for input in [Input::Pass, Input::Fail, Input::Pass, Input::Fail, Input::Late, Input::Fail] {
+            assert!(court.tell(input).is_none() || input == Input::Pass);
+        }
+        assert_eq!(court.judge.evidence().count(), 2);
+        assert_eq!(
+            court.judge.progress(),
+            Some(Progress { toward: Verdict::Unhealthy, results: 2, needed: UNHEALTHY_THRESHOLD })
+        );
+        let change = court.tell(Input::Fail).expect("the third failure in a row");
+        assert_eq!((change.from, change.to, change.threshold), (Verdict::Healthy, Verdict::Unhealthy, Some(3)));
+        let evidence = change.evidence;
+        assert!(evidence.findings.iter().all(|finding| finding.result.failed()));
+        assert_eq!((evidence.findings.len(), evidence.probes, evidence.void), (3, 3, 1));
+        assert_eq!(evidence.computed, Duration::from_millis(3 * 10 + 2 * 2000));
+        assert_eq!(evidence.window, evidence.computed + Duration::from_millis(10 + 2000), "one void probe and its gap");
+        assert_eq!(change.at, evidence.findings[2].ended);
+        assert_eq!(court.judge.since(), change.at);
+        assert_eq!((court.judge.evidence().count(), court.judge.progress()), (0, None));
+    }
+
+    #[test]
+    fn results_are_counted_by_what_they_say() {
+        let mut court = Court::new();
+        for input in [Input::Pass, Input::Fail, Input::Fail, Input::Late, Input::KeptSilence, Input::KeptSilence] {
+            court.tell(input);
+        }
+        assert_eq!(court.judge.counts(), Counts { passed: 1, failed: 2, void: 1, kept: 2 });
+    }
+
+    #[test]
+    fn a_carried_verdict_needs_a_whole_run_to_change() {
+        let mut check = check();
+        check.timing.healthy_threshold = 2;
+        let mut court =
+            Court { judge: Judge::carried(&check, Verdict::Unhealthy, Instant::START), now: Instant::START };
+        assert_eq!(court.tell(Input::Pass), None);
+        assert_eq!(court.tell(Input::Pass).map(|change| change.to), Some(Verdict::Healthy));
+        let mut court = Court { judge: Judge::carried(&check, Verdict::Healthy, Instant::START), now: Instant::START };
+        assert_eq!(court.tell(Input::Fail), None);
+        assert_eq!(court.tell(Input::Fail), None);
+        assert_eq!(court.tell(Input::Fail).map(|change| change.to), Some(Verdict::Unhealthy));
+    }
+
+    #[test]
+    fn a_carried_unknown_is_decided_by_the_first_result() {
+        let judge = Judge::carried(&check(), Verdict::Unknown, Instant::START);
+        let mut court = Court { judge, now: Instant::START };
+        assert_eq!(court.tell(Input::Fail).map(|change| change.to), Some(Verdict::Unhealthy));
+    }
+
+    #[test]
+    fn evidence_of_a_long_run_keeps_the_last_findings_and_the_whole_window() {
+        let mut check = check();
+        check.timing.unhealthy_threshold = 25;
+        let mut court = Court { judge: Judge::carried(&check, Verdict::Healthy, Instant::START), now: Instant::START };
+        let change = (0..25).find_map(|_| court.tell(Input::Fail)).expect("25 failures");
+        assert_eq!(change.evidence.findings.len() as u64, limits::RECENT_FINDINGS.value);
+        assert_eq!(change.evidence.findings.last().map(|last| last.ended), Some(change.at));
+        assert_eq!((change.evidence.probes, change.evidence.window), (25, Duration::from_millis(25 * 10 + 24 * 2000)));
+    }
+}

@@ -264,3 +264,151 @@ fn root(parent: &mut [usize], mut row: usize) -> usize {
     }
     row
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const INTERVAL: Duration = Duration::from_secs(2);
+
+    /// Pools of four checks each, `hosts[pool]` saying on which hosts.
+    fn plan(hosts: &[[u8; 4]]) -> Vec<Checked> {
+        let mut checked = Vec::new();
+        for (pool, hosts) in hosts.iter().enumerate() {
+            for host in hosts {
+                checked.push(Checked {
+                    key: Some(ProbeKey(checked.len() as u64)),
+                    host: Ipv4Addr::new(10, 0, 0, *host).into(),
+                    pool: pool as u32,
+                    interval: INTERVAL,
+                });
+            }
+        }
+        checked
+    }
+
+    struct Node {
+        suspicion: Suspicion,
+        now: Instant,
+    }
+
+    impl Node {
+        /// A node whose checks all pass.
+        fn well(hosts: &[[u8; 4]]) -> Self {
+            let checked = plan(hosts);
+            let mut node = Node { suspicion: Suspicion::new(), now: Instant::START };
+            let keys = 0..checked.len() as u64;
+            assert_eq!(node.tell(Event::Regrouped(checked)), None);
+            assert_eq!(node.pass(keys), None);
+            node
+        }
+
+        fn tell(&mut self, event: Event) -> Option<Output> {
+            self.suspicion.handle(event, self.now);
+            let output = self.suspicion.poll_output();
+            assert_eq!(self.suspicion.poll_output(), None);
+            output
+        }
+
+        fn pass(&mut self, keys: std::ops::Range<u64>) -> Option<Output> {
+            keys.fold(None, |said, key| said.or(self.tell(Event::Passed(ProbeKey(key)))))
+        }
+
+        fn fail(&mut self, keys: impl IntoIterator<Item = u64>) -> Option<Output> {
+            keys.into_iter().fold(None, |said, key| said.or(self.tell(Event::Failed(ProbeKey(key)))))
+        }
+
+        fn wait(&mut self, duration: Duration) {
+            self.now += duration;
+        }
+    }
+
+    const UNRELATED: [[u8; 4]; 3] = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]];
+
+    #[test]
+    fn most_checks_of_three_unrelated_pools_failing_together_is_suspicious() {
+        let mut node = Node::well(&UNRELATED);
+        assert_eq!(node.fail([0, 1, 2, 4, 5, 6, 8, 9]), None, "half of the last pool still passes");
+        assert_eq!(node.fail([10]), Some(Output::Suspected(Struck { failing: 9, of: 12, groups: 3 })));
+        assert_eq!(node.suspicion.since(), Some(node.now));
+        assert_eq!(node.fail([11]), None, "said once");
+    }
+
+    #[test]
+    fn suspicion_is_over_when_the_share_is_no_longer_exceeded() {
+        let mut node = Node::well(&UNRELATED);
+        assert!(node.fail(0..12).is_some());
+        node.wait(INTERVAL * 100);
+        assert_eq!(node.pass(0..5), None, "7 of 12 still fail");
+        assert_eq!(node.pass(5..6), Some(Output::Over { lasted: INTERVAL * 100 }));
+        assert_eq!(node.suspicion.since(), None);
+    }
+
+    #[test]
+    fn two_pools_are_not_enough() {
+        let mut node = Node::well(&UNRELATED);
+        assert_eq!(node.fail(0..8), None);
+    }
+
+    #[test]
+    fn pools_that_share_a_host_are_one_group_even_through_a_third() {
+        // 0 and 1 share host 4, 1 and 2 share host 8: one group, whatever fails.
+        let mut node = Node::well(&[[1, 2, 3, 4], [4, 5, 6, 8], [8, 9, 10, 11]]);
+        assert_eq!(node.fail(0..12), None);
+        let mut node = Node::well(&[[1, 2, 3, 4], [4, 5, 6, 8], [8, 9, 10, 11], [12, 13, 14, 15], [16, 17, 18, 19]]);
+        assert!(node.fail(0..12).is_none(), "one group of three struck pools");
+        assert_eq!(node.fail(12..15), None, "two groups");
+        assert_eq!(node.fail(16..19), Some(Output::Suspected(Struck { failing: 18, of: 20, groups: 3 })));
+    }
+
+    #[test]
+    fn three_small_pools_do_not_accuse_a_node_whose_other_checks_pass() {
+        let mut node = Node::well(&[
+            [1, 2, 3, 4],
+            [5, 6, 7, 8],
+            [9, 10, 11, 12],
+            [13, 14, 15, 16],
+            [17, 18, 19, 20],
+            [21, 22, 23, 24],
+        ]);
+        assert_eq!(node.fail(0..12), None, "12 of 24 is not more than half");
+        assert_eq!(node.fail([12]), Some(Output::Suspected(Struck { failing: 13, of: 24, groups: 3 })));
+    }
+
+    #[test]
+    fn failures_further_apart_than_an_interval_are_not_together() {
+        let mut node = Node::well(&UNRELATED);
+        assert_eq!(node.fail(0..8), None);
+        node.wait(INTERVAL);
+        assert_eq!(node.fail(8..12), None);
+    }
+
+    #[test]
+    fn a_graveyard_neither_raises_nor_hides_a_suspicion() {
+        let mut graves = UNRELATED.to_vec();
+        graves.extend((0..20u8).map(|pool| [100 + pool; 4]));
+        let checked = plan(&graves);
+        let dead = 12..checked.len() as u64;
+        let mut node = Node { suspicion: Suspicion::new(), now: Instant::START };
+        assert_eq!(node.tell(Event::Regrouped(checked)), None);
+        assert_eq!(node.fail(dead), None, "dead from the start");
+        assert_eq!(node.pass(0..12), None);
+        assert!(node.fail(0..12).is_some(), "all that was alive turned");
+    }
+
+    #[test]
+    fn a_regrouping_keeps_what_was_heard_and_a_check_that_left_counts_no_more() {
+        let mut node = Node::well(&UNRELATED);
+        assert_eq!(node.fail(0..8), None);
+        assert_eq!(node.tell(Event::Regrouped(plan(&UNRELATED))), None);
+        assert_eq!(node.fail([8, 9]), None);
+        let left = node.tell(Event::Left(ProbeKey(11)));
+        assert_eq!(left, Some(Output::Suspected(Struck { failing: 10, of: 11, groups: 3 })));
+        let host = Ipv4Addr::new(10, 0, 0, 12).into();
+        assert_eq!(node.tell(Event::Joined { key: ProbeKey(99), host, interval: INTERVAL }), None);
+        assert_eq!(node.tell(Event::Passed(ProbeKey(99))), None);
+        assert_eq!(node.pass(0..3), None, "7 of 12 still fail");
+        assert_eq!(node.pass(3..4), Some(Output::Over { lasted: Duration::ZERO }));
+    }
+}

@@ -198,3 +198,114 @@ const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const NANO: Duration = Duration::from_nanos(1);
+
+    fn joined(keys: std::ops::Range<u64>, interval: Duration) -> Event {
+        Event::Joined(keys.map(|key| (ProbeKey(key), interval)).collect())
+    }
+
+    fn started(timetable: &mut Timetable, now: Instant) -> Vec<u64> {
+        timetable.handle_timeout(now);
+        std::iter::from_fn(|| timetable.poll_output()).map(|Output::Start { key }| key.0).collect()
+    }
+
+    fn at(duration: Duration) -> Instant {
+        Instant::START + duration
+    }
+
+    #[test]
+    fn the_interval_is_a_gap_after_the_end_of_the_probe() {
+        let mut timetable = Timetable::new(1);
+        timetable.handle(joined(0..1, 2 * SECOND), Instant::START);
+        assert_eq!(timetable.poll_timeout(), Some(Instant::START), "the first probe is due at once");
+        assert_eq!(started(&mut timetable, Instant::START), [0]);
+        assert_eq!(timetable.poll_timeout(), None, "nothing is due while the only probe runs");
+        let end = at(7 * SECOND + NANO);
+        timetable.handle(Event::ProbeEnded { key: ProbeKey(0), at: end }, end + SECOND);
+        let next = end + 2 * SECOND;
+        assert_eq!(timetable.poll_timeout(), Some(next), "counted from its end, not from the news of it");
+        assert!(started(&mut timetable, at(9 * SECOND)).is_empty(), "a nanosecond too early");
+        assert_eq!(started(&mut timetable, next), [0]);
+    }
+
+    #[test]
+    fn a_target_in_flight_is_not_started_again() {
+        let mut timetable = Timetable::new(1);
+        timetable.handle(joined(0..1, SECOND), Instant::START);
+        assert_eq!(started(&mut timetable, Instant::START), [0]);
+        assert!(started(&mut timetable, at(1000 * SECOND)).is_empty());
+        assert_eq!(timetable.turn(ProbeKey(0)), Some(Turn::InFlight { since: Instant::START }));
+    }
+
+    #[test]
+    fn a_handful_of_first_probes_starts_at_once() {
+        let mut timetable = Timetable::new(1);
+        let handful = limits::FIRST_PROBES_AT_ONCE.value;
+        timetable.handle(joined(0..handful, SECOND), Instant::START);
+        assert_eq!(started(&mut timetable, Instant::START).len() as u64, handful);
+    }
+
+    #[test]
+    fn many_first_probes_are_spread_evenly_over_one_interval() {
+        let mut timetable = Timetable::new(1);
+        timetable.handle(joined(0..1000, SECOND), Instant::START);
+        let mut starts = Vec::new();
+        while let Some(next) = timetable.poll_timeout() {
+            starts.extend(started(&mut timetable, next).into_iter().map(|key| (next, key)));
+        }
+        let times: Vec<Instant> = starts.iter().map(|start| start.0).collect();
+        let expected: Vec<Instant> = (0..1000).map(|part| at(Duration::from_millis(part))).collect();
+        assert_eq!(times, expected);
+        let keys: Vec<u64> = starts.iter().map(|start| start.1).collect();
+        assert_ne!(keys, (0..1000).collect::<Vec<_>>(), "neighbours in the plan are not neighbours in time");
+    }
+
+    #[test]
+    fn nodes_with_different_seeds_probe_in_different_order() {
+        let order = |seed| {
+            let mut timetable = Timetable::new(seed);
+            timetable.handle(joined(0..200, SECOND), Instant::START);
+            started(&mut timetable, at(SECOND))
+        };
+        assert_eq!(order(1), order(1));
+        assert_ne!(order(1), order(2));
+    }
+
+    #[test]
+    fn targets_without_a_place_wait_their_turn_and_the_wait_is_measured() {
+        let mut timetable = Timetable::with_places(1, 2);
+        timetable.handle(joined(0..2, SECOND), Instant::START);
+        assert_eq!(started(&mut timetable, Instant::START).len(), 2);
+        timetable.handle(joined(2..3, SECOND), at(SECOND));
+        timetable.handle(joined(3..4, SECOND), at(2 * SECOND));
+        assert_eq!(timetable.poll_timeout(), None, "no place, so time alone changes nothing");
+        assert!(started(&mut timetable, at(5 * SECOND)).is_empty());
+        timetable.handle(Event::ProbeEnded { key: ProbeKey(0), at: at(5 * SECOND) }, at(5 * SECOND));
+        assert_eq!(timetable.poll_timeout(), Some(at(SECOND)), "overdue: at once");
+        assert_eq!(started(&mut timetable, at(5 * SECOND)), [2], "the one that waited longest");
+        assert_eq!(timetable.in_flight(), 2);
+        assert_eq!(timetable.waits(), Waits { probes: 3, total: 4 * SECOND, longest: 4 * SECOND });
+    }
+
+    #[test]
+    fn a_target_that_leaves_gives_its_place_back_and_its_late_end_is_ignored() {
+        let mut timetable = Timetable::with_places(1, 1);
+        timetable.handle(joined(0..2, SECOND), Instant::START);
+        assert_eq!(started(&mut timetable, Instant::START), [0]);
+        timetable.handle(Event::Left(ProbeKey(0)), at(SECOND));
+        assert_eq!(started(&mut timetable, at(SECOND)), [1]);
+        timetable.handle(Event::ProbeEnded { key: ProbeKey(0), at: at(SECOND) }, at(SECOND));
+        assert_eq!((timetable.in_flight(), timetable.turn(ProbeKey(0))), (1, None));
+        timetable.handle(Event::ProbeEnded { key: ProbeKey(1), at: at(SECOND) }, at(SECOND));
+        timetable.handle(Event::ProbeEnded { key: ProbeKey(1), at: at(9 * SECOND) }, at(9 * SECOND));
+        assert_eq!(timetable.turn(ProbeKey(1)), Some(Turn::Due(at(2 * SECOND))), "an end counts once");
+        timetable.handle(Event::Left(ProbeKey(1)), at(9 * SECOND));
+        assert_eq!((timetable.poll_timeout(), timetable.in_flight()), (None, 0));
+    }
+}

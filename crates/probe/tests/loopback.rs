@@ -1,76 +1,22 @@
 //! The prober on real sockets: what Linux says on loopback, through the epoll driver.
 //!
 //! Servers are threads that follow a script and hold their connection until the prober has decided, so
-//! nothing here depends on how fast a machine is. Only a stalled machine can make a probe void (W7); it is then
-//! repeated, as the timetable would.
+//! nothing here depends on how fast a machine is.
+
+mod real;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use evenkeel_health::settings::{
-    CheckSettings, HttpProbe, ProbeSettings, Silence, StatusSet, TcpProbe, Timing, UdpProbe,
-};
-use evenkeel_model::finding::{Failure, FailureReason, Finding, Pass, ProbePhase, ProbeResult, Void};
-use evenkeel_probe::{Job, Prober};
-use evenkeel_reactor::epoll::EpollDriver;
-use evenkeel_reactor::{Clock, Driver};
-
-/// For probes that are answered: long enough for any machine.
-const PATIENT: Duration = Duration::from_secs(60);
-/// For probes that are not.
-const BRIEF: Duration = Duration::from_millis(200);
-
-fn settings(probe: ProbeSettings, timeout: Duration) -> CheckSettings {
-    let timing = Timing { timeout, interval: BRIEF, healthy_threshold: 3, unhealthy_threshold: 3 };
-    CheckSettings { probe, timing, source: None }
-}
+use evenkeel_health::settings::{ProbeSettings, Silence, StatusSet, TcpProbe};
+use evenkeel_model::finding::{FailureReason, Pass, ProbePhase, ProbeResult, Void};
+use real::{BRIEF, PATIENT, failed, probe, settings, udp};
 
 fn http(method: &str, host: Option<&str>) -> ProbeSettings {
-    ProbeSettings::Http(HttpProbe {
-        method: method.to_owned(),
-        path: "/health?deep=1".to_owned(),
-        host: host.map(str::to_owned),
-        expect_status: StatusSet::default(),
-    })
-}
-
-fn udp(expect: Option<&[u8]>, silence: Silence) -> ProbeSettings {
-    ProbeSettings::Udp(UdpProbe { send: b"ping".to_vec(), expect: expect.map(<[u8]>::to_vec), silence })
-}
-
-fn failed(phase: ProbePhase, reason: FailureReason) -> ProbeResult {
-    ProbeResult::Failed(Failure { phase, reason })
-}
-
-/// Runs one probe to its end, again when our own machine was too slow for it.
-fn probe(address: SocketAddr, check: CheckSettings) -> Finding {
-    let check = Arc::new(check);
-    loop {
-        let (clock, _) = Clock::start();
-        let mut driver = EpollDriver::new(clock).expect("the process has files left");
-        let mut prober = Prober::new();
-        let mut events = Vec::new();
-        prober.start(&mut driver, Job { key: 1, address, check: Arc::clone(&check) });
-        let finding = loop {
-            if let Some(done) = prober.poll_done() {
-                break done.finding;
-            }
-            driver.poll(&mut events, prober.poll_timeout());
-            for &event in &events {
-                prober.handle(&mut driver, event);
-            }
-            let now = driver.now();
-            prober.handle_timeout(&mut driver, now);
-        };
-        assert_eq!((prober.running(), driver.open_sockets()), (0, 0), "{finding}: the socket is still open");
-        if !matches!(finding.result, ProbeResult::Void(Void::Late { .. })) {
-            return finding;
-        }
-    }
+    real::http(method, host, StatusSet::default())
 }
 
 /// A server that plays `script` on every connection until the test is over.

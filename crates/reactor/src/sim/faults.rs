@@ -123,6 +123,9 @@ pub struct Faults {
     pub send_error: Chance,
     /// Chance that a `poll` reports a part of what is ready and the rest only next time.
     pub short_poll: Chance,
+    /// Chance that an event for both directions comes as two. epoll never does that; the interface
+    /// allows it, and code that takes `readable: false` for "not readable" breaks on another driver.
+    pub split_events: Chance,
 }
 
 impl Faults {
@@ -148,6 +151,7 @@ impl Faults {
             watch_error: Chance::NEVER,
             send_error: Chance::NEVER,
             short_poll: Chance::NEVER,
+            split_events: Chance::NEVER,
         }
     }
 
@@ -164,6 +168,7 @@ impl Faults {
             pause: dice.pick(&[Chance::NEVER, Chance::NEVER, Chance::per_mille(10)]),
             pause_max: Duration::from_millis(30),
             short_poll: dice.pick(&[Chance::NEVER, Chance::per_mille(200)]),
+            split_events: dice.pick(&[Chance::NEVER, Chance::per_mille(300)]),
             ..Faults::none()
         }
     }

@@ -167,14 +167,11 @@ impl Tcp {
             return Readiness::default();
         }
         let dead = self.phase == Phase::Dead;
+        // Linux calls a socket writable whose sending side is shut: a write says `EPIPE` at once.
         let writable = dead || self.fin != Fin::No || self.is_writable();
         self.told_full |= !writable;
-        let gone = dead || (self.fin != Fin::No && self.saw_fin) || self.error.is_some();
-        Readiness {
-            readable: !self.inbox.is_empty() || self.saw_fin || gone,
-            writable: writable || gone,
-            hangup: self.saw_fin || gone,
-        }
+        let hangup = self.saw_fin || dead;
+        Readiness { readable: !self.inbox.is_empty() || hangup, writable, hangup }
     }
 }
 

@@ -263,9 +263,13 @@ impl World {
             let socket = self.socket(id);
             socket.queued = false;
             // A closed socket has no token and says nothing.
-            if let Some(event) = socket.event() {
+            let Some(event) = socket.event() else { continue };
+            self.mark(id, Fact::Notified(event.token));
+            if event.readable && event.writable && self.dice.happens(self.faults.split_events) {
+                events.push(Event { readable: false, hangup: false, ..event });
+                events.push(Event { writable: false, ..event });
+            } else {
                 events.push(event);
-                self.mark(id, Fact::Notified(event.token));
             }
         }
         let now = self.now;

@@ -263,6 +263,41 @@ fn half_open_dials_are_counted_apart_and_become_whole_after_200_ms() {
 }
 
 #[test]
+fn bytes_carry_the_withheld_ack() {
+    let net = Net::new(0, Faults::none());
+    let mut driver = SimDriver::new(&net, node());
+    let listens = net.backend_listen(backend());
+    let sock = dial(&mut driver, Handshake::HalfOpen).expect("nothing is short");
+    net.advance_to(Instant::START + Duration::from_millis(1));
+    assert_eq!((driver.send(sock, b"hi"), listens.completed()), (Send::Taken(2), 0));
+    net.advance_to(Instant::START + Duration::from_millis(2));
+    assert_eq!(listens.accept().map(|end| end.received()), Some(b"hi".to_vec()));
+}
+
+#[test]
+fn finish_wakes_its_own_caller_before_the_other_side_knows() {
+    let net = Net::new(0, Faults::none());
+    let mut driver = SimDriver::new(&net, node());
+    let (sock, end) = connected(&net, &mut driver);
+    events(&mut driver);
+    driver.finish(sock);
+    assert_eq!(events(&mut driver), [Event { token: T, readable: false, writable: true, hangup: false }]);
+    assert!(!end.saw_fin());
+}
+
+#[test]
+fn split_events_tell_of_both_directions() {
+    let net = Net::new(0, Faults { split_events: Chance::ALWAYS, ..Faults::none() });
+    let mut driver = SimDriver::new(&net, node());
+    let (_, end) = connected(&net, &mut driver);
+    end.finish();
+    while net.step() {}
+    let told = Event { token: T, readable: false, writable: true, hangup: false };
+    let rest = Event { token: T, readable: true, writable: false, hangup: true };
+    assert_eq!(events(&mut driver), [told, rest]);
+}
+
+#[test]
 fn udp_tells_silence_from_refusal() {
     let table = [
         // way             a service  what the prober reads

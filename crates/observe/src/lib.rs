@@ -14,12 +14,25 @@ pub use json::Json;
 pub use line_buffer::{LineBuffer, LogWriter};
 pub use metrics::{BackendMetrics, ListenerMetrics, Registry};
 
+use evenkeel_model::Instant;
 use evenkeel_model::exchange::Outcome;
 
 /// Hears of each exchange exactly once, when it has ended.
 pub trait Observer {
     fn ended(&mut self, outcome: &Outcome<'_>);
 
-    /// Called once per turn of the worker's loop, for those who gather.
-    fn turned(&mut self) {}
+    /// When [`Observer::handle_timeout`] is due, for those who gather before they write.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn handle_timeout(&mut self, _now: Instant) {}
+}
+
+/// For nodes without an access log.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn ended(&mut self, _outcome: &Outcome<'_>) {}
 }

@@ -81,18 +81,6 @@ pub struct LineBuffer {
 }
 
 impl LineBuffer {
-    /// When [`LineBuffer::flush`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        (!self.lines.is_empty()).then_some(self.oldest)
-    }
-
-    /// Hands the lines to the writer if they have waited long enough at `now`.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if !self.lines.is_empty() && now >= self.oldest {
-            self.flush();
-        }
-    }
-
     pub fn flush(&mut self) {
         if self.lines.is_empty() {
             return;
@@ -113,6 +101,17 @@ impl Observer for LineBuffer {
         }
         write_line_with(outcome, self.epoch, &mut self.date, &mut self.lines);
         if self.lines.len() >= limits::ACCESS_LOG_BUFFER.value as usize - 4096 {
+            self.flush();
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        (!self.lines.is_empty()).then_some(self.oldest)
+    }
+
+    /// Hands the lines to the writer if they have waited long enough at `now`.
+    fn handle_timeout(&mut self, now: Instant) {
+        if !self.lines.is_empty() && now >= self.oldest {
             self.flush();
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use evenkeel_model::Cause;
 
-pub use render::render;
+pub use render::{escape, render};
 
 /// A number that only its owner writes.
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@
 //! nanosecond timeout keeps probes on time; `epoll_wait` would round to milliseconds.
 
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -31,7 +32,6 @@ pub struct EpollDriver {
     epoll: OwnedFd,
     wake: Arc<OwnedFd>,
     socks: Slab<OwnedFd>,
-    raw: Vec<epoll::Event>,
 }
 
 /// Interrupts a driver's `poll` from another thread.
@@ -54,13 +54,7 @@ impl EpollDriver {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(number)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(number)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WOKEN.0), EventFlags::IN | EventFlags::ET).map_err(number)?;
-        Ok(EpollDriver {
-            clock,
-            epoll,
-            wake: Arc::new(wake),
-            socks: Slab::with_capacity(BATCH),
-            raw: Vec::with_capacity(BATCH),
-        })
+        Ok(EpollDriver { clock, epoll, wake: Arc::new(wake), socks: Slab::with_capacity(BATCH) })
     }
 
     pub fn waker(&self) -> Waker {
@@ -112,13 +106,14 @@ impl Driver for EpollDriver {
 
     fn poll(&mut self, events: &mut Vec<Event>, until: Option<Instant>) {
         events.clear();
-        self.raw.clear();
+        let mut space = [const { MaybeUninit::uninit() }; BATCH];
         let timeout = until.map(|until| timespec(until.since(self.clock.now())));
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.raw), timeout.as_ref()) {
-            Ok(_) | Err(Os::INTR) => {}
+        let raw: &[epoll::Event] = match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
+            Ok((raw, _)) => raw,
+            Err(Os::INTR) => &[],
             Err(error) => unreachable!("epoll_pwait2 on our own epoll file: {error}"),
-        }
-        for raw in &self.raw {
+        };
+        for raw in raw {
             let token = Token(raw.data.u64());
             let flags = raw.flags;
             if token == WOKEN {

@@ -1,0 +1,54 @@
+//! The admin address: `/metrics`, `/ready`, `/status`.
+//!
+//! Runs on the main thread's small runtime, away from the workers. Questions about state go to the control
+//! thread, which owns it; a scrape therefore never takes a lock that traffic could want.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::node::View;
+
+/// The pages over one node's view.
+pub fn router(view: View) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/ready", get(ready))
+        .route("/status", get(status))
+        .with_state(view)
+}
+
+async fn metrics(State(view): State<View>) -> Response {
+    match run(move || Some(view.metrics())).await {
+        Some(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        None => stopped(),
+    }
+}
+
+async fn ready(State(view): State<View>) -> Response {
+    match run(move || view.boss.look(crate::status::ready)).await {
+        Some(body) => {
+            let status = if body["ready"] == true { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, axum::Json(body)).into_response()
+        }
+        None => stopped(),
+    }
+}
+
+async fn status(State(view): State<View>) -> Response {
+    match run(move || view.status()).await {
+        Some(body) => axum::Json(body).into_response(),
+        None => stopped(),
+    }
+}
+
+/// Waiting for the control thread's answer blocks, so it gets a thread of its own.
+async fn run<T: Send + 'static>(ask: impl FnOnce() -> Option<T> + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(ask).await.ok().flatten()
+}
+
+fn stopped() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "the node is stopping\n").into_response()
+}

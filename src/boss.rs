@@ -1,0 +1,190 @@
+//! The control thread: runs the one writer and the prober, publishes snapshots, answers questions.
+//!
+//! It has a reactor of its own, so load on the data path cannot delay a probe (SPEC 4.1). What it does with
+//! a probe's result is the control room's decision; this file only carries words back and forth.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use evenkeel_control::{Control, Event, Output, ProbeKey};
+use evenkeel_model::event;
+use evenkeel_model::standing::Order;
+use evenkeel_plan::{Plan, Publisher, Reader};
+use evenkeel_probe::{Job, Prober};
+use evenkeel_reactor::epoll::{EpollDriver, Waker};
+use evenkeel_reactor::{Clock, Driver, Errno, WOKEN};
+
+/// What the control thread is asked.
+enum Ask {
+    Plan(Arc<Plan>),
+    Order {
+        pool: Arc<str>,
+        backend: SocketAddr,
+        order: Order,
+    },
+    /// A configuration was refused; for the record.
+    Refused {
+        problems: usize,
+        first: Arc<str>,
+    },
+    /// Run this on the thread that owns the control room.
+    Look(Box<dyn FnOnce(&Control) + Send>),
+    Stop,
+}
+
+/// Hears of every event, on the control thread.
+pub type EventSink = Box<dyn FnMut(&event::Event) + Send>;
+
+/// The other threads' end.
+#[derive(Clone)]
+pub struct Boss {
+    asks: Sender<Ask>,
+    waker: Waker,
+}
+
+pub struct Started {
+    pub boss: Boss,
+    pub reader: Reader,
+    pub thread: JoinHandle<()>,
+}
+
+impl Boss {
+    /// Starts the thread. `wake_workers` is called after each publication.
+    ///
+    /// # Errors
+    /// When the process is out of files or threads.
+    pub fn start(
+        plan: Arc<Plan>,
+        clock: Clock,
+        seed: u64,
+        mut sink: EventSink,
+        wake_workers: Box<dyn Fn() + Send>,
+    ) -> Result<Started, std::io::Error> {
+        let os = |Errno(number)| std::io::Error::from_raw_os_error(number);
+        let mut driver = EpollDriver::new(clock).map_err(os)?;
+        let control = Control::new(plan, driver.now(), seed);
+        let publisher = Publisher::new((*control.snapshot()).clone());
+        let reader = publisher.reader();
+        let (asks, asked) = channel();
+        let boss = Boss { asks, waker: driver.waker() };
+        let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+            let mut room = Room { control, prober: Prober::new(), publisher, wake_workers, asked };
+            while room.turn(&mut driver, &mut sink) {}
+        })?;
+        Ok(Started { boss, reader, thread })
+    }
+
+    pub fn plan(&self, plan: Arc<Plan>) {
+        self.ask(Ask::Plan(plan));
+    }
+
+    pub fn order(&self, pool: Arc<str>, backend: SocketAddr, order: Order) {
+        self.ask(Ask::Order { pool, backend, order });
+    }
+
+    pub fn refused(&self, problems: usize, first: Arc<str>) {
+        self.ask(Ask::Refused { problems, first });
+    }
+
+    /// Computes something from the control room's state, on its thread. `None` when it has stopped.
+    pub fn look<T: Send + 'static>(&self, look: impl FnOnce(&Control) -> T + Send + 'static) -> Option<T> {
+        let (answer, answered) = channel();
+        self.ask(Ask::Look(Box::new(move |control| {
+            // Nobody waits any more when the asker was cancelled.
+            let _ = answer.send(look(control));
+        })));
+        answered.recv().ok()
+    }
+
+    pub fn stop(&self) {
+        self.ask(Ask::Stop);
+    }
+
+    fn ask(&self, ask: Ask) {
+        // The thread ends only after Stop; nothing asked later matters.
+        let _ = self.asks.send(ask);
+        self.waker.wake();
+    }
+}
+
+struct Room {
+    control: Control,
+    prober: Prober,
+    publisher: Publisher,
+    wake_workers: Box<dyn Fn() + Send>,
+    asked: Receiver<Ask>,
+}
+
+impl Room {
+    /// One turn of the loop; false after [`Ask::Stop`].
+    fn turn(&mut self, driver: &mut EpollDriver, sink: &mut EventSink) -> bool {
+        self.execute(driver, sink);
+        let until = [self.control.poll_timeout(), self.prober.poll_timeout()].into_iter().flatten().min();
+        let mut events = Vec::new();
+        driver.poll(&mut events, until);
+        for event in events {
+            if event.token == WOKEN {
+                while let Ok(ask) = self.asked.try_recv() {
+                    let now = driver.now();
+                    match ask {
+                        Ask::Plan(plan) => self.control.handle(Event::PlanChanged(plan), now),
+                        Ask::Order { pool, backend, order } => {
+                            self.control.handle(Event::Ordered { pool, backend, order }, now);
+                        }
+                        Ask::Refused { problems, first } => {
+                            self.control.handle(Event::PlanRefused { problems, first }, now);
+                        }
+                        Ask::Look(look) => look(&self.control),
+                        Ask::Stop => return false,
+                    }
+                }
+            } else {
+                self.prober.handle(driver, event);
+            }
+        }
+        // Answers before deadlines: one that is there counts, however late we are (SPEC W7).
+        let now = driver.now();
+        self.prober.handle_timeout(driver, now);
+        self.hand_over(driver);
+        self.control.handle_timeout(driver.now());
+        true
+    }
+
+    fn hand_over(&mut self, driver: &EpollDriver) {
+        while let Some(done) = self.prober.poll_done() {
+            let event = Event::ProbeDone { key: ProbeKey(done.key), finding: done.finding };
+            self.control.handle(event, driver.now());
+        }
+    }
+
+    /// Does what the control room ordered until it orders nothing more.
+    fn execute(&mut self, driver: &mut EpollDriver, sink: &mut EventSink) {
+        loop {
+            let mut published = false;
+            let mut idle = true;
+            while let Some(output) = self.control.poll_output() {
+                idle = false;
+                match output {
+                    Output::StartProbe { key, address, check } => {
+                        self.prober.start(driver, Job { key: key.0, address, check });
+                    }
+                    Output::CancelProbe { key } => self.prober.cancel(driver, key.0),
+                    Output::Publish(snapshot) => {
+                        self.publisher.publish(snapshot);
+                        published = true;
+                    }
+                    Output::Record(event) => sink(&event),
+                }
+            }
+            if published {
+                (self.wake_workers)();
+            }
+            if idle {
+                return;
+            }
+            self.hand_over(driver);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! evenkeel as a library: the node that the binary runs, the demo shows and the tests start.
+//!
+//! This room wires the others together and executes what they order. It decides nothing: verdicts are
+//! `control`'s, picks `balance`'s, framing `wire`'s.
+
+pub mod admin;
+pub mod boss;
+pub mod node;
+pub mod status;
+pub mod worker;

@@ -1,0 +1,330 @@
+//! A whole node in one value: workers, control thread, log writer, listening sockets.
+//!
+//! The order of a change is bind, publish, drain: a worker that sees the new plan may be asked for its ports
+//! at once, and a port that cannot be bound refuses the whole change before anything has happened.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{fmt, fs, io};
+
+use evenkeel_l4::{Core, Origin, Roster};
+use evenkeel_l7::Http;
+use evenkeel_model::{Epoch, limits};
+use evenkeel_observe::metrics::{BackendLabel, render};
+use evenkeel_observe::{LogWriter, Observer, Registry, Silent};
+use evenkeel_plan::{AccessLog, Plan};
+use evenkeel_reactor::epoll::{EpollDriver, Waker, address_in_use, bind_tcp};
+use evenkeel_reactor::{Clock, Errno};
+
+use crate::boss::{Boss, EventSink, Started};
+use crate::worker::{Command, Worker};
+
+pub struct Node {
+    boss: Boss,
+    boss_thread: JoinHandle<()>,
+    workers: Vec<WorkerHandle>,
+    wakers: Arc<Mutex<Vec<Waker>>>,
+    registry: Arc<Registry>,
+    log: Option<LogWriter>,
+    clock: Clock,
+    epoch: Epoch,
+    plan: Arc<Plan>,
+}
+
+struct WorkerHandle {
+    commands: Sender<Command<OwnedFd>>,
+    waker: Waker,
+    thread: JoinHandle<()>,
+}
+
+/// Why a node did not start, or a plan was not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// The address of a listener cannot be bound.
+    Bind {
+        listener: Arc<str>,
+        address: SocketAddr,
+        error: io::Error,
+    },
+    /// Somebody listens there already.
+    InUse {
+        listener: Arc<str>,
+        address: SocketAddr,
+    },
+    AccessLog {
+        path: PathBuf,
+        error: io::Error,
+    },
+    System {
+        what: &'static str,
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Bind { listener, address, error } => {
+                write!(f, "listener \"{listener}\": cannot listen on {address}: {error}")
+            }
+            Refused::InUse { listener, address } => write!(
+                f,
+                "listener \"{listener}\": {address} is in use by another process; stop it or choose another address (ss -ltnp shows who)"
+            ),
+            Refused::AccessLog { path, error } => {
+                write!(f, "node.access_log: cannot append to \"{}\": {error}", path.display())
+            }
+            Refused::System { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// One bound address, a socket for each worker.
+struct Bound {
+    listener: Arc<str>,
+    address: SocketAddr,
+    socks: Vec<OwnedFd>,
+}
+
+/// Everything a question about the node's state needs; cheap to hand to the admin side.
+#[derive(Clone)]
+pub struct View {
+    pub boss: Boss,
+    pub registry: Arc<Registry>,
+    pub clock: Clock,
+    pub epoch: Epoch,
+    pub log_dropped: Option<Arc<std::sync::atomic::AtomicU64>>,
+}
+
+impl Node {
+    /// Binds, starts the threads and serves.
+    ///
+    /// # Errors
+    /// When an address, the access log or the operating system says no. Nothing runs then.
+    pub fn start(plan: Arc<Plan>, sink: EventSink) -> Result<Node, Refused> {
+        let system = |what| move |error| Refused::System { what, error };
+        let (clock, epoch) = Clock::start();
+        let files = raise_file_limit();
+        let worker_count = match plan.node.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            workers => workers,
+        };
+        let log = match &plan.node.access_log {
+            AccessLog::Off => None,
+            AccessLog::Stdout => Some(LogWriter::start(Box::new(io::stdout())).map_err(system("access log thread"))?),
+            AccessLog::File(path) => {
+                let file = fs::OpenOptions::new().append(true).create(true).open(path);
+                let file = file.map_err(|error| Refused::AccessLog { path: path.clone(), error })?;
+                Some(LogWriter::start(Box::new(file)).map_err(system("access log thread"))?)
+            }
+        };
+        let wanted: Vec<(Arc<str>, SocketAddr, u32)> = addresses(&plan).collect();
+        let bound = bind(&wanted, worker_count)?;
+        let seed = random();
+        let wakers: Arc<Mutex<Vec<Waker>>> = Arc::default();
+        let wake = {
+            let wakers = Arc::clone(&wakers);
+            Box::new(move || {
+                for waker in wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                    waker.wake();
+                }
+            })
+        };
+        let Started { boss, reader, thread: boss_thread } =
+            Boss::start(Arc::clone(&plan), clock, seed, sink, wake).map_err(system("control thread"))?;
+
+        let connections_max = match plan.node.connections {
+            0 => (files / 2).saturating_sub(64).max(16),
+            connections => connections,
+        } / worker_count;
+        let loop_id = match &plan.node.cluster {
+            Some(name) => format!("evenkeel-{name}"),
+            None => format!("evenkeel-{seed:016x}"),
+        };
+        let registry = Arc::new(Registry::new());
+        let mut workers = Vec::with_capacity(worker_count);
+        for index in 0..worker_count {
+            let driver = EpollDriver::new(clock)
+                .map_err(|Errno(number)| system("worker")(io::Error::from_raw_os_error(number)))?;
+            let waker = driver.waker();
+            wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker.clone());
+            let (commands, commanded) = channel();
+            let (registry, reader, loop_id) = (Arc::clone(&registry), reader.clone(), loop_id.clone());
+            let lines = log.as_ref().map(|log| log.buffer(epoch));
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let observer: Box<dyn Observer> = match lines {
+                    Some(lines) => Box::new(lines),
+                    None => Box::new(Silent),
+                };
+                let roster = Roster::new(index, seed, registry);
+                let origin = Origin { process: seed, worker: index as u16 };
+                let core = Core::new(driver, roster, observer, origin, connections_max);
+                let http = Http::new(loop_id.as_bytes());
+                let mut worker = Worker::new(core, http, reader, commanded);
+                while worker.turn() {}
+            });
+            workers.push(WorkerHandle { commands, waker, thread: thread.map_err(system("worker thread"))? });
+        }
+        let node = Node { boss, boss_thread, workers, wakers, registry, log, clock, epoch, plan };
+        node.listen(bound);
+        Ok(node)
+    }
+
+    /// Takes a new plan over without losing a connection, or refuses it and changes nothing.
+    ///
+    /// # Errors
+    /// When a new listener's address cannot be bound.
+    pub fn reload(&mut self, plan: Arc<Plan>) -> Result<(), Refused> {
+        let running: Vec<(Arc<str>, SocketAddr)> =
+            addresses(&self.plan).map(|(listener, address, _)| (listener, address)).collect();
+        let wanted: Vec<(Arc<str>, SocketAddr, u32)> = addresses(&plan)
+            .filter(|(listener, address, _)| !running.contains(&(Arc::clone(listener), *address)))
+            .collect();
+        // An address may move from one listener to another; then the socket in use is our own.
+        let ours: Vec<SocketAddr> = running.iter().map(|(_, address)| *address).collect();
+        let bound = bind_unless(&wanted, self.workers.len(), &ours)?;
+        self.listen(bound);
+        self.boss.plan(Arc::clone(&plan));
+        self.registry
+            .retain(|name| plan.listeners.iter().any(|listener| &*listener.name == name), |label| keeps(&plan, label));
+        self.plan = plan;
+        Ok(())
+    }
+
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    pub fn boss(&self) -> &Boss {
+        &self.boss
+    }
+
+    pub fn view(&self) -> View {
+        View {
+            boss: self.boss.clone(),
+            registry: Arc::clone(&self.registry),
+            clock: self.clock,
+            epoch: self.epoch,
+            log_dropped: self.log.as_ref().map(LogWriter::dropped),
+        }
+    }
+
+    /// Lets nothing new in and waits until what runs has ended, for `timeout` at most; then stops.
+    pub fn drain(self, timeout: Duration) {
+        let deadline = self.clock.now() + timeout;
+        for worker in &self.workers {
+            // A worker that is gone has nothing left to drain.
+            let _ = worker.commands.send(Command::Drain { deadline });
+            worker.waker.wake();
+        }
+        for worker in self.workers {
+            // A panic of a worker was printed by its own thread.
+            let _ = worker.thread.join();
+        }
+        self.boss.stop();
+        let _ = self.boss_thread.join();
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if let Some(log) = self.log {
+            log.finish();
+        }
+    }
+
+    fn listen(&self, bound: Vec<Bound>) {
+        for Bound { listener, address, socks } in bound {
+            for (worker, sock) in self.workers.iter().zip(socks) {
+                let _ = worker.commands.send(Command::Listen { listener: Arc::clone(&listener), address, bound: sock });
+            }
+        }
+        for worker in &self.workers {
+            worker.waker.wake();
+        }
+    }
+}
+
+impl View {
+    /// The Prometheus page.
+    pub fn metrics(&self) -> String {
+        let mut out = String::new();
+        render(&self.registry, &mut out);
+        let health = self.boss.look(crate::status::health_metrics).unwrap_or_default();
+        out.push_str(&health);
+        if let Some(dropped) = &self.log_dropped {
+            let dropped = dropped.load(Ordering::Relaxed);
+            out.push_str(
+                "# HELP evenkeel_access_log_dropped_lines_total Log lines lost because the sink was slow or failed.\n",
+            );
+            out.push_str("# TYPE evenkeel_access_log_dropped_lines_total counter\n");
+            out.push_str(&format!("evenkeel_access_log_dropped_lines_total {dropped}\n"));
+        }
+        out
+    }
+
+    /// The status document.
+    pub fn status(&self) -> Option<serde_json::Value> {
+        let (registry, epoch, clock) = (Arc::clone(&self.registry), self.epoch, self.clock);
+        self.boss.look(move |control| crate::status::document(control, &registry, epoch, clock.now()))
+    }
+}
+
+fn keeps(plan: &Plan, label: &BackendLabel) -> bool {
+    plan.backends.iter().any(|backend| {
+        plan.pools[backend.pool.index()].name == label.pool && backend.address.to_string() == *label.backend
+    })
+}
+
+fn addresses(plan: &Plan) -> impl Iterator<Item = (Arc<str>, SocketAddr, u32)> + '_ {
+    plan.listeners.iter().flat_map(|listener| {
+        listener.listen.iter().map(|&address| (Arc::clone(&listener.name), address, listener.backlog))
+    })
+}
+
+fn bind(wanted: &[(Arc<str>, SocketAddr, u32)], workers: usize) -> Result<Vec<Bound>, Refused> {
+    bind_unless(wanted, workers, &[])
+}
+
+/// Binds each address once per worker. An address in `ours` may be in use: by ourselves.
+fn bind_unless(
+    wanted: &[(Arc<str>, SocketAddr, u32)],
+    workers: usize,
+    ours: &[SocketAddr],
+) -> Result<Vec<Bound>, Refused> {
+    let mut bound = Vec::new();
+    for (listener, address, backlog) in wanted {
+        if !ours.contains(address) && address_in_use(*address) {
+            return Err(Refused::InUse { listener: Arc::clone(listener), address: *address });
+        }
+        let socks: Result<Vec<OwnedFd>, io::Error> = (0..workers).map(|_| bind_tcp(*address, *backlog)).collect();
+        let socks =
+            socks.map_err(|error| Refused::Bind { listener: Arc::clone(listener), address: *address, error })?;
+        bound.push(Bound { listener: Arc::clone(listener), address: *address, socks });
+    }
+    Ok(bound)
+}
+
+/// Raises the soft limit of open files to the hard one, as HAProxy and nginx do, and says what it is.
+fn raise_file_limit() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        // Not allowed: the soft limit stands, and the connection limit follows from it.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+    usize::try_from(files).unwrap_or(usize::MAX).min(2 * limits::CONNECTIONS.max as usize)
+}
+
+/// A number no other process has: the standard library's hash keys are random for each process.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

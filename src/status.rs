@@ -1,0 +1,239 @@
+//! The status document and the health metrics, made from the control room's views.
+
+use std::fmt::Write;
+
+use evenkeel_control::{Control, Probing, TargetStatus};
+use evenkeel_model::event::{Event, Value as Field};
+use evenkeel_model::finding::{Finding, Pass, ProbeResult, Void};
+use evenkeel_model::standing::{Ramp, Verdict};
+use evenkeel_model::{BackendId, Epoch, Instant, ListenerId};
+use evenkeel_observe::Registry;
+use evenkeel_observe::metrics::{BackendLabel, escape};
+use serde_json::{Value, json};
+
+/// Events shown in the status document; the whole ring is the events page's.
+const EVENTS_SHOWN: usize = 50;
+
+/// Whether the node can do its job: every pool that a listener serves has somebody to offer.
+pub fn ready(control: &Control) -> Value {
+    let snapshot = control.snapshot();
+    let mut refusing = Vec::new();
+    for listener in &snapshot.plan.listeners {
+        if let Some(cause) = snapshot.pool(listener.pool).refusal {
+            let pool = &snapshot.plan.pools[listener.pool.index()].name;
+            refusing.push(json!({ "listener": *listener.name, "pool": **pool, "cause": cause.code() }));
+        }
+    }
+    json!({ "ready": refusing.is_empty(), "refusing": refusing })
+}
+
+/// Everything the node knows, as one document.
+pub fn document(control: &Control, registry: &Registry, epoch: Epoch, now: Instant) -> Value {
+    let snapshot = control.snapshot();
+    let plan = &snapshot.plan;
+    let listeners: Vec<Value> =
+        (0..plan.listeners.len()).map(|index| listener(&snapshot, registry, ListenerId::from_index(index))).collect();
+    let pools: Vec<Value> = plan
+        .pools
+        .iter()
+        .enumerate()
+        .map(|(index, pool)| {
+            let view = &snapshot.pools[index];
+            let id = evenkeel_model::PoolId::from_index(index);
+            let backends: Vec<Value> =
+                plan.backends_of(id).map(|(id, _)| backend(control, registry, epoch, now, id)).collect();
+            json!({
+                "name": *pool.name,
+                "schedule": pool.schedule.word(),
+                "eligible": view.candidates.members().len(),
+                "refusal": view.refusal.map(evenkeel_model::Cause::code),
+                "backends": backends,
+            })
+        })
+        .collect();
+    let events: Vec<Value> = control.events().rev().take(EVENTS_SHOWN).map(|shown| event(shown, epoch)).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "time": epoch.rfc3339(now),
+        "started": epoch.rfc3339(Instant::START),
+        "generation": snapshot.generation,
+        "listeners": listeners,
+        "pools": pools,
+        "events": events,
+    })
+}
+
+fn listener(snapshot: &evenkeel_plan::Snapshot, registry: &Registry, id: ListenerId) -> Value {
+    let plan = &snapshot.plan;
+    let listener = &plan.listeners[id.index()];
+    let number = |of: fn(&evenkeel_observe::ListenerMetrics) -> u64| registry.sum_listener(&listener.name, of);
+    json!({
+        "name": *listener.name,
+        "protocol": listener.protocol.word(),
+        "listen": listener.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "pool": *plan.pools[listener.pool.index()].name,
+        "connections": number(|set| set.connections_now.read()),
+        "connections_total": number(|set| set.connections.read()),
+        "requests_total": number(|set| set.requests.iter().map(evenkeel_observe::metrics::Count::read).sum()),
+    })
+}
+
+fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, id: BackendId) -> Value {
+    let snapshot = control.snapshot();
+    let plan = &snapshot.plan;
+    let backend = &plan.backends[id.index()];
+    let standing = control.standing(id);
+    let label = BackendLabel {
+        pool: plan.pools[backend.pool.index()].name.clone(),
+        backend: backend.address.to_string().into(),
+    };
+    let number = |of: fn(&evenkeel_observe::BackendMetrics) -> u64| registry.sum_backend(&label, of);
+    json!({
+        "address": backend.address.to_string(),
+        "weight": backend.weight,
+        "effective_weight": standing.effective_weight(backend.weight),
+        "verdict": standing.verdict.word(),
+        "since": epoch.rfc3339(standing.verdict_since),
+        "order": standing.order.word(),
+        "ramp_percent": match standing.ramp { Ramp::Full => 100, Ramp::At(percent) => percent },
+        "in_flight": number(|set| set.in_flight.read()),
+        "attempts_total": number(|set| set.attempts.read()),
+        "check": backend.target.map(|target| check(&control.target(target), epoch, now)),
+    })
+}
+
+fn check(target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> Value {
+    let settings = target.check();
+    let counts = target.counts();
+    let probing = match target.probing() {
+        Probing::Stopped => json!({ "state": "stopped" }),
+        Probing::Due(at) => json!({ "state": "waiting", "next_in_ms": millis(at - now) }),
+        Probing::InFlight { since } => json!({ "state": "in_flight", "for_ms": millis(now - since) }),
+    };
+    let recent: Vec<&Finding> = target.recent().collect();
+    let silent = recent
+        .iter()
+        .rev()
+        .find(|finding| finding.result.passed())
+        .is_some_and(|finding| matches!(finding.result, ProbeResult::Passed(Pass::Silent)));
+    json!({
+        "kind": settings.probe.kind().word(),
+        "address": target.address().to_string(),
+        "verdict": target.verdict().word(),
+        "rests_on_silence": silent,
+        "progress": target.progress().map(|progress| json!({
+            "toward": progress.toward.word(),
+            "results": progress.results,
+            "needed": progress.needed,
+        })),
+        "passed_total": counts.passed,
+        "failed_total": counts.failed,
+        "void_total": counts.void,
+        "probing": probing,
+        "recent": recent.iter().rev().map(|shown| finding(shown, epoch)).collect::<Vec<_>>(),
+    })
+}
+
+fn finding(finding: &Finding, epoch: Epoch) -> Value {
+    let mut value = json!({
+        "kind": finding.kind.word(),
+        "started": epoch.rfc3339(finding.started),
+        "duration_ms": millis(finding.duration()),
+        "result": finding.result.word(),
+        "text": finding.to_string(),
+    });
+    match &finding.result {
+        ProbeResult::Passed(Pass::Status(status)) => value["status"] = json!(status),
+        ProbeResult::Passed(_) => {}
+        ProbeResult::Failed(failure) => {
+            use evenkeel_model::finding::FailureReason as Reason;
+            value["phase"] = json!(failure.phase.word());
+            value["reason"] = json!(failure.reason.word());
+            match &failure.reason {
+                Reason::Unreachable { errno } | Reason::Socket { errno } => value["errno"] = json!(errno),
+                Reason::Status { got } => value["status"] = json!(got),
+                Reason::TimedOut
+                | Reason::Refused
+                | Reason::Reset
+                | Reason::Closed
+                | Reason::NotHttp { .. }
+                | Reason::Mismatch { .. } => {}
+            }
+        }
+        ProbeResult::Void(Void::NoResources { errno }) => value["errno"] = json!(errno),
+        ProbeResult::Void(_) => {}
+    }
+    value
+}
+
+/// An event as JSON: time, name, level, its fields and the line a person reads.
+pub fn event(event: &Event, epoch: Epoch) -> Value {
+    let mut value = json!({
+        "time": epoch.rfc3339(event.at),
+        "event": event.name(),
+        "level": event.level().word(),
+        "text": event.to_string(),
+    });
+    event.fields(&mut |key, field| {
+        value[key] = match field {
+            Field::Text(text) => json!(text),
+            Field::Address(address) => json!(address.to_string()),
+            Field::Count(count) => json!(count),
+            Field::Signed(number) => json!(number),
+            Field::Time(duration) => json!(millis(duration)),
+            Field::Findings(findings) => json!(findings.iter().map(|shown| finding(shown, epoch)).collect::<Vec<_>>()),
+        };
+    });
+    value
+}
+
+/// Families about health, one row per backend and per target.
+pub fn health_metrics(control: &Control) -> String {
+    let snapshot = control.snapshot();
+    let plan = &snapshot.plan;
+    let mut out = String::new();
+    let labels = |id: BackendId| {
+        let backend = &plan.backends[id.index()];
+        format!("pool=\"{}\",backend=\"{}\"", escape(&plan.pools[backend.pool.index()].name), backend.address)
+    };
+    out.push_str("# HELP evenkeel_backend_verdict Verdict of the backend: 1 for the word that holds.\n");
+    out.push_str("# TYPE evenkeel_backend_verdict gauge\n");
+    for index in 0..plan.backends.len() {
+        let id = BackendId::from_index(index);
+        for verdict in Verdict::ALL {
+            let holds = u8::from(control.standing(id).verdict == verdict);
+            let _ = writeln!(out, "evenkeel_backend_verdict{{{},verdict=\"{}\"}} {holds}", labels(id), verdict.word());
+        }
+    }
+    out.push_str("# HELP evenkeel_backend_effective_weight Weight that schedules see: 0 takes no new work.\n");
+    out.push_str("# TYPE evenkeel_backend_effective_weight gauge\n");
+    for (index, backend) in plan.backends.iter().enumerate() {
+        let id = BackendId::from_index(index);
+        let weight = control.standing(id).effective_weight(backend.weight);
+        let _ = writeln!(out, "evenkeel_backend_effective_weight{{{}}} {weight}", labels(id));
+    }
+    out.push_str("# HELP evenkeel_probes_total Probes ended, by result.\n# TYPE evenkeel_probes_total counter\n");
+    // Two checks of one address differ in their settings only; their numbers are added up.
+    let mut sums: std::collections::BTreeMap<(String, &str), [u64; 3]> = std::collections::BTreeMap::new();
+    for target in control.targets() {
+        let counts = target.counts();
+        let key = (target.address().to_string(), target.check().probe.kind().word());
+        let sum = sums.entry(key).or_default();
+        for (total, more) in sum.iter_mut().zip([counts.passed, counts.failed, counts.void]) {
+            *total += more;
+        }
+    }
+    for ((address, kind), sum) in sums {
+        for (result, count) in ["passed", "failed", "void"].into_iter().zip(sum) {
+            let _ = writeln!(
+                out,
+                "evenkeel_probes_total{{target=\"{address}\",kind=\"{kind}\",result=\"{result}\"}} {count}"
+            );
+        }
+    }
+    out
+}
+
+fn millis(duration: std::time::Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}

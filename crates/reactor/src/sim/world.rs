@@ -266,8 +266,12 @@ impl World {
             let Some(event) = socket.event() else { continue };
             self.mark(id, Fact::Notified(event.token));
             if event.readable && event.writable && self.dice.happens(self.faults.split_events) {
-                events.push(Event { readable: false, hangup: false, ..event });
-                events.push(Event { writable: false, ..event });
+                let mut halves =
+                    [Event { readable: false, hangup: false, ..event }, Event { writable: false, ..event }];
+                if self.dice.below(2) == 0 {
+                    halves.reverse();
+                }
+                events.extend(halves);
             } else {
                 events.push(event);
             }

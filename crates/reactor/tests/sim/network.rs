@@ -292,9 +292,10 @@ fn split_events_tell_of_both_directions() {
     let (_, end) = connected(&net, &mut driver);
     end.finish();
     while net.step() {}
-    let told = Event { token: T, readable: false, writable: true, hangup: false };
-    let rest = Event { token: T, readable: true, writable: false, hangup: true };
-    assert_eq!(events(&mut driver), [told, rest]);
+    let halves = events(&mut driver);
+    assert_eq!(halves.len(), 2);
+    assert!(halves.contains(&Event { token: T, readable: false, writable: true, hangup: false }));
+    assert!(halves.contains(&Event { token: T, readable: true, writable: false, hangup: true }));
 }
 
 #[test]

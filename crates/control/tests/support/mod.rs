@@ -1,0 +1,105 @@
+//! Plans made by hand, for tests: what the compiler of configs would make of a few lines.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_balance::Schedule;
+use evenkeel_health::settings::{CheckSettings, ProbeSettings, TcpProbe, Timing};
+use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
+use evenkeel_model::{BackendId, PoolId, TargetId};
+use evenkeel_plan::{AccessLog, Backend, Node, Plan, Pool, Target};
+
+#[derive(Clone, Debug)]
+pub struct PoolSpec {
+    pub name: Arc<str>,
+    pub schedule: Schedule,
+    pub slow_start: Duration,
+    pub check: Option<CheckSettings>,
+    /// Port of the check; the backend's own when `None`.
+    pub check_port: Option<u16>,
+    pub backends: Vec<(SocketAddr, u32)>,
+}
+
+/// Address `10.0.0.host:8080`.
+pub fn address(host: u8) -> SocketAddr {
+    (Ipv4Addr::new(10, 0, 0, host), 8080).into()
+}
+
+/// A tcp check with timeout 5 s, interval 2 s and these thresholds.
+pub fn check(healthy_threshold: u32, unhealthy_threshold: u32) -> CheckSettings {
+    let (timeout, interval) = (Duration::from_secs(5), Duration::from_secs(2));
+    CheckSettings {
+        probe: ProbeSettings::Tcp(TcpProbe::HalfOpen),
+        timing: Timing { timeout, interval, healthy_threshold, unhealthy_threshold },
+        source: None,
+    }
+}
+
+/// A pool with [`check`]`(2, 3)` and weight 100 for each backend.
+pub fn pool(name: &str, hosts: &[u8]) -> PoolSpec {
+    PoolSpec {
+        name: name.into(),
+        schedule: Schedule::Wrr,
+        slow_start: Duration::ZERO,
+        check: Some(check(2, 3)),
+        check_port: None,
+        backends: hosts.iter().map(|&host| (address(host), 100)).collect(),
+    }
+}
+
+pub fn plan(pools: &[PoolSpec]) -> Arc<Plan> {
+    let drain_timeout = Duration::from_secs(30);
+    let node = Node { workers: 1, connections: 0, drain_timeout, access_log: AccessLog::Off, cluster: None };
+    let (listeners, targets) = (Vec::new(), Vec::new());
+    let mut plan = Plan { node, admin: None, listeners, pools: Vec::new(), backends: Vec::new(), targets };
+    for (index, spec) in pools.iter().enumerate() {
+        let check = spec.check.clone().map(Arc::new);
+        let first_backend = BackendId::from_index(plan.backends.len());
+        for &(address, weight) in &spec.backends {
+            let target = check.as_ref().map(|check| {
+                let port = spec.check_port.unwrap_or(address.port());
+                target(&mut plan, SocketAddr::new(address.ip(), port), check)
+            });
+            plan.backends.push(Backend { pool: PoolId::from_index(index), address, weight, target });
+        }
+        let second = Duration::from_secs(1);
+        plan.pools.push(Arc::new(Pool {
+            name: Arc::clone(&spec.name),
+            schedule: spec.schedule,
+            first_backend,
+            backend_count: spec.backends.len() as u32,
+            connect_timeout: second,
+            response_timeout: second,
+            body_timeout: second,
+            idle_timeout: second,
+            idle_connections: 1,
+            retries: 0,
+            retry_budget: 0,
+            slow_start: spec.slow_start,
+            check,
+        }));
+    }
+    Arc::new(plan)
+}
+
+fn target(plan: &mut Plan, address: SocketAddr, check: &Arc<CheckSettings>) -> TargetId {
+    let new = Target { address, check: Arc::clone(check) };
+    let index = plan.targets.iter().position(|target| *target == new).unwrap_or_else(|| {
+        plan.targets.push(new);
+        plan.targets.len() - 1
+    });
+    TargetId::from_index(index)
+}
+
+pub fn pass() -> ProbeResult {
+    ProbeResult::Passed(Pass::Connected)
+}
+
+pub fn refusal() -> ProbeResult {
+    ProbeResult::Failed(Failure { phase: ProbePhase::Connect, reason: FailureReason::Refused })
+}
+
+pub fn late() -> ProbeResult {
+    ProbeResult::Void(Void::Late { by: Duration::from_millis(300) })
+}

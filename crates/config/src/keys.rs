@@ -323,6 +323,21 @@ pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[
     (Check, "status", "expect_status"),
 ];
 
+/// The same for words: key, theirs, ours.
+pub(crate) const FOREIGN_WORDS: &[(&str, &str, &str)] = &[
+    ("schedule", "roundrobin", "wrr"),
+    ("schedule", "round_robin", "wrr"),
+    ("schedule", "static-rr", "wrr"),
+    ("schedule", "leastconn", "wlc"),
+    ("schedule", "least_conn", "wlc"),
+    ("schedule", "least_request", "wlc"),
+    ("schedule", "random", "p2c"),
+    ("schedule", "ip_hash", "source"),
+    ("schedule", "sh", "source"),
+    ("kind", "ping", "tcp"),
+    ("kind", "connect", "tcp"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,6 +384,15 @@ mod tests {
         for &(section, theirs, ours) in ELSEWHERE {
             assert!(section.key(ours).is_some(), "{ours}");
             assert!(section.key(theirs).is_none(), "{theirs}");
+        }
+        for &(name, theirs, ours) in FOREIGN_WORDS {
+            let lists = KEYS.iter().filter(|key| key.name == name).filter_map(|key| match key.kind {
+                Kind::Words(words) => Some(words),
+                _ => None,
+            });
+            let works = |word: &Word| word.word == ours && word.status == WordStatus::Works;
+            assert!(lists.clone().all(|words| words.iter().any(works)), "{ours}");
+            assert!(lists.flatten().all(|word| word.word != theirs), "{theirs}");
         }
         for &(section, name) in LATER {
             assert!(section.key(name).is_none(), "{name}");

@@ -36,7 +36,9 @@ pub(crate) fn config(document: &Node, notes: &mut Notes) -> Config {
         .enumerate()
         .map(|(position, (table, head))| listener(position, table, head, top.notes()))
         .collect();
-    if listeners.is_empty() {
+    // A listener that could not be read has its own problem.
+    let tried = root.get("listener").is_some_and(|entry| entry.node.value != Value::List(Vec::new()));
+    if listeners.is_empty() && !tried {
         let text = "there is no listener, so nothing can arrive";
         let help = "add [[listener]] with listen = \"0.0.0.0:80\" and pool = \"…\"";
         top.notes().add(Note::error("no_listener", 0..0, text).help(help).about_the_file());
@@ -145,9 +147,22 @@ fn admin<'d>(top: &mut Reader<'d, '_>, empty: &'d Table) -> Option<At<SocketAddr
     let (table, head) = table(top, "admin", empty);
     let mut reader = Reader::new(Section::Admin, "admin", table, head, top.notes());
     let listen = if reader.was_written("listen") {
-        let read = |text: &str| if text == "off" { Ok(None) } else { values::address(text, Purpose::Listen).map(Some) };
-        let read = reader.text("listen", read);
-        read.and_then(|at| at.value.map(|value| At { value, span: at.span }))
+        match table.get("listen").map(|entry| &entry.node.value) {
+            Some(Value::Text(word)) if word == "off" => {
+                reader.entry("listen");
+                None
+            }
+            // A bare port, answered as in a listener.
+            Some(Value::Integer(Some(number))) => {
+                let entry = reader.entry("listen");
+                let read = values::address(&number.to_string(), Purpose::Listen);
+                entry.and_then(|entry| {
+                    let value = reader.accept(read, "listen", &entry.node)?;
+                    Some(At { value, span: entry.node.span.clone() })
+                })
+            }
+            _ => reader.text("listen", |text| values::address(text, Purpose::Listen)),
+        }
     } else {
         reader.entry("listen");
         let value = limits::ADMIN_LISTEN.parse().expect("the default of the limits is an address");
@@ -194,10 +209,14 @@ fn listener(position: usize, table: &Table, head: Range<usize>, notes: &mut Note
 }
 
 fn cidr(text: &str) -> Result<Cidr, Refusal> {
-    text.parse().map_err(|why: String| Refusal {
-        code: "invalid_cidr",
-        what: format!("has {}, which is not an address range: {why}", Quoted(text)),
-        help: "write for example \"10.0.0.0/8\", or one address such as \"10.0.0.7\"".into(),
+    text.parse().map_err(|why: String| {
+        let text = Quoted(text).to_string();
+        let (why, help) = why.split_once("; ").unwrap_or((&why, "write for example \"10.0.0.0/8\" or \"10.0.0.7\""));
+        let what = match why.strip_prefix(&text) {
+            Some(rest) => format!("has {text}, which{rest}"),
+            None => format!("has {text}, but {why}"),
+        };
+        Refusal { code: "invalid_cidr", what, help: help.to_owned() }
     })
 }
 
@@ -218,8 +237,17 @@ fn list<T>(reader: &mut Reader<'_, '_>, name: &'static str, parse: impl Fn(&str)
     }
     let mut found = Vec::with_capacity(items.len());
     for item in items {
-        let text = reader.text_of(name, item);
-        if let Some(value) = text.and_then(|text| reader.accept(parse(text), name, item)) {
+        let read = match &item.value {
+            Value::Text(text) => parse(text),
+            // A bare port is a common slip, and is answered as an address would be.
+            Value::Integer(Some(number)) => parse(&number.to_string()),
+            other => Err(Refusal {
+                code: "wrong_type",
+                what: format!("has {}, but it takes strings", other.described()),
+                help: "write each one in quotes".into(),
+            }),
+        };
+        if let Some(value) = reader.accept(read, name, item) {
             found.push(At { value, span: item.span.clone() });
         }
     }
@@ -413,9 +441,16 @@ fn payload(reader: &mut Reader<'_, '_>, name: &'static str) -> Option<Vec<u8>> {
 
 /// What problems call it: by its name when that is a string, else by its position.
 fn label(what: &str, position: usize, table: &Table) -> String {
-    let named = |key: &str| match table.get(key).map(|entry| &entry.node.value) {
-        Some(Value::Text(text)) if !text.is_empty() => Some(text),
-        _ => None,
+    let named = |key: &str| {
+        let value = table.get(key).map(|entry| &entry.node.value);
+        let first = match value {
+            Some(Value::List(items)) => items.first().map(|item| &item.value),
+            value => value,
+        };
+        match first {
+            Some(Value::Text(text)) if !text.is_empty() => Some(text),
+            _ => None,
+        }
     };
     let name = named("name").or_else(|| if what == "listener" { named("listen") } else { None });
     match name {

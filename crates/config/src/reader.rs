@@ -10,7 +10,7 @@ use evenkeel_model::limits::Setting;
 
 use crate::config::{At, Written};
 use crate::document::{Entry, Node, Table, Value};
-use crate::keys::{ELSEWHERE, Key, Kind, LATER, LeftOut, Section, WordStatus};
+use crate::keys::{ELSEWHERE, FOREIGN_WORDS, Key, Kind, LATER, LeftOut, Section, WordStatus};
 use crate::problem::{Note, Notes, Quoted};
 use crate::values::{self, Refusal};
 
@@ -130,7 +130,14 @@ impl<'d, 'n> Reader<'d, 'n> {
                 what: format!("is {}, a string where a whole number belongs", Quoted(text)),
                 help: format!("write {text} without quotes"),
             }),
-            other => Err(wrong_type(other, "a whole number", "write it without quotes and unit")),
+            other => {
+                let help = match other {
+                    Value::Nothing => "give it a value, or remove the key",
+                    Value::Float => "write it without a fraction",
+                    _ => "write a number without quotes and unit",
+                };
+                Err(wrong_type(other, "a whole number", help))
+            }
         };
         self.accept(read, name, node)
     }
@@ -162,9 +169,13 @@ impl<'d, 'n> Reader<'d, 'n> {
                 _ => None,
             };
         };
-        let text = self.text_of(name, &entry.node)?;
-        let known = words.iter().find(|word| word.word == text);
         let works = || words.iter().filter(|word| word.status == WordStatus::Works).map(|word| word.word);
+        let Value::Text(text) = &entry.node.value else {
+            let refusal = wrong_type(&entry.node.value, "a word", &format!("use {}", one_of(works())));
+            self.refuse(refusal, name, &entry.node);
+            return None;
+        };
+        let known = words.iter().find(|word| word.word == text);
         let refusal = match known {
             Some(word) if word.status == WordStatus::Works => return Some(word.word),
             Some(_) => Refusal {
@@ -172,14 +183,15 @@ impl<'d, 'n> Reader<'d, 'n> {
                 what: format!("is {}, which is not available in this version", Quoted(text)),
                 help: format!("use {}", one_of(works())),
             },
-            None => Refusal {
-                code: "unknown_word",
-                what: format!("is {}, which is not one of its words", Quoted(text)),
-                help: match closest(text, works()) {
-                    Some(word) => format!("did you mean \"{word}\"?"),
-                    None => format!("use {}", one_of(works())),
-                },
-            },
+            None => {
+                let foreign = FOREIGN_WORDS.iter().find(|(key, theirs, _)| *key == name && *theirs == text);
+                let meant = foreign.map(|(_, _, ours)| *ours).or_else(|| closest(text, works()));
+                Refusal {
+                    code: "unknown_word",
+                    what: format!("is {}, but it takes {}", Quoted(text), one_of(works())),
+                    help: meant.map_or_else(|| "write one of these".into(), |word| format!("did you mean \"{word}\"?")),
+                }
+            }
         };
         self.refuse(refusal, name, &entry.node);
         None
@@ -225,7 +237,12 @@ impl<'d, 'n> Reader<'d, 'n> {
         match &node.value {
             Value::Text(text) => Some(text),
             other => {
-                self.refuse(wrong_type(other, "a string", "write it in quotes"), name, node);
+                let help = match other {
+                    Value::Nothing => "give it a value, or remove the key",
+                    Value::List(_) | Value::Table(_) => "write one string in quotes",
+                    _ => "write it in quotes",
+                };
+                self.refuse(wrong_type(other, "a string", help), name, node);
                 None
             }
         }
@@ -380,10 +397,19 @@ pub(crate) fn closest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>)
 
 /// `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
 pub(crate) fn one_of<'c>(words: impl Iterator<Item = &'c str>) -> String {
-    let words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
+    listed(words, "or")
+}
+
+/// `"a"`, `"a" and "b"`, `"a", "b" and "c"`.
+pub(crate) fn all_of<'c>(words: impl Iterator<Item = &'c str>) -> String {
+    listed(words, "and")
+}
+
+fn listed<'c>(words: impl Iterator<Item = &'c str>, join: &str) -> String {
+    let words: Vec<String> = words.map(|word| Quoted(word).to_string()).collect();
     match words.split_last() {
         None => String::new(),
         Some((last, [])) => last.clone(),
-        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        Some((last, rest)) => format!("{} {join} {last}", rest.join(", ")),
     }
 }

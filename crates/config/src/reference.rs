@@ -10,7 +10,7 @@ use crate::values::{show_duration, show_size};
 
 /// Markdown, as committed in `docs/reference/config.md`.
 pub fn reference() -> String {
-    let mut out = String::from(INTRODUCTION);
+    let mut out = INTRODUCTION.replace("NAME_LENGTH", &limits::NAME.value.to_string());
     for section in Section::ALL {
         let title = match section {
             Section::Top => "Tables".to_owned(),
@@ -59,7 +59,7 @@ backends = [\"10.0.0.11:8080\", \"10.0.0.12:8080\"]
 - Counts are whole numbers without quotes.
 - An unknown key is an error. So is a value outside its range. A value outside the *usual* range, which is the range of
   the service evenkeel is modelled on, is a warning.
-- Names are up to 64 characters without blanks, quotes, backslashes, braces and commas.
+- Names are up to NAME_LENGTH characters without blanks, quotes, backslashes, braces and commas.
 - In YAML, anchors, aliases, tags and second documents are refused. JSON is strict: no comments, no trailing commas.
 ";
 
@@ -155,4 +155,67 @@ fn words(out: &mut String, key: &Key) {
 /// A bar would end the cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::{self, Node, Table, Value};
+    use crate::problem::Notes;
+    use crate::{Format, Source, compile};
+
+    fn under<'d>(parents: Vec<&'d Table>, name: &str) -> Vec<&'d Table> {
+        let nodes = parents.into_iter().filter_map(|table| table.get(name)).map(|entry| &entry.node);
+        nodes
+            .flat_map(|node| match &node.value {
+                Value::List(items) => items.iter().collect(),
+                _ => vec![node],
+            })
+            .filter_map(|node| if let Value::Table(table) = &node.value { Some(table) } else { None })
+            .collect()
+    }
+
+    /// The tables of a section in a document.
+    fn tables(root: &Node, section: Section) -> Vec<&Table> {
+        let Value::Table(top) = &root.value else { panic!("a config is a table") };
+        match section {
+            Section::Top => vec![top],
+            Section::Node => under(vec![top], "node"),
+            Section::Admin => under(vec![top], "admin"),
+            Section::Listener => under(vec![top], "listener"),
+            Section::Pool => under(vec![top], "pool"),
+            Section::Backend => under(under(vec![top], "pool"), "backends"),
+            Section::Check => under(under(vec![top], "pool"), "check"),
+        }
+    }
+
+    #[test]
+    fn the_full_example_uses_every_key_and_has_no_problem() {
+        let text = include_str!("../../../examples/full.toml");
+        let source = Source { name: "full.toml", text, format: Format::Toml };
+        let compiled = compile(&source);
+        assert!(compiled.plan.is_some() && compiled.problems.is_empty(), "{:?}", compiled.problems);
+        let root = document::parse(&source, &mut Notes::default());
+        for section in Section::ALL {
+            for key in section.keys() {
+                let used = tables(&root, section).iter().any(|table| table.get(key.name).is_some());
+                assert!(used, "{} of {} is not in examples/full.toml", key.name, section.header());
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_has_a_reason_and_a_default_or_is_required() {
+        for section in Section::ALL {
+            for key in section.keys() {
+                let mut line = String::new();
+                row(&mut line, key);
+                let cells: Vec<&str> = line.trim().trim_matches('|').split(" | ").map(str::trim).collect();
+                assert_eq!(cells.len(), 5, "{line}");
+                for (cell, what) in [(cells[1], "takes"), (cells[2], "default"), (cells[4], "why")] {
+                    assert!(!cell.is_empty(), "{} of {} has no {what}: {line}", key.name, section.header());
+                }
+            }
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::config::{At, Config, Listener, Pool, Written};
 use crate::keys::Only;
 use crate::lower::{listener_name, used_by_http, users};
 use crate::problem::{Note, Notes, Quoted};
-use crate::reader::{closest, one_of};
+use crate::reader::{all_of, closest};
 use evenkeel_plan::Protocol;
 
 pub(crate) fn check(config: &Config, notes: &mut Notes) {
@@ -24,7 +24,8 @@ pub(crate) fn check(config: &Config, notes: &mut Notes) {
         protocol_keys(listener, notes);
         trust(listener, notes);
     }
-    let users_known = config.listeners.iter().all(|listener| listener.pool.is_some() && listener.protocol.is_some())
+    let users_known = !config.listeners.is_empty()
+        && config.listeners.iter().all(|listener| listener.pool.is_some() && listener.protocol.is_some())
         && config.listeners.iter().all(|listener| used_pool(config, listener).is_some());
     for pool in &config.pools {
         pool_alone(pool, notes);
@@ -93,7 +94,7 @@ fn pool_exists(config: &Config, listener: &Listener, notes: &mut Notes) {
             .help(format!("did you mean {}?", Quoted(&near.value)))
             .related(near.span.clone(), format!("{} is defined here", Quoted(&near.value))),
         None if config.pools.is_empty() => note.help(format!("add [[pool]] with name = {}", Quoted(&used.value))),
-        None => note.help(format!("there is {}", one_of(names().map(|name| name.value.as_str())))),
+        None => note.help(format!("there is {}", all_of(names().map(|name| name.value.as_str())))),
     });
 }
 

@@ -1,6 +1,6 @@
 //! Problems as an operator reads them, and as a program does.
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
 use crate::problem::{Problem, Severity};
@@ -17,44 +17,40 @@ pub fn render(source: &Source<'_>, problems: &[Problem], colour: bool) -> String
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut group = level.primary_title(&problem.text).id(problem.code).element(snippet(
-            source,
-            &lines,
-            &problem.place,
-            AnnotationKind::Primary,
-            "",
-        ));
-        if let Some((place, text)) = &problem.related {
-            group = group.element(snippet(source, &lines, place, AnnotationKind::Context, text));
-        }
-        let mut report: Vec<Group<'_>> = vec![group];
+        let primary = annotation(&lines, &problem.place, AnnotationKind::Primary);
+        let title = level.primary_title(&problem.text).id(problem.code);
+        let first = snippet(source, &lines, problem.place.line).annotation(primary);
+        let mut group = match &problem.related {
+            None => title.element(first),
+            Some((place, text)) => {
+                let context = annotation(&lines, place, AnnotationKind::Context).label(text);
+                if place.line == problem.place.line {
+                    title.element(first.annotation(context))
+                } else {
+                    title.element(first).element(snippet(source, &lines, place.line).annotation(context))
+                }
+            }
+        };
         if let Some(help) = &problem.help {
-            report[0] =
-                std::mem::replace(&mut report[0], Group::with_level(Level::NOTE)).element(Level::HELP.message(help));
+            group = group.element(Level::HELP.message(help));
         }
-        out.push_str(&renderer.render(&report));
+        out.push_str(&renderer.render(&[group]));
         out.push_str("\n\n");
     }
     out
 }
 
-/// Only the line a place begins on: the rest of a long table tells nothing, and a file with a thousand
-/// problems is not searched a thousand times.
-fn snippet<'a>(
-    source: &Source<'a>,
-    lines: &Lines<'a>,
-    place: &Place,
-    kind: AnnotationKind,
-    label: &'a str,
-) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+/// Only the one line: the rest of a long table tells nothing, and a file with a thousand problems is not
+/// searched a thousand times.
+fn snippet<'a>(source: &Source<'a>, lines: &Lines<'a>, line: usize) -> Snippet<'a, Annotation<'a>> {
+    Snippet::source(lines.line(line).0).path(source.name).line_start(line)
+}
+
+fn annotation<'a>(lines: &Lines<'_>, place: &Place, kind: AnnotationKind) -> Annotation<'a> {
     let (line, begin) = lines.line(place.line);
     let start = (place.span.start - begin).min(line.len());
     let end = (place.span.end - begin).min(line.len()).max(start);
-    let mut annotation = kind.span(start..end);
-    if !label.is_empty() {
-        annotation = annotation.label(label);
-    }
-    Snippet::source(line).path(source.name).line_start(place.line).annotation(annotation)
+    kind.span(start..end)
 }
 
 /// A JSON list with one object for each problem.

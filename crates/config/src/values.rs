@@ -3,7 +3,7 @@
 //! Each function takes the text of one value and answers with the value or with a [`Refusal`] that
 //! says what is wrong and what to write instead. None knows which key it reads for.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use evenkeel_model::limits;
@@ -130,17 +130,21 @@ pub(crate) fn address(text: &str, purpose: Purpose) -> Result<SocketAddr, Refusa
         return usable(text, SocketAddr::new(address.ip().to_canonical(), address.port()), purpose);
     }
     if let Some((scheme, rest)) = text.split_once("://") {
-        let rest = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let host = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let rest = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(ip) => SocketAddr::new(ip, 80).to_string(),
+            Err(_) => host.to_owned(),
+        };
         return match (purpose, scheme) {
             (Purpose::Backend, "https") => refuse(
                 "not_in_this_version",
                 format!("is {}, and TLS to backends is not available in this version", Quoted(text)),
-                format!("write {} to speak plain HTTP to it", Quoted(rest)),
+                format!("write {} to speak plain HTTP to it", Quoted(&rest)),
             ),
             _ => refuse(
                 "invalid_address",
                 format!("is {}, a URL where an address belongs", Quoted(text)),
-                format!("write {}", Quoted(rest)),
+                format!("write {}", Quoted(&rest)),
             ),
         };
     }
@@ -149,6 +153,13 @@ pub(crate) fn address(text: &str, purpose: Purpose) -> Result<SocketAddr, Refusa
             "not_in_this_version",
             format!("is {}, and unix sockets are not available in this version", Quoted(text)),
             "write an IP address and a port",
+        );
+    }
+    if let Some((ip, port)) = bare_ipv6_and_port(text) {
+        return refuse(
+            "missing_port",
+            format!("is {}, an IPv6 address without brackets", Quoted(text)),
+            format!("write \"[{ip}]:{port}\" if {port} is the port"),
         );
     }
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -229,6 +240,13 @@ fn usable(text: &str, address: SocketAddr, purpose: Purpose) -> Result<SocketAdd
         );
     }
     Ok(address)
+}
+
+/// `2001:db8::7:8080` is an address by itself; more likely its last part was meant as a port.
+fn bare_ipv6_and_port(text: &str) -> Option<(Ipv6Addr, u16)> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let port = port.parse::<u16>().ok().filter(|_| port.len() > 1)?;
+    Some((ip.parse().ok()?, port))
 }
 
 fn is_name(host: &str) -> bool {
@@ -358,9 +376,8 @@ pub(crate) fn name(text: &str) -> Result<String, Refusal> {
     if text.chars().count() as u64 > longest {
         return refuse("invalid_name", format!("is longer than {longest} characters"), "write a shorter one");
     }
-    let bad = |character: char| character.is_control() || character.is_whitespace() || "\"'\\{},".contains(character);
-    if let Some(bad) = text.chars().find(|&character| bad(character)) {
-        let proposal: String = text.chars().map(|c| if self::bad_in_name(c) { '-' } else { c }).collect();
+    if let Some(bad) = text.chars().find(|&character| bad_in_name(character)) {
+        let proposal: String = text.chars().map(|c| if bad_in_name(c) { '-' } else { c }).collect();
         return refuse(
             "invalid_name",
             format!("is {}, and {} cannot stand in a name", Quoted(text), Quoted(bad.encode_utf8(&mut [0; 4]))),

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use evenkeel_config::{Format, Source, compile, render, render_json};
+use evenkeel_config::{Format, Severity, Source, compile, render, render_json};
 
 const DASHES: &str = "----------------------------------------------------------------\n";
 
@@ -26,12 +26,36 @@ fn every_case_says_what_it_said_when_it_was_reviewed() {
             continue;
         }
         if update {
-            fs::write(&path, format!("{config}{DASHES}{got}")).expect("the case can be rewritten");
+            // In one step, because the other test reads the same files at the same time.
+            let new = path.with_extension("new");
+            fs::write(&new, format!("{config}{DASHES}{got}")).expect("the case can be rewritten");
+            fs::rename(new, &path).expect("the case can be replaced");
         } else {
             let _ = writeln!(wrong, "== {}\n-- expected\n{expected}\n-- got\n{got}", path.display());
         }
     }
     assert!(wrong.is_empty(), "{wrong}\nreview, then rewrite with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn there_are_enough_cases_and_half_of_them_are_errors() {
+    let (mut all, mut errors) = (0, 0);
+    for path in cases() {
+        let case = fs::read_to_string(&path).expect("a case is UTF-8 text");
+        let (config, _) = case.split_once(DASHES).expect("a case has its line of dashes");
+        let (format, text) = parts(config);
+        let compiled = compile(&Source { name: "case", text, format });
+        all += 1;
+        errors += usize::from(compiled.plan.is_none());
+        let has_error = compiled.problems.iter().any(|problem| problem.severity == Severity::Error);
+        assert_eq!(
+            compiled.plan.is_none(),
+            has_error,
+            "{}: a plan exists exactly when there is no error",
+            path.display()
+        );
+    }
+    assert!(all >= 60 && errors * 2 >= all, "{all} cases, {errors} of them errors");
 }
 
 fn cases() -> Vec<PathBuf> {

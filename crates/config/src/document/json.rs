@@ -80,7 +80,7 @@ impl Reader<'_, '_> {
             let node = self.value(depth + 1)?;
             if let Some(first) = table.get(&key) {
                 self.notes.add(
-                    Note::error("syntax", key_span, format!("this is not JSON: key {} is here twice", Quoted(&key)))
+                    Note::error("syntax", key_span, format!("key {} is here twice", Quoted(&key)))
                         .related(first.key_span.clone(), "the first one")
                         .help("keep one of them"),
                 );

@@ -4,13 +4,21 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{DEPTH, Entry, Node, Table, Value};
-use crate::problem::{Note, Notes};
+use crate::problem::{Note, Notes, Quoted};
 
 pub(super) fn parse(text: &str, notes: &mut Notes) -> Node {
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let span = error.span().unwrap_or(0..0);
-        notes.add(Note::error("syntax", span, format!("this is not TOML: {}", error.message())));
+        let doubled = text.get(span.clone()).filter(|_| error.message() == "duplicate key");
+        notes.add(match doubled {
+            Some(key) => Note::error("syntax", span, format!("key {} is here twice", Quoted(key.trim_matches('"'))))
+                .help(match key {
+                    "listener" | "pool" => format!("for more than one write [[{key}]], with two brackets"),
+                    _ => "keep one of them".to_owned(),
+                }),
+            None => Note::error("syntax", span, format!("this is not TOML: {}", error.message())),
+        });
     }
     let value = Value::Table(table(root.get_ref(), 0, notes));
     Node { value, span: 0..0 }

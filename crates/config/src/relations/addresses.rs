@@ -98,7 +98,11 @@ fn admin(config: &Config, listens: &[(&Listener, &At<SocketAddr>)], notes: &mut 
         if admin.value != at.value && !meets(admin.value, at.value) {
             continue;
         }
-        let text = format!("{}: \"{}\" is the admin port's \"{}\"", listener.label, at.value, admin.value);
+        let text = if admin.value == at.value {
+            format!("{}: listens on \"{}\", which is the admin port", listener.label, at.value)
+        } else {
+            format!("{}: listens on \"{}\", and \"{}\" is the admin port", listener.label, at.value, admin.value)
+        };
         let note = Note::error("listen_is_admin", at.span.clone(), text).about_the_file();
         notes.add(if written {
             note.related(admin.span.clone(), "the admin port").help("give one of them another port")

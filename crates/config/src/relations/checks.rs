@@ -82,7 +82,7 @@ fn slower_than_traffic(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut 
     );
     notes.add(
         Note::warning("check_outwaits_traffic", span, text)
-            .help("a backend slower than traffic waits for would pass every probe and fail every client; make check.timeout the shorter one"),
+            .help("a backend slower than traffic waits for would pass its probes and fail its clients; make check.timeout the shorter one"),
     );
 }
 

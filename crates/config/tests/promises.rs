@@ -1,0 +1,333 @@
+//! What the compiler promises whatever the text: examples compile, formats mean the same, the manual is
+//! current, nothing panics.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use evenkeel_config::{Compiled, Format, Source, compile, reference, render, render_json};
+use evenkeel_health::settings::{HttpProbe, ProbeSettings, StatusSet, TcpProbe};
+use evenkeel_model::{Cidr, TargetId, limits};
+use evenkeel_plan::{AccessLog, Plan, Protocol};
+use proptest::prelude::*;
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn example(name: &str) -> String {
+    fs::read_to_string(workspace().join("examples").join(name)).expect("the example is part of the project")
+}
+
+fn toml(text: &str) -> Compiled {
+    compile(&Source { name: "test.toml", text, format: Format::Toml })
+}
+
+fn plan_of(name: &str, text: &str) -> Plan {
+    let source = Source { name, text, format: Format::of_path(name) };
+    let compiled = compile(&source);
+    assert!(compiled.problems.is_empty(), "{}", render(&source, &compiled.problems, false));
+    compiled.plan.expect("a config without problems has a plan")
+}
+
+#[test]
+fn every_example_compiles_without_a_problem() {
+    let folder = fs::read_dir(workspace().join("examples")).expect("the examples are part of the project");
+    let mut seen = 0;
+    for entry in folder {
+        let path = entry.expect("a readable folder").path();
+        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+        if !matches!(path.extension().and_then(|e| e.to_str()), Some("toml" | "yaml" | "json")) {
+            continue;
+        }
+        plan_of(&name, &example(&name));
+        seen += 1;
+    }
+    assert!(seen >= 5, "{seen} examples");
+}
+
+#[test]
+fn the_web_example_is_ten_lines_or_fewer_and_means_the_same_in_every_format() {
+    let text = example("web.toml");
+    assert!(text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).count() <= 10);
+    let plan = plan_of("web.toml", &text);
+    assert_eq!(plan, plan_of("web.yaml", &example("web.yaml")));
+    assert_eq!(plan, plan_of("web.json", &example("web.json")));
+}
+
+#[test]
+fn the_full_example_means_the_same_written_as_json_or_yaml() {
+    let text = example("full.toml");
+    let plan = plan_of("full.toml", &text);
+    let value: toml::Value = toml::from_str(&text).expect("the example is TOML");
+    let json = serde_json::to_string_pretty(&value).expect("it has nothing JSON cannot hold");
+    assert_eq!(plan, plan_of("full.json", &json));
+    // JSON is YAML, so the other parser has to read the same out of it.
+    assert_eq!(plan, plan_of("full.yaml", &json));
+}
+
+#[test]
+fn the_full_example_arrives_in_the_plan_value_by_value() {
+    let plan = plan_of("full.toml", &example("full.toml"));
+    let node = &plan.node;
+    assert_eq!((node.workers, node.connections, node.drain_timeout), (4, 20_000, Duration::from_secs(60)));
+    assert_eq!(node.access_log, AccessLog::File("/var/log/evenkeel/access.log".into()));
+    assert_eq!(node.cluster.as_deref(), Some("shop-eu1"));
+    assert_eq!(plan.admin.as_ref().map(|admin| admin.listen.to_string()).as_deref(), Some("127.0.0.1:9901"));
+
+    let web = &plan.listeners[0];
+    assert_eq!((&*web.name, web.protocol, web.backlog), ("web", Protocol::Http, 8192));
+    assert_eq!(web.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:80", "[::]:80"]);
+    assert_eq!(web.idle_timeout, Duration::from_secs(600));
+    let http = &web.http;
+    let seconds = [http.keep_alive_timeout, http.header_timeout, http.body_timeout].map(|time| time.as_secs());
+    assert_eq!(seconds, [30, 5, 30]);
+    assert_eq!((http.header_limit, http.body_limit), (16 << 10, 100 << 20));
+    let trusted: Vec<Cidr> =
+        ["10.0.0.0/8", "2001:db8::/32"].iter().map(|text| text.parse().expect("a range")).collect();
+    assert_eq!(http.trusted, trusted);
+    assert!(http.x_forwarded && http.forwarded);
+
+    let pool = &plan.pools[web.pool.index()];
+    assert_eq!((&*pool.name, pool.schedule.word()), ("web", "p2c"));
+    let seconds = [pool.connect_timeout, pool.response_timeout, pool.body_timeout, pool.idle_timeout, pool.slow_start];
+    assert_eq!(seconds.map(|time| time.as_secs()), [2, 30, 30, 60, 30]);
+    assert_eq!((pool.idle_connections, pool.retries, pool.retry_budget), (64, 1, 10));
+    let backends: Vec<(String, u32)> =
+        plan.backends_of(web.pool).map(|(_, backend)| (backend.address.to_string(), backend.weight)).collect();
+    assert_eq!(backends, [("10.0.0.11:8080".into(), 100), ("10.0.0.12:8080".into(), 50)]);
+
+    let check = pool.check.as_ref().expect("the check is on");
+    let probe = HttpProbe {
+        method: "GET".into(),
+        path: "/health?deep=1".into(),
+        host: Some("www.example.com".into()),
+        expect_status: StatusSet::from_ranges(vec![(200, 299), (301, 301), (401, 403)]),
+    };
+    assert_eq!(check.probe, ProbeSettings::Http(probe));
+    assert_eq!(check.source, Some("10.0.0.5".parse().expect("an address")));
+    let timing = check.timing;
+    assert_eq!((timing.timeout.as_secs(), timing.interval.as_secs()), (3, 5));
+    assert_eq!((timing.healthy_threshold, timing.unhealthy_threshold), (2, 4));
+    assert_eq!(plan.targets[0].address.to_string(), "10.0.0.11:8081", "the check has a port of its own");
+
+    let mail = plan.pools[plan.listeners[2].pool.index()].check.as_ref().expect("the check is on");
+    assert_eq!(mail.probe, ProbeSettings::Tcp(TcpProbe::Full));
+    let ProbeSettings::Udp(udp) = &plan.pools[1].check.as_ref().expect("the check is on").probe else {
+        panic!("the resolvers are probed by udp")
+    };
+    assert_eq!((udp.send.len(), udp.send[0], udp.send[1]), (17, 0, 1));
+    assert_eq!(udp.expect.as_ref().map(|bytes| bytes[3]), Some(0x85));
+}
+
+#[test]
+fn what_is_left_out_has_the_default_of_the_limits() {
+    let plan =
+        toml("[[listener]]\nlisten = '127.0.0.1:80'\npool = 'p'\n[[pool]]\nname = 'p'\nbackends = ['10.0.0.1:80']\n")
+            .plan
+            .expect("the config is valid");
+    assert_eq!(plan.admin.map(|admin| admin.listen), Some(limits::ADMIN_LISTEN.parse().expect("an address")));
+    assert_eq!(plan.node.access_log, AccessLog::Stdout);
+    let listener = &plan.listeners[0];
+    assert_eq!(&*listener.name, "127.0.0.1:80");
+    assert_eq!(listener.protocol, Protocol::Http);
+    assert!(listener.http.x_forwarded && !listener.http.forwarded && listener.http.trusted.is_empty());
+    let pool = &plan.pools[0];
+    assert_eq!(pool.schedule.word(), "wrr");
+    let check = pool.check.as_ref().expect("checks are on by default");
+    let probe = HttpProbe { method: "HEAD".into(), path: "/".into(), host: None, expect_status: StatusSet::default() };
+    assert_eq!(check.probe, ProbeSettings::Http(probe));
+    assert_eq!(
+        (check.timing.timeout, check.timing.interval),
+        (limits::CHECK_TIMEOUT.default, limits::CHECK_INTERVAL.default)
+    );
+}
+
+#[test]
+fn udp_checks_have_timing_defaults_of_their_own() {
+    let text = "[[listener]]\nlisten = '127.0.0.1:80'\nprotocol = 'tcp'\npool = 'p'\n\
+                [[pool]]\nname = 'p'\nbackends = ['10.0.0.1:80']\ncheck = { kind = 'udp' }\n";
+    let plan = toml(text).plan.expect("the config is valid");
+    let timing = plan.pools[0].check.as_ref().expect("the check is on").timing;
+    assert_eq!(
+        (timing.timeout, timing.interval),
+        (limits::UDP_CHECK_TIMEOUT.default, limits::UDP_CHECK_INTERVAL.default)
+    );
+}
+
+#[test]
+fn one_target_serves_all_pools_that_ask_the_same_of_the_same_port() {
+    let text = "[[listener]]\nlisten = '127.0.0.1:80'\npool = 'a'\n[[listener]]\nlisten = '127.0.0.1:81'\npool = 'b'\n\
+                [[listener]]\nlisten = '127.0.0.1:82'\npool = 'c'\n\
+                [[pool]]\nname = 'a'\nbackends = ['10.0.0.1:80', '10.0.0.2:80']\ncheck = { port = 9 }\n\
+                [[pool]]\nname = 'b'\nbackends = ['10.0.0.2:81', '10.0.0.1:81']\ncheck = { port = 9 }\n\
+                [[pool]]\nname = 'c'\nbackends = ['10.0.0.1:80']\ncheck = { port = 9, path = '/other' }\n";
+    let plan = toml(text).plan.expect("the config is valid");
+    let targets: Vec<Option<u32>> = plan.backends.iter().map(|backend| backend.target.map(|TargetId(id)| id)).collect();
+    assert_eq!(targets, [Some(0), Some(1), Some(1), Some(0), Some(2)]);
+    assert_eq!(plan.targets.len(), 3);
+}
+
+#[test]
+fn the_committed_manual_is_the_one_this_program_prints() {
+    let path = workspace().join("docs/reference/config.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, reference()).expect("the manual can be rewritten");
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == reference(), "docs/reference/config.md is not current; rewrite it with UPDATE_GOLDEN=1");
+}
+
+/// Compiles in every format and shows the problems both ways, which is all a caller can do with a text.
+fn survive(text: &str) {
+    for format in [Format::Toml, Format::Yaml, Format::Json] {
+        let source = Source { name: "any", text, format };
+        let compiled = compile(&source);
+        assert_eq!(
+            compiled.plan.is_none(),
+            compiled.problems.iter().any(|problem| problem.severity == evenkeel_config::Severity::Error)
+        );
+        for problem in &compiled.problems {
+            let span = problem.place.span.clone();
+            assert!(text.get(span).is_some(), "a span lies inside the text");
+        }
+        assert!(compiled.problems.is_sorted_by_key(|problem| problem.place.span.start));
+        render(&source, &compiled.problems, true);
+        render_json(&source, &compiled.problems);
+    }
+}
+
+#[test]
+fn hostile_texts_are_survived() {
+    for text in [
+        "\u{feff}",
+        "\r",
+        "\r\n\r\n",
+        "\0",
+        "[[",
+        "]]",
+        "a.b.c.d = 1",
+        "a = 99999999999999999999999999999999999999999999",
+        "pool = [[[]]]",
+        "listener = [1, 'x', [], {}]",
+        "node = []\nadmin = 1\nlistener = {}\npool = ''",
+        "{\"listener\":[{\"listen\":[{}]}]}",
+        "? ? ?",
+        "- - - -",
+        "&a [*a]",
+        "\u{1f600}: \u{1f600}",
+        "a: |\n  x\n b",
+        "\t- x",
+    ] {
+        survive(text);
+    }
+    for unit in ["[", "{", "(", "- ", "a:\n ", "a.", "[[", "\"", "'", "{\"a\":", "[a.", "a={", "a=["] {
+        survive(&unit.repeat(5000));
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "(?s).{0,400}") {
+        survive(&text);
+    }
+
+    #[test]
+    fn text_made_of_the_words_of_configs_never_panics(
+        parts in prop::collection::vec(prop::sample::select(WORDS.to_vec()), 0..60)
+    ) {
+        survive(&parts.concat());
+    }
+
+    #[test]
+    fn a_valid_config_with_pieces_cut_doubled_or_overwritten_never_panics(
+        name in prop::sample::select(vec!["full.toml", "tcp.toml", "web.yaml", "web.json"]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, "\\PC{0,4}", any::<bool>()), 1..6)
+    ) {
+        let mut text = example(name);
+        for (at, length, put, double) in changes {
+            let floor = |text: &str, mut at: usize| {
+                at = at.min(text.len());
+                while !text.is_char_boundary(at) {
+                    at -= 1;
+                }
+                at
+            };
+            let start = floor(&text, at.index(text.len() + 1));
+            let end = floor(&text, start + length).max(start);
+            let piece = text[start..end].to_owned();
+            let piece = if double { format!("{piece}{put}{piece}") } else { put };
+            text.replace_range(start..end, &piece);
+        }
+        survive(&text);
+    }
+}
+
+const WORDS: &[&str] = &[
+    "[[listener]]\n",
+    "[[pool]]\n",
+    "[pool.check]\n",
+    "[node]\n",
+    "[admin]\n",
+    "[pool]\n",
+    "[listener.rule]\n",
+    "listen = ",
+    "pool = ",
+    "name = ",
+    "protocol = ",
+    "backends = ",
+    "check = ",
+    "kind = ",
+    "send = ",
+    "expect = ",
+    "expect_status = ",
+    "trusted = ",
+    "timeout = ",
+    "interval = ",
+    "weight = ",
+    "address = ",
+    "port = ",
+    "source = ",
+    "workers = ",
+    "access_log = ",
+    "header_limit = ",
+    "retries = ",
+    "x_forwarded = ",
+    "method = ",
+    "host = ",
+    "path = ",
+    "\"0.0.0.0:80\"",
+    "\"127.0.0.1:80\"",
+    "\"[::]:80\"",
+    "\"web\"",
+    "\"http\"",
+    "\"tcp\"",
+    "\"udp\"",
+    "\"off\"",
+    "'\\xff'",
+    "\"\\xff\"",
+    "\"5s\"",
+    "\"32KiB\"",
+    "\"2xx\"",
+    "5",
+    "-1",
+    "0",
+    "70000",
+    "true",
+    "false",
+    "1.5",
+    "1979-05-27",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "\n",
+    " ",
+    "#",
+    "=",
+    ":",
+    "- ",
+    "\u{e9}",
+    "\"",
+];

@@ -62,9 +62,7 @@ fn declared(version: &str, fields: &[(String, String)]) -> Result<Option<Framing
         ([length], []) if !length.is_empty() && length.chars().all(|c| c.is_ascii_digit()) => {
             length.parse().map(|length| Some(Framing::Length(length))).map_err(|error| error.to_string())
         }
-        ([], [coding]) if coding.to_ascii_lowercase() == "chunked" && version == "HTTP/1.1" => {
-            Ok(Some(Framing::Chunked))
-        }
+        ([], [coding]) if coding.eq_ignore_ascii_case("chunked") && version == "HTTP/1.1" => Ok(Some(Framing::Chunked)),
         _ => Err(format!("lengths {lengths:?}, codings {codings:?} in {version}")),
     }
 }

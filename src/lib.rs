@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod boss;
+pub mod demo;
 pub mod node;
 pub mod status;
 pub mod worker;

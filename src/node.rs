@@ -111,9 +111,8 @@ impl Node {
     ///
     /// # Errors
     /// When an address, the access log or the operating system says no. Nothing runs then.
-    pub fn start(plan: Arc<Plan>, sink: EventSink) -> Result<Node, Refused> {
+    pub fn start(plan: Arc<Plan>, clock: Clock, epoch: Epoch, sink: EventSink) -> Result<Node, Refused> {
         let system = |what| move |error| Refused::System { what, error };
-        let (clock, epoch) = Clock::start();
         let files = raise_file_limit();
         let worker_count = match plan.node.workers {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

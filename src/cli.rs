@@ -1,0 +1,44 @@
+//! Commands, their arguments and exit codes: 0, 1 (a problem), 2 (usage).
+
+mod check;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A load balancer that tells the truth about health and explains every failure.
+#[derive(Parser)]
+#[command(name = "evenkeel", version, about, propagate_version = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the main job live: three backends, a client, faults, verdicts. Needs no config and no root.
+    Demo(evenkeel::demo::Arguments),
+    /// Serve. SIGHUP reloads the config, SIGTERM drains and stops.
+    Run {
+        /// The config: TOML, or YAML or JSON by its name.
+        #[arg(long, short, default_value = "/etc/evenkeel/evenkeel.toml")]
+        config: PathBuf,
+    },
+    /// Show every problem of a config, each with its place and a way out.
+    Check {
+        file: PathBuf,
+        /// One JSON document instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Demo(arguments) => evenkeel::demo::run(&arguments),
+        Command::Run { config } => run::run(&config),
+        Command::Check { file, json } => check::check(&file, json),
+    }
+}

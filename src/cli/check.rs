@@ -1,0 +1,52 @@
+//! `evenkeel check FILE`, and reading a config for the other commands.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use evenkeel_config::{Compiled, Format, Severity, Source, compile, render, render_json};
+use evenkeel_plan::Plan;
+
+pub fn check(file: &Path, json: bool) -> ExitCode {
+    let Some((name, text)) = read(file) else { return ExitCode::from(2) };
+    let source = Source { name: &name, text: &text, format: Format::of_path(&name) };
+    let Compiled { plan, problems } = compile(&source);
+    if json {
+        println!("{}", render_json(&source, &problems));
+    } else {
+        print!("{}", render(&source, &problems, std::io::stdout().is_terminal()));
+        let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
+        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        match &plan {
+            Some(plan) => println!(
+                "{name}: good: {} listeners, {} pools, {} backends, {} checks; {warnings} warnings",
+                plan.listeners.len(),
+                plan.pools.len(),
+                plan.backends.len(),
+                plan.targets.len(),
+            ),
+            None => println!("{name}: {errors} errors, {warnings} warnings"),
+        }
+    }
+    if plan.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// Compiles a file and prints its problems to standard error; warnings only when there is a plan.
+pub fn plan(file: &Path) -> Result<Plan, ExitCode> {
+    let (name, text) = read(file).ok_or(ExitCode::from(2))?;
+    let source = Source { name: &name, text: &text, format: Format::of_path(&name) };
+    let compiled = compile(&source);
+    eprint!("{}", render(&source, &compiled.problems, std::io::stderr().is_terminal()));
+    compiled.plan.ok_or(ExitCode::from(1))
+}
+
+fn read(file: &Path) -> Option<(String, String)> {
+    let name = file.display().to_string();
+    match std::fs::read_to_string(file) {
+        Ok(text) => Some((name, text)),
+        Err(error) => {
+            eprintln!("cannot read \"{name}\": {error}");
+            None
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `evenkeel run`: a node until SIGTERM, with SIGHUP reloading its config.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use evenkeel::admin;
+use evenkeel::node::{Node, View};
+use evenkeel_config::{Format, Severity, Source, compile, render};
+use evenkeel_model::event::Event;
+use evenkeel_model::{Epoch, Instant};
+use evenkeel_plan::Plan;
+use evenkeel_reactor::Clock;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+pub fn run(file: &Path) -> ExitCode {
+    let plan = match super::check::plan(file) {
+        Ok(plan) => Arc::new(plan),
+        Err(code) => return code,
+    };
+    let (clock, epoch) = Clock::start();
+    let sink = Box::new(move |event: &Event| print_event(event, epoch));
+    let node = match Node::start(Arc::clone(&plan), clock, epoch, sink) {
+        Ok(node) => node,
+        Err(refused) => {
+            eprintln!("{refused}");
+            return ExitCode::from(1);
+        }
+    };
+    say(epoch, &node, "node.started", &describe(&plan));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(node, file, epoch)),
+        Err(error) => {
+            eprintln!("admin runtime: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+async fn serve(mut node: Node, file: &Path, epoch: Epoch) -> ExitCode {
+    let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        eprintln!("cannot listen for signals");
+        return ExitCode::from(1);
+    };
+    let mut admin = None;
+    if let Err(text) = follow_admin(&mut admin, &node).await {
+        eprintln!("{text}");
+        node.drain(std::time::Duration::ZERO);
+        return ExitCode::from(1);
+    }
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => reload(&mut node, &mut admin, file, epoch).await,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    let timeout = node.plan().node.drain_timeout;
+    say(epoch, &node, "node.draining", &format!("for at most {timeout:?}; a second signal stops at once"));
+    let drained = tokio::task::spawn_blocking(move || node.drain(timeout));
+    tokio::select! {
+        _ = drained => ExitCode::SUCCESS,
+        _ = terminate.recv() => ExitCode::from(1),
+        _ = interrupt.recv() => ExitCode::from(1),
+    }
+}
+
+/// Reads the file again. Whatever is wrong with it is reported, and the running plan stays.
+async fn reload(node: &mut Node, admin: &mut Option<Admin>, file: &Path, epoch: Epoch) {
+    let name = file.display().to_string();
+    let refuse = |node: &Node, problems: usize, first: &str| node.boss().refused(problems, first.into());
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => return refuse(node, 1, &format!("cannot read \"{name}\": {error}")),
+    };
+    let source = Source { name: &name, text: &text, format: Format::of_path(&name) };
+    let compiled = compile(&source);
+    eprint!("{}", render(&source, &compiled.problems, std::io::stderr().is_terminal()));
+    let Some(plan) = compiled.plan else {
+        let errors = compiled.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let first = errors.clone().next().map(|problem| format!("{name}:{}: {}", problem.place.line, problem.text));
+        return refuse(node, errors.count(), &first.unwrap_or_default());
+    };
+    if let Err(refused) = node.reload(Arc::new(plan)) {
+        return refuse(node, 1, &refused.to_string());
+    }
+    if let Err(text) = follow_admin(admin, node).await {
+        say(epoch, node, "admin.refused", &text);
+    }
+    say(epoch, node, "node.reloaded", &describe(node.plan()));
+}
+
+/// A running admin server.
+struct Admin {
+    address: std::net::SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// Starts, moves or stops the admin server as the plan says.
+async fn follow_admin(admin: &mut Option<Admin>, node: &Node) -> Result<(), String> {
+    let wanted = node.plan().admin.as_ref().map(|admin| admin.listen);
+    if admin.as_ref().map(|admin| admin.address) == wanted {
+        return Ok(());
+    }
+    let started = match wanted {
+        None => None,
+        Some(address) => {
+            let view: View = node.view();
+            let listener = TcpListener::bind(address).await;
+            let listener = listener.map_err(|error| format!("admin: cannot listen on {address}: {error}"))?;
+            let task = tokio::spawn(async move {
+                // Ends only with the runtime.
+                let _ = axum::serve(listener, admin::router(view)).await;
+            });
+            Some(Admin { address, task })
+        }
+    };
+    if let Some(before) = std::mem::replace(admin, started) {
+        before.task.abort();
+    }
+    Ok(())
+}
+
+fn describe(plan: &Plan) -> String {
+    let listeners: Vec<String> = plan
+        .listeners
+        .iter()
+        .map(|listener| {
+            let addresses: Vec<String> = listener.listen.iter().map(ToString::to_string).collect();
+            format!("{} {} {}", listener.name, listener.protocol.word(), addresses.join(" "))
+        })
+        .collect();
+    format!("{}; {} pools, {} backends", listeners.join(", "), plan.pools.len(), plan.backends.len())
+}
+
+fn print_event(event: &Event, epoch: Epoch) {
+    eprintln!("{} {} {} {event}", epoch.rfc3339(event.at), event.level().word(), event.name());
+}
+
+/// A line about the process itself, in the form of the events.
+fn say(epoch: Epoch, node: &Node, name: &str, text: &str) {
+    eprintln!("{} info {name} {text}", epoch.rfc3339(now(node)));
+}
+
+fn now(node: &Node) -> Instant {
+    node.view().clock.now()
+}

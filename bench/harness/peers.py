@@ -1,0 +1,173 @@
+"""Who is compared: how each proxy is started, where it listens, where its log goes.
+
+All forward to the same backends, all have one worker on the same CPU, all write an access log and count for a
+metrics page. Their configs are files in bench/peers; this file only fills in ports and paths.
+"""
+
+import http.client
+import os
+import shutil
+from pathlib import Path
+
+from harness import machine
+from harness.stage import LOAD_CPU, PROXY_CPU, Broken, accepts, wait_until
+
+CONFIGS = Path(__file__).resolve().parent.parent / "peers"
+STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+KIB = 1024
+
+
+def start_backends(stage, load_tool):
+    """Starts the servers behind every proxy; returns their ports by the names that the configs use."""
+    ports = stage.ports(["BACKEND_A", "BACKEND_B", "ECHO_A", "ECHO_B", "SOURCE_A", "SOURCE_B"])
+    values = ports | {"WORK": stage.work, "USER": nginx_user(), "BODY_1K": body(KIB), "BODY_2K": body(2 * KIB)}
+    config = stage.write("backends.conf", CONFIGS / "backends.conf", values)
+    web = stage.start("backends", ["nginx", "-e", stage.work / "backends.error", "-c", config], LOAD_CPU)
+    wait_until(lambda: accepts(ports["BACKEND_A"]), web, "the nginx backend")
+    echo, source = (f"{ports[kind + '_A']},{ports[kind + '_B']}" for kind in ("ECHO", "SOURCE"))
+    tcp = stage.start("tcp-backends", [load_tool, "serve", "--echo", echo, "--source", source], LOAD_CPU)
+    wait_until(lambda: accepts(ports["ECHO_B"]), tcp, "the echo backend")
+    return ports
+
+
+def body(length):
+    """Text without quotes or dollar signs that no compressor or checksum would find trivial."""
+    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789 ,.-\n"
+    return "".join(alphabet[(n * n + n // 7) % len(alphabet)] for n in range(length))
+
+
+def nginx_user():
+    # Only root may name a user; as root nginx would otherwise give its worker away to one that cannot write our log.
+    return "user root;" if os.geteuid() == 0 else ""
+
+
+class Proxy:
+    """One of the compared. `key` is the word for --only and the JSON, `title` the one for the table."""
+
+    key = title = None
+    does_tcp = True
+
+    def __init__(self, stage, backend_ports, load_tool):
+        self.stage = stage
+        self.load_tool = load_tool
+        self.ports = stage.ports(["HTTP", "TCP", "BULK", "METRICS", "SINK"])
+        self.log = stage.work / f"{self.key}.access"
+        self.log.touch()
+        self.values = backend_ports | self.ports | {"WORK": stage.work, "USER": nginx_user(), "LOG": self.log}
+        self.process = None
+
+    @staticmethod
+    def missing():
+        """Why this proxy cannot run here, or None."""
+
+    def argv(self):
+        raise NotImplementedError
+
+    def version(self):
+        raise NotImplementedError
+
+    def start(self):
+        self.process = self.stage.start(self.key, self.argv(), PROXY_CPU)
+        wait_until(lambda: accepts(self.ports["HTTP"]) and self.serves(), self.process, self.title)
+        told = fetch(self.ports["METRICS"], "/metrics")
+        if told[0] != 200:
+            raise Broken(f"{self.title}: the metrics page answers {told[0]}")
+
+    def serves(self):
+        return fetch(self.ports["HTTP"], "/1k")[0] == 200
+
+    def log_lines(self):
+        """Lines since the last call; the file is emptied, or a long run would fill the disk."""
+        with open(self.log, "rb+") as log:
+            lines = sum(piece.count(b"\n") for piece in iter(lambda: log.read(1 << 20), b""))
+            log.truncate(0)
+        return lines
+
+    def answers_like(self, backend_port):
+        """Both bodies through the proxy, compared with the backend's own."""
+        for path in ("/1k", "/64k"):
+            if fetch(self.ports["HTTP"], path) != fetch(backend_port, path):
+                raise Broken(f"{self.title}: {path} through the proxy differs from the backend's own answer")
+
+
+class Haproxy(Proxy):
+    key, title = "haproxy", "haproxy"
+
+    @staticmethod
+    def missing():
+        return None if shutil.which("haproxy") else "haproxy is not installed (apt-get install haproxy)"
+
+    def start(self):
+        # The log server of haproxy's ring runs with the load and is not counted: its file is written by somebody else.
+        sink = [self.load_tool, "sink", "--port", self.ports["SINK"], "--file", self.log]
+        wait_until(lambda: accepts(self.ports["SINK"]), self.stage.start("haproxy-sink", sink, LOAD_CPU), "the log sink")
+        super().start()
+
+    def argv(self):
+        return ["haproxy", "-db", "-f", self.stage.write("haproxy.cfg", CONFIGS / "haproxy.cfg", self.values)]
+
+    def version(self):
+        return machine.first_line_of(["haproxy", "-v"]).partition(" - ")[0]
+
+
+class Nginx(Proxy):
+    @staticmethod
+    def missing():
+        return None if shutil.which("nginx") else "nginx is not installed (apt-get install nginx-light)"
+
+    def argv(self):
+        config = self.stage.write(f"{self.key}.conf", CONFIGS / f"{self.key}.conf", self.values | self.stream())
+        return ["nginx", "-e", self.stage.work / f"{self.key}.error", "-c", config]
+
+    def stream(self):
+        return {}
+
+    def version(self):
+        return machine.first_line_of(["nginx", "-v"]).removeprefix("nginx version: ")
+
+
+class NginxShipped(Nginx):
+    key, title = "nginx-shipped", "nginx as shipped"
+    does_tcp = False
+
+
+class NginxTuned(Nginx):
+    key, title = "nginx-tuned", "nginx tuned"
+    does_tcp = STREAM_MODULE.exists()
+
+    def stream(self):
+        if not self.does_tcp:
+            return {"STREAM_MODULE": "", "STREAM": ""}
+        stream = (CONFIGS / "nginx-stream.conf").read_text()
+        return {"STREAM_MODULE": f"load_module {STREAM_MODULE};", "STREAM": stream}
+
+
+class Evenkeel(Proxy):
+    key, title = "evenkeel", "evenkeel"
+    binary = Path(os.environ.get("EVENKEEL_BINARY", "target/release/evenkeel"))
+
+    @classmethod
+    def missing(cls):
+        return None if os.access(cls.binary, os.X_OK) else f"there is no {cls.binary.name} binary to run yet"
+
+    def argv(self):
+        return [self.binary, "run", "--config", self.stage.write("evenkeel.toml", CONFIGS / "evenkeel.toml", self.values)]
+
+    def version(self):
+        return machine.first_line_of([self.binary, "--version"])
+
+
+ALL = [Evenkeel, Haproxy, NginxShipped, NginxTuned]
+
+
+def fetch(port, path):
+    """Status and body, or the reason as a status that equals nothing."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException) as problem:
+        return repr(problem), b""
+    finally:
+        connection.close()

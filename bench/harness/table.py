@@ -1,0 +1,141 @@
+"""Turns runs into medians, ratios and Markdown. Knows nothing of how a run was made.
+
+The median of the rounds stands for a proxy, the least and the greatest stand beside it: on a shared machine the
+distance between them is the honest size of the error. Ratios are medians of the rounds' own ratios, because two
+runs a few seconds apart share the machine's mood and two medians need not.
+"""
+
+from statistics import median
+
+OURS = "evenkeel"
+
+
+def good(runs, workload, peer):
+    return [run for run in runs if run["workload"] == workload and run["peer"] == peer and not run["problems"]]
+
+
+def better_peer(runs, workload, peers):
+    """The cheapest proxy that is not ours, by median."""
+    costs = {
+        peer: median(run["cpu"] for run in good(runs, workload, peer))
+        for peer in peers
+        if peer != OURS and good(runs, workload, peer)
+    }
+    return min(costs, key=costs.get, default=None)
+
+
+def ratios(runs, workload, peer, other):
+    cost = {run["round"]: run["cpu"] for run in good(runs, workload, other)}
+    return [run["cpu"] / cost[run["round"]] for run in good(runs, workload, peer) if run["round"] in cost]
+
+
+def number(value):
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def spread(values):
+    return f"{number(min(values))} – {number(max(values))}"
+
+
+def row(cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def workload_table(result, workload):
+    runs, titles = result["runs"], result["peers"]
+    best = better_peer(runs, workload["key"], titles)
+    head = [
+        "proxy", f"CPU {workload['cpu_unit']}/{workload['unit']}", "min – max", "user share",
+        workload["rate_unit"], "p50 µs", "p99 µs", "CPU against the better peer",
+    ]  # fmt: skip
+    lines = [f"### {workload['title']}", "", row(head), row(["---"] + ["---:"] * (len(head) - 1))]
+    for peer, title in titles.items():
+        played = [run for run in runs if run["workload"] == workload["key"] and run["peer"] == peer]
+        if not played:
+            continue
+        fine = good(runs, workload["key"], peer)
+        mark = "" if len(fine) == len(played) else f" **({len(played) - len(fine)} of {len(played)} runs wrong)**"
+        if not fine:
+            lines.append(row([title + mark] + ["–"] * (len(head) - 1)))
+            continue
+
+        def middle(key, fine=fine):
+            values = [run[key] for run in fine if run[key] is not None]
+            return median(values) if values else None
+
+        against = ratios(runs, workload["key"], peer, best) if best else []
+        lines.append(
+            row([
+                title + mark, number(middle("cpu")), spread([run["cpu"] for run in fine]),
+                f"{100 * middle('user_share'):.0f} %", number(middle("rate")), number(middle("p50_us")),
+                number(middle("p99_us")), f"{median(against):.2f}" if against else "–",
+            ])  # fmt: skip
+        )
+    ceiling = result["ceilings"].get(workload["key"])
+    if ceiling:
+        lines += ["", f"Without a proxy, load and backend on their one CPU reach {number(ceiling)} {workload['rate_unit']}."]
+    return "\n".join(lines)
+
+
+def aims_table(result):
+    runs, titles = result["runs"], result["peers"]
+    lines = ["### evenkeel's CPU against the better peer's", ""]
+    lines += [row(["workload", "better peer", "ratio", "min – max", "aim", "reached"])]
+    lines += [row(["---", "---", "---:", "---:", "---:", "---"])]
+    for workload in result["workloads"]:
+        best = better_peer(runs, workload["key"], titles)
+        ours = ratios(runs, workload["key"], OURS, best) if best else []
+        told = [f"{median(ours):.2f}", spread(ours)] if ours else ["–", "–"]
+        reached = "not measured" if not ours else "yes" if median(ours) <= workload["aim"] else "no"
+        lines.append(row([workload["title"], titles.get(best, "–"), *told, f"≤ {workload['aim']}", reached]))
+    return "\n".join(lines)
+
+
+def probes_table(probes):
+    lines = ["### Probes: the checker of evenkeel", ""]
+    if isinstance(probes, str):
+        return "\n".join([*lines, f"Not measured: {probes}"])
+    lines += [row(["kind", "probes/s", "CPU µs/probe", "failed"]), row(["---", "---:", "---:", "---:"])]
+    for probe in probes:
+        told = [probe["kind"], number(probe["probes_per_second"]), number(probe["cpu_us_per_probe"])]
+        lines.append(row([*told, str(probe["failed"])]))
+    return "\n".join(lines)
+
+
+def noise(result):
+    runs = result["runs"]
+    if not runs:
+        return "Nothing was measured."
+    loads = [run["load_average"] for run in runs]
+    others = [100 * run["others_share"] for run in runs]
+    stolen = [100 * run["stolen_share"] for run in runs]
+    return (
+        f"Noise: load average {min(loads):.1f} – {max(loads):.1f} (an idle machine shows up to 2 here, from the bench itself); "
+        f"others took {median(others):.0f} % of the proxies' CPU in the median run and {max(others):.0f} % in the worst; "
+        f"the hypervisor took at most {max(stolen):.0f} %."
+    )
+
+
+def document(result):
+    machine, options = result["machine"], result["options"]
+    parts = [
+        "## evenkeel beside haproxy and nginx",
+        f"{result['started']}, {machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}. "
+        f"{options['rounds']} interleaved rounds of {options['seconds']:g} s, one worker each on CPU 0, load and backends on CPU 1, "
+        f"access log and metrics on for all. Versions: {', '.join(result['versions'].values())}.",
+        noise(result),
+    ]
+    parts += [f"**Left out: {name}: {why}.**" for name, why in result["missing"].items()]
+    parts += [aims_table(result)]
+    parts += [workload_table(result, workload) for workload in result["workloads"]]
+    if result["probes"] is not None:
+        parts += [probes_table(result["probes"])]
+    wrong = [run for run in result["runs"] if run["problems"]]
+    if wrong:
+        parts += [
+            "### Runs with wrong answers (left out of the medians)\n\n"
+            + "\n".join(f"- {r['workload']}, {r['peer']}, round {r['round']}: {'; '.join(r['problems'])}" for r in wrong)
+        ]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,94 @@
+//! TCP load and TCP servers for `bench/`, since wrk speaks only HTTP and Python is slower than the proxies.
+//!
+//! `serve` is the backend of the TCP rows, `sink` a log server, `connections` and `bulk` are the clients. Every client checks
+//! what comes back, so that a proxy cannot be fast by being wrong, and prints one line of JSON.
+//! Nothing here decides what is compared with what: that is the harness's part.
+
+mod bulk;
+mod connections;
+mod latency;
+mod serve;
+mod sink;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+const USAGE: &str = "usage: evenkeel-load serve --echo PORT,PORT --source PORT,PORT
+       evenkeel-load sink --port PORT --file FILE
+       evenkeel-load connections --target ADDRESS --seconds S [--concurrency N]
+       evenkeel-load bulk --target ADDRESS --seconds S [--connections N]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("evenkeel-load: {problem}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), String> {
+    let verb = arguments.first().ok_or("no verb")?;
+    let options = Options(&arguments[1..]);
+    match verb.as_str() {
+        "serve" => serve::run(&options.ports("--echo")?, &options.ports("--source")?).map_err(|e| e.to_string()),
+        "sink" => {
+            let ports = options.ports("--port")?;
+            sink::run(ports[0], options.needed("--file")?.as_ref()).map_err(|e| e.to_string())
+        }
+        "connections" => {
+            let load = connections::Load {
+                target: options.address("--target")?,
+                length: options.seconds("--seconds")?,
+                concurrency: options.count("--concurrency", 64)?,
+            };
+            println!("{}", connections::run(&load).map_err(|e| e.to_string())?);
+            Ok(())
+        }
+        "bulk" => {
+            let target = options.address("--target")?;
+            println!("{}", bulk::run(target, options.seconds("--seconds")?, options.count("--connections", 2)?));
+            Ok(())
+        }
+        other => Err(format!("unknown verb \"{other}\"")),
+    }
+}
+
+/// `--name value` pairs, in any order.
+struct Options<'a>(&'a [String]);
+
+impl Options<'_> {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.0.chunks_exact(2).find(|pair| pair[0] == name).map(|pair| pair[1].as_str())
+    }
+
+    fn needed(&self, name: &str) -> Result<&str, String> {
+        self.value(name).ok_or_else(|| format!("{name} is missing"))
+    }
+
+    fn address(&self, name: &str) -> Result<SocketAddr, String> {
+        let text = self.needed(name)?;
+        text.parse().map_err(|_| format!("{name} \"{text}\" is not ADDRESS:PORT"))
+    }
+
+    fn seconds(&self, name: &str) -> Result<Duration, String> {
+        let text = self.needed(name)?;
+        let seconds: f64 = text.parse().map_err(|_| format!("{name} \"{text}\" is not a number"))?;
+        Duration::try_from_secs_f64(seconds).map_err(|_| format!("{name} \"{text}\" is not a length of time"))
+    }
+
+    fn count(&self, name: &str, default: usize) -> Result<usize, String> {
+        match self.value(name) {
+            None => Ok(default),
+            Some(text) => text.parse().map_err(|_| format!("{name} \"{text}\" is not a number")),
+        }
+    }
+
+    fn ports(&self, name: &str) -> Result<Vec<u16>, String> {
+        let text = self.needed(name)?;
+        text.split(',').map(|port| port.parse().map_err(|_| format!("{name}: \"{port}\" is not a port"))).collect()
+    }
+}

@@ -27,7 +27,7 @@ pub enum Command<B> {
 
 pub struct Worker<D: Driver> {
     core: Core<D>,
-    relays: Relays,
+    relays: Relays<D>,
     http: Http,
     reader: Reader,
     commands: Receiver<Command<D::Bound>>,

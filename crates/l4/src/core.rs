@@ -18,6 +18,8 @@ pub struct Core<D: Driver> {
     /// Receive buffer. Taken with [`Core::scratch`] for the length of one read, so that the borrow checker
     /// sees that nobody else writes into it.
     scratch: Vec<u8>,
+    /// Empty pipes for relays that splice.
+    pub(crate) pipes: Vec<D::Pipe>,
     ids: ExchangeId,
     connections: usize,
     connections_max: usize,
@@ -49,6 +51,7 @@ impl<D: Driver> Core<D> {
             roster,
             observer,
             scratch: vec![0; limits::SCRATCH.value as usize],
+            pipes: Vec::new(),
             ids: ExchangeId { process: origin.process, sequence: u64::from(origin.worker) << 48 },
             connections: 0,
             connections_max,

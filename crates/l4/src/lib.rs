@@ -7,10 +7,12 @@
 mod arena;
 mod core;
 pub mod machine;
+mod pump;
 mod relay;
 mod roster;
 
 pub use arena::{Arena, Key, Owner, owner_of, token};
 pub use core::{Accepted, Core, Origin, dial_failure};
-pub use relay::{Broken, Relays, pump_one};
+pub use pump::{Broken, Piping, pump};
+pub use relay::Relays;
 pub use roster::{BackendSlot, ListenerSlot, Picked, PoolSlot, Roster};

@@ -15,19 +15,25 @@ use std::time::Duration;
 
 use evenkeel_model::exchange::{Attempt, Detail, ExchangeId, Outcome, Times};
 use evenkeel_model::{Cause, Instant, Phase};
-use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock};
+use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Sock};
 
 use crate::arena::{Arena, Key, Owner, token};
 use crate::core::{Accepted, Core, dial_failure};
-use crate::machine::{Flow, Received};
+use crate::machine::Flow;
+use crate::pump::{Piping, pump};
 use crate::roster::{BackendSlot, ListenerSlot, Picked, PoolSlot};
 
-#[derive(Default)]
-pub struct Relays {
-    relays: Arena<Relay>,
+pub struct Relays<D: Driver> {
+    relays: Arena<Relay<D>>,
 }
 
-struct Relay {
+impl<D: Driver> Default for Relays<D> {
+    fn default() -> Self {
+        Relays { relays: Arena::default() }
+    }
+}
+
+struct Relay<D: Driver> {
     id: ExchangeId,
     listener: Rc<ListenerSlot>,
     pool: Rc<PoolSlot>,
@@ -42,6 +48,8 @@ struct Relay {
     /// Client to backend, and back.
     up: Flow,
     down: Flow,
+    up_pipe: Piping<D>,
+    down_pipe: Piping<D>,
     times: Times,
     deadline: Instant,
     armed: Instant,
@@ -61,7 +69,7 @@ enum Side {
     Backend,
 }
 
-impl Relays {
+impl<D: Driver> Relays<D> {
     pub fn len(&self) -> usize {
         self.relays.len()
     }
@@ -71,7 +79,7 @@ impl Relays {
     }
 
     /// Takes over a connection that was admitted.
-    pub fn open<D: Driver>(&mut self, core: &mut Core<D>, accepted: Accepted) {
+    pub fn open(&mut self, core: &mut Core<D>, accepted: Accepted) {
         let Accepted { sock, client, listener, at } = accepted;
         let id = core.next_id();
         let pool = listener.pool();
@@ -89,6 +97,8 @@ impl Relays {
             connected: false,
             up: Flow::default(),
             down: Flow::default(),
+            up_pipe: None,
+            down_pipe: None,
             times: Times { started: at, ..Times::default() },
             deadline: Instant::NEVER,
             armed: Instant::NEVER,
@@ -100,7 +110,7 @@ impl Relays {
         self.settle(core, key, ended, at);
     }
 
-    pub fn client_event<D: Driver>(&mut self, core: &mut Core<D>, key: Key, event: Event, now: Instant) {
+    pub fn client_event(&mut self, core: &mut Core<D>, key: Key, event: Event, now: Instant) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         if event.readable {
             relay.up.readable(event.hangup);
@@ -119,7 +129,7 @@ impl Relays {
         self.settle(core, key, ended, now);
     }
 
-    pub fn backend_event<D: Driver>(&mut self, core: &mut Core<D>, key: Key, event: Event, now: Instant) {
+    pub fn backend_event(&mut self, core: &mut Core<D>, key: Key, event: Event, now: Instant) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         let Some(sock) = relay.backend_sock else { return };
         let ended = if relay.connected {
@@ -142,7 +152,7 @@ impl Relays {
         self.settle(core, key, ended, now);
     }
 
-    pub fn timer<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+    pub fn timer(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         if now >= relay.armed {
             relay.armed = Instant::NEVER;
@@ -161,7 +171,7 @@ impl Relays {
     }
 
     /// Ends every relay for which `which` says so: the drain deadline has passed.
-    pub fn end_all<D: Driver>(&mut self, core: &mut Core<D>, now: Instant, which: impl Fn(&ListenerSlot) -> bool) {
+    pub fn end_all(&mut self, core: &mut Core<D>, now: Instant, which: impl Fn(&ListenerSlot) -> bool) {
         for key in self.relays.keys() {
             if self.relays.get(key).is_some_and(|relay| which(&relay.listener)) {
                 self.settle(core, key, Some(Ending::reset(Cause::BalancerDraining, None)), now);
@@ -170,7 +180,7 @@ impl Relays {
     }
 
     /// Dials the next backend after an attempt failed with `cause`, if there is one and a try is left.
-    fn dial_next_after<D: Driver>(
+    fn dial_next_after(
         &mut self,
         core: &mut Core<D>,
         key: Key,
@@ -189,7 +199,7 @@ impl Relays {
     }
 
     /// Picks and dials until a connect is under way or nobody is left.
-    fn dial_next<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) -> Option<Ending> {
+    fn dial_next(&mut self, core: &mut Core<D>, key: Key, now: Instant) -> Option<Ending> {
         loop {
             let relay = self.relays.get_mut(key)?;
             let picked = match relay.pool.pick(relay.client.ip(), &relay.tried) {
@@ -222,7 +232,7 @@ impl Relays {
     }
 
     /// Either lets the relay go on with its timer set, or ends it.
-    fn settle<D: Driver>(&mut self, core: &mut Core<D>, key: Key, ended: Option<Ending>, now: Instant) {
+    fn settle(&mut self, core: &mut Core<D>, key: Key, ended: Option<Ending>, now: Instant) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         let ending = match ended {
             Some(ending) => ending,
@@ -248,7 +258,7 @@ impl Ending {
     }
 }
 
-impl Relay {
+impl<D: Driver> Relay<D> {
     fn established(&mut self, now: Instant) {
         self.connected = true;
         self.times.connected = Some(now);
@@ -264,7 +274,7 @@ impl Relay {
         self.listener.read(|settings| settings.idle_timeout)
     }
 
-    fn attempt_failed<D: Driver>(&mut self, core: &mut Core<D>, cause: Cause, now: Instant) {
+    fn attempt_failed(&mut self, core: &mut Core<D>, cause: Cause, now: Instant) {
         if let Some(sock) = self.backend_sock.take() {
             core.driver.close(sock, Close::Reset);
         }
@@ -285,13 +295,13 @@ impl Relay {
     }
 
     /// Moves what can be moved, both ways.
-    fn pump<D: Driver>(&mut self, core: &mut Core<D>, now: Instant) -> Option<Ending> {
+    fn pump(&mut self, core: &mut Core<D>, now: Instant) -> Option<Ending> {
         let backend_sock = self.backend_sock?;
         let before = (self.up.bytes(), self.down.bytes());
-        let broken = pump_one(core, &mut self.up, self.client_sock, backend_sock)
+        let broken = pump(core, &mut self.up, Some(&mut self.up_pipe), self.client_sock, backend_sock)
             .map(|broken| if broken.source { Side::Client } else { Side::Backend })
             .or_else(|| {
-                pump_one(core, &mut self.down, backend_sock, self.client_sock)
+                pump(core, &mut self.down, Some(&mut self.down_pipe), backend_sock, self.client_sock)
                     .map(|broken| if broken.source { Side::Backend } else { Side::Client })
             });
         if (self.up.bytes(), self.down.bytes()) != before {
@@ -306,7 +316,7 @@ impl Relay {
         }
     }
 
-    fn end<D: Driver>(mut self, core: &mut Core<D>, ending: Option<Ending>, now: Instant) {
+    fn end(mut self, core: &mut Core<D>, ending: Option<Ending>, now: Instant) {
         let close = ending.as_ref().map_or(Close::Orderly, |ending| ending.client);
         core.driver.close(self.client_sock, close);
         if let Some(sock) = self.backend_sock.take() {
@@ -349,49 +359,4 @@ impl Relay {
             client_requests: 0,
         });
     }
-}
-
-/// The source or the sink of a direction failed.
-pub struct Broken {
-    pub source: bool,
-}
-
-/// Moves one direction's bytes until its source is dry or its sink is full.
-pub fn pump_one<D: Driver>(core: &mut Core<D>, flow: &mut Flow, from: Sock, to: Sock) -> Option<Broken> {
-    loop {
-        let waiting = flow.to_send();
-        if !waiting.is_empty() {
-            match core.driver.send(to, waiting) {
-                Send::Taken(taken) => flow.sent(taken),
-                Send::Failed(_) => return Some(Broken { source: false }),
-            }
-            continue;
-        }
-        if !flow.wants_read() {
-            break;
-        }
-        let mut scratch = core.scratch();
-        let received = core.driver.recv(from, &mut scratch);
-        let mut broken = None;
-        match received {
-            Recv::Bytes(bytes) => {
-                flow.received(if bytes == scratch.len() { Received::Full } else { Received::Short });
-                match core.driver.send(to, &scratch[..bytes]) {
-                    Send::Taken(taken) => flow.passed(&scratch[..bytes], taken),
-                    Send::Failed(_) => broken = Some(Broken { source: false }),
-                }
-            }
-            Recv::Dry => flow.received(Received::Dry),
-            Recv::End => flow.received(Received::End),
-            Recv::Failed(_) => broken = Some(Broken { source: true }),
-        }
-        core.give_back(scratch);
-        if broken.is_some() {
-            return broken;
-        }
-    }
-    if flow.take_finish() {
-        core.driver.finish(to);
-    }
-    None
 }

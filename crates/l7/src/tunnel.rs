@@ -1,7 +1,7 @@
 //! Upgraded requests (WebSocket and kin): after 101 the bytes belong to client and backend alone.
 
 use evenkeel_l4::machine::Flow;
-use evenkeel_l4::{Core, Key, pump_one};
+use evenkeel_l4::{Core, Key, pump};
 use evenkeel_model::exchange::Attempt;
 use evenkeel_model::{Cause, Instant};
 use evenkeel_reactor::{Close, Driver, Event};
@@ -89,10 +89,10 @@ impl Http {
         let Some(tunnel) = client.tunnel.as_mut() else { return };
         let client_sock = client.sock;
         let before = (tunnel.up.bytes(), tunnel.down.bytes());
-        let broken = pump_one(core, &mut tunnel.up, client_sock, backend_sock)
+        let broken = pump(core, &mut tunnel.up, None, client_sock, backend_sock)
             .map(|broken| if broken.source { Cause::ClientAborted } else { Cause::BackendResetRelay })
             .or_else(|| {
-                pump_one(core, &mut tunnel.down, backend_sock, client_sock)
+                pump(core, &mut tunnel.down, None, backend_sock, client_sock)
                     .map(|broken| if broken.source { Cause::BackendResetRelay } else { Cause::ClientAborted })
             });
         let after = (tunnel.up.bytes(), tunnel.down.bytes());

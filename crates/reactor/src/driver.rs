@@ -14,7 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use evenkeel_model::Instant;
 
-/// A socket of the driver. Closed handles are never valid again within one `poll` batch.
+/// A socket of the driver. A closed one's number may be given out again; events carry tokens, not numbers, so
+/// whoever makes tokens tells old from new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sock(pub u32);
 
@@ -86,6 +87,9 @@ pub trait Driver {
     /// What a listener is made from: an open file in the real world, an address in the simulation.
     type Bound;
 
+    /// A place in the kernel for bytes on their way from one socket to another.
+    type Pipe;
+
     fn now(&self) -> Instant;
 
     /// Waits until something happened, `until` has come, or the waker was used, then replaces the
@@ -140,6 +144,17 @@ pub trait Driver {
     fn send(&mut self, sock: Sock, from: &[u8]) -> Send;
 
     fn send_vectored(&mut self, sock: Sock, from: &[IoSlice<'_>]) -> Send;
+
+    /// # Errors
+    /// When the process is out of files.
+    fn pipe(&mut self) -> Result<Self::Pipe, Errno>;
+
+    /// Moves bytes from a socket into an empty pipe. [`Recv::Bytes`] never means "read up": the pipe may
+    /// have been full.
+    fn fill(&mut self, from: Sock, pipe: &mut Self::Pipe) -> Recv;
+
+    /// Moves `bytes` that the pipe holds to a socket, as many as that takes.
+    fn drain(&mut self, pipe: &mut Self::Pipe, bytes: usize, to: Sock) -> Send;
 
     /// Sends FIN; receiving goes on.
     fn finish(&mut self, sock: Sock);

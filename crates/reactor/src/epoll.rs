@@ -11,11 +11,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_model::Instant;
+use evenkeel_model::{Instant, limits};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno as Os;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use slab::Slab;
 
 use crate::driver::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Token, WOKEN};
@@ -26,6 +27,8 @@ const BATCH: usize = 256;
 
 /// Everything we want to hear of a connected socket, once, from the start.
 const WATCH: EventFlags = EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+
+const SPLICE: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
 pub struct EpollDriver {
     clock: Clock,
@@ -97,8 +100,16 @@ impl EpollDriver {
     }
 }
 
+/// Both ends of a pipe.
+#[derive(Debug)]
+pub struct Pipe {
+    out: OwnedFd,
+    into: OwnedFd,
+}
+
 impl Driver for EpollDriver {
     type Bound = OwnedFd;
+    type Pipe = Pipe;
 
     fn now(&self) -> Instant {
         self.clock.now()
@@ -197,6 +208,21 @@ impl Driver for EpollDriver {
     fn send_vectored(&mut self, sock: Sock, from: &[IoSlice<'_>]) -> Send {
         // Rust's runtime ignores SIGPIPE, so the plainer call is safe.
         sent(rustix::io::writev(self.fd(sock), from))
+    }
+
+    fn pipe(&mut self) -> Result<Pipe, Errno> {
+        let (out, into) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).map_err(number)?;
+        // Unprivileged users have a budget for large pipes; a small one works too, with more calls.
+        let _ = fcntl_setpipe_size(&into, limits::PIPE.value as usize);
+        Ok(Pipe { out, into })
+    }
+
+    fn fill(&mut self, from: Sock, pipe: &mut Pipe) -> Recv {
+        received(splice(self.fd(from), None, &pipe.into, None, limits::PIPE.value as usize, SPLICE))
+    }
+
+    fn drain(&mut self, pipe: &mut Pipe, bytes: usize, to: Sock) -> Send {
+        sent(splice(&pipe.out, None, self.fd(to), None, bytes, SPLICE))
     }
 
     fn finish(&mut self, sock: Sock) {

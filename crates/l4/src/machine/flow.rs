@@ -6,6 +6,16 @@
 //!
 //! Reading stops while bytes wait for the sink, so the memory of a relay is one read at most, and a slow
 //! receiver slows its sender down through TCP itself.
+//!
+//! Bytes travel through a buffer or, once a read was large, through a pipe in the kernel: copying is cheaper for
+//! little, splicing for much.
+
+use evenkeel_model::limits;
+
+const SPLICE_FROM: usize = limits::SPLICE_FROM.value as usize;
+
+/// A pipe run of fewer bytes than this in one go goes back to copying.
+const SPLICE_UNTIL: usize = SPLICE_FROM / 4;
 
 /// One direction. Told what was read and sent, it says what to do next.
 #[derive(Debug, Default)]
@@ -13,6 +23,9 @@ pub struct Flow {
     /// Read and not yet sent; the first `sent` bytes are gone.
     backlog: Vec<u8>,
     sent: usize,
+    /// Bytes that wait in the pipe.
+    piped: usize,
+    bulk: bool,
     source: Source,
     sink_full: bool,
     finished: bool,
@@ -34,7 +47,7 @@ enum Source {
 /// How a read went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// The buffer was filled: there may be more.
+    /// The buffer was filled, or the bytes went into a pipe: there may be more.
     Full,
     /// Less than the buffer: read up, unless the end lies right behind.
     Short,
@@ -63,14 +76,29 @@ impl Flow {
         matches!(self.source, Source::Readable | Source::ReadableToEnd) && self.is_clear()
     }
 
-    /// Bytes to send now; empty when there are none or the sink is full.
+    /// Bytes of the buffer to send now; empty when there are none or the sink is full.
     pub fn to_send(&self) -> &[u8] {
         if self.sink_full { &[] } else { &self.backlog[self.sent..] }
     }
 
+    /// Bytes of the pipe to send now; behind those of the buffer.
+    pub fn to_drain(&self) -> usize {
+        if self.sink_full { 0 } else { self.piped }
+    }
+
     /// Whether nothing waits for the sink.
     pub fn is_clear(&self) -> bool {
-        self.sent == self.backlog.len()
+        self.sent == self.backlog.len() && self.piped == 0
+    }
+
+    /// Whether the next read should go through a pipe.
+    pub const fn is_bulk(&self) -> bool {
+        self.bulk
+    }
+
+    /// There is no pipe to be had: goes on with copying.
+    pub fn copy(&mut self) {
+        self.bulk = false;
     }
 
     /// Tells how a read went, whatever becomes of the bytes.
@@ -86,10 +114,25 @@ impl Flow {
     /// Tells that of `bytes`, fresh from the source, `taken` went to the sink at once; keeps the rest.
     pub fn passed(&mut self, bytes: &[u8], taken: usize) {
         self.bytes += bytes.len() as u64;
+        self.bulk = bytes.len() >= SPLICE_FROM;
         if taken < bytes.len() {
             self.sink_full = true;
             self.keep(&bytes[taken..]);
         }
+    }
+
+    /// `bytes` went from the source into the pipe.
+    pub fn piped(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.piped = bytes;
+        self.bulk = bytes >= SPLICE_UNTIL;
+        self.received(Received::Full);
+    }
+
+    /// `taken` of [`Flow::to_drain`] went to the sink.
+    pub fn drained(&mut self, taken: usize) {
+        self.piped -= taken;
+        self.sink_full = self.piped > 0;
     }
 
     /// Puts bytes into the direction that did not come from a read of its source: what was read
@@ -102,7 +145,7 @@ impl Flow {
     /// Tells that `taken` of [`Flow::to_send`] went to the sink.
     pub fn sent(&mut self, taken: usize) {
         self.sent += taken;
-        if self.is_clear() {
+        if self.sent == self.backlog.len() {
             // An idle relay holds no memory for what passed through it once.
             self.backlog = Vec::new();
             self.sent = 0;
@@ -129,7 +172,7 @@ impl Flow {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        if self.is_clear() {
+        if self.sent == self.backlog.len() {
             self.backlog.clear();
             self.sent = 0;
         }
@@ -159,6 +202,20 @@ mod tests {
     }
 
     #[test]
+    fn the_end_waits_for_the_pipe_too() {
+        let mut flow = Flow::default();
+        flow.readable(true);
+        flow.piped(SPLICE_FROM);
+        flow.received(Received::End);
+        flow.drained(1);
+        assert!(!flow.take_finish());
+        assert_eq!(flow.to_drain(), 0, "a short drain means the sink is full");
+        flow.writable();
+        flow.drained(SPLICE_FROM - 1);
+        assert!(flow.take_finish());
+    }
+
+    #[test]
     fn a_slow_sink_stops_the_reading() {
         let mut flow = Flow::default();
         flow.readable(false);
@@ -171,6 +228,19 @@ mod tests {
         flow.writable();
         flow.sent(1);
         assert!(flow.wants_read(), "the source was not read up");
+        flow.piped(10);
+        assert!(!flow.wants_read(), "the pipe is not empty");
+    }
+
+    #[test]
+    fn large_reads_lead_to_the_pipe_and_small_ones_back() {
+        let mut flow = Flow::default();
+        flow.passed(&vec![0; SPLICE_FROM], SPLICE_FROM);
+        assert!(flow.is_bulk());
+        flow.piped(SPLICE_UNTIL);
+        assert!(flow.is_bulk());
+        flow.piped(SPLICE_UNTIL - 1);
+        assert!(!flow.is_bulk());
     }
 
     #[test]

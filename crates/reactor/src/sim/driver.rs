@@ -7,7 +7,7 @@
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 
-use evenkeel_model::Instant;
+use evenkeel_model::{Instant, limits};
 
 use super::net::{DriverId, Net, Totals, Way};
 use super::socket::{Kind, Owner, Phase, Udp};
@@ -84,6 +84,7 @@ impl SimDriver {
 impl Driver for SimDriver {
     /// The address to listen at; port 0 lets the network choose.
     type Bound = SocketAddr;
+    type Pipe = Vec<u8>;
 
     fn now(&self) -> Instant {
         self.net.now()
@@ -172,6 +173,29 @@ impl Driver for SimDriver {
         world.mark(id, Fact::Dialled);
         world.notify(id);
         Ok(Sock(id))
+    }
+
+    fn pipe(&mut self) -> Result<Vec<u8>, Errno> {
+        Ok(Vec::new())
+    }
+
+    fn fill(&mut self, from: Sock, pipe: &mut Vec<u8>) -> Recv {
+        assert!(pipe.is_empty(), "fill of a pipe that holds {} bytes", pipe.len());
+        let mut space = vec![0; limits::PIPE.value as usize];
+        let received = self.recv(from, &mut space);
+        if let Recv::Bytes(bytes) = received {
+            pipe.extend_from_slice(&space[..bytes]);
+        }
+        received
+    }
+
+    fn drain(&mut self, pipe: &mut Vec<u8>, bytes: usize, to: Sock) -> Send {
+        assert_eq!(bytes, pipe.len(), "drain of another number of bytes than the pipe holds");
+        let sent = self.send(to, pipe);
+        if let Send::Taken(taken) = sent {
+            pipe.drain(..taken);
+        }
+        sent
     }
 
     fn recv(&mut self, sock: Sock, into: &mut [u8]) -> Recv {

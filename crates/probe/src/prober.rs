@@ -24,7 +24,7 @@ use std::time::Duration;
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_model::finding::{Finding, ProbeKind, ProbePhase, ProbeResult, Void};
 use evenkeel_model::{Instant, limits};
-use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Recv, Send, Sock, Token};
+use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Recv, Send, Sock, Token, errno};
 use slab::Slab;
 
 use crate::failure;
@@ -56,14 +56,12 @@ pub struct Prober {
     deadlines: BTreeSet<(Instant, usize)>,
     done: VecDeque<Done>,
     scratch: Box<[u8]>,
-    /// Told apart in tokens, so that an event of a finished probe never reaches the next one in its slot.
-    generation: u32,
 }
 
 struct Run {
     key: u64,
+    address: SocketAddr,
     kind: ProbeKind,
-    token: Token,
     sock: Sock,
     started: Instant,
     deadline: Instant,
@@ -89,7 +87,6 @@ impl Prober {
             deadlines: BTreeSet::new(),
             done: VecDeque::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
-            generation: 0,
         }
     }
 
@@ -102,7 +99,7 @@ impl Prober {
         let Job { key, address, check } = job;
         assert!(!self.slots.contains_key(&key), "probe {key} is running already (W2)");
         let started = driver.now();
-        let token = self.next_token();
+        let token = Token(self.runs.vacant_key() as u64);
         let kind = check.probe.kind();
         let opened = match handshake(&check.probe) {
             Some(handshake) => driver.dial(Dial { to: address, from: check.source, handshake }, token),
@@ -119,13 +116,13 @@ impl Prober {
         };
         let deadline = started + check.timing.timeout;
         let machine = Machine::new(&check.probe, address);
-        let slot = self.runs.insert(Run { key, kind, token, sock, started, deadline, machine });
+        let slot = self.runs.insert(Run { key, address, kind, sock, started, deadline, machine });
         self.slots.insert(key, slot);
         self.deadlines.insert((deadline, slot));
         // A datagram needs no connection. Bytes of a stream wait for the event that says how the dial was decided.
         let run = &mut self.runs[slot];
         if run.machine.phase() == ProbePhase::Write
-            && let Err(errno) = run.write(driver)
+            && let Err(errno) = run.other_than_us(driver).and_then(|()| run.write(driver))
             && let Some(result) = run.machine.handle(Fact::Failed(errno))
         {
             self.finish(driver, slot, driver.now(), result, Close::Reset);
@@ -143,10 +140,11 @@ impl Prober {
         }
     }
 
-    /// Takes an event whose token came from this prober; others are ignored.
+    /// Takes an event; one whose token is not of a running probe is ignored. An event is a hint to look and no
+    /// more, so that of a finished probe does no harm to the next one in its slot.
     pub fn handle<D: Driver>(&mut self, driver: &mut D, event: Event) {
-        let slot = (event.token.0 & u64::from(u32::MAX)) as usize;
-        let Some(run) = self.runs.get_mut(slot).filter(|run| run.token == event.token) else { return };
+        let Ok(slot) = usize::try_from(event.token.0) else { return };
+        let Some(run) = self.runs.get_mut(slot) else { return };
         let now = driver.now();
         if now >= run.deadline {
             self.expire(driver, slot, now);
@@ -202,13 +200,6 @@ impl Prober {
         self.deadlines.remove(&(run.deadline, slot));
         run
     }
-
-    fn next_token(&mut self) -> Token {
-        // 31 bits, so that no token is the waker's.
-        self.generation = (self.generation + 1) & (u32::MAX >> 1);
-        let slot = u32::try_from(self.runs.vacant_key()).expect("a process cannot have 2^32 files");
-        Token(u64::from(self.generation) << 32 | u64::from(slot))
-    }
 }
 
 /// We reset connections, as HAProxy's checks do: an orderly close would leave each probe behind as a minute of
@@ -222,9 +213,9 @@ impl Run {
     /// Does all that `event` allows. `Some` ends the probe.
     fn advance<D: Driver>(&mut self, driver: &mut D, event: Event, scratch: &mut [u8]) -> Option<ProbeResult> {
         if self.machine.phase() == ProbePhase::Connect {
-            let fact = connection(driver.connected(self.sock)?);
-            if let Some(result) = self.machine.handle(fact) {
-                return Some(result);
+            let result = self.connected(driver);
+            if result.is_some() || self.machine.phase() == ProbePhase::Connect {
+                return result;
             }
         }
         let written = self.write(driver);
@@ -242,10 +233,26 @@ impl Run {
     /// answer, so its silence, and its losing patience with us, are ours.
     fn look<D: Driver>(&mut self, driver: &mut D, scratch: &mut [u8]) -> Option<ProbeResult> {
         match self.machine.phase() {
-            ProbePhase::Connect => self.machine.handle(connection(driver.connected(self.sock)?)),
+            ProbePhase::Connect => self.connected(driver),
             ProbePhase::Write => None,
             ProbePhase::Read => self.read(driver, scratch, true),
         }
+    }
+
+    /// Asks how the dial was decided, and tells the machine if it was.
+    fn connected<D: Driver>(&mut self, driver: &mut D) -> Option<ProbeResult> {
+        let decided = driver.connected(self.sock)?;
+        match decided.and_then(|()| self.other_than_us(driver)) {
+            Ok(()) => self.machine.handle(Fact::Connected),
+            Err(errno) => self.machine.handle(Fact::Failed(errno)),
+        }
+    }
+
+    /// A probe of an address of our own host may be given the probed port as its source port, if nobody
+    /// listens there, and then finds itself: TCP connects to itself, UDP answers itself. What it has
+    /// found is a closed port.
+    fn other_than_us<D: Driver>(&self, driver: &D) -> Result<(), Errno> {
+        if driver.local_address(self.sock) == Some(self.address) { Err(errno::ECONNREFUSED) } else { Ok(()) }
     }
 
     /// Sends until all is sent or the socket is full; then `writable` calls again.
@@ -279,12 +286,5 @@ impl Run {
                 return result;
             }
         }
-    }
-}
-
-fn connection(decided: Result<(), Errno>) -> Fact<'static> {
-    match decided {
-        Ok(()) => Fact::Connected,
-        Err(errno) => Fact::Failed(errno),
     }
 }

@@ -5,7 +5,7 @@ mod lab;
 mod real;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use evenkeel_health::settings::{CheckSettings, ProbeSettings, Silence, StatusSet
 use evenkeel_model::finding::{FailureReason, Finding, Pass, ProbePhase, ProbeResult, Void};
 use lab::{BACKEND, BACKEND_6, Lab, NOBODY, backend};
 use real::{BRIEF, PATIENT, failed, http, settings, udp};
+use rustix::net::sockopt::set_socket_linger;
 
 const PORT: u16 = 8080;
 
@@ -203,6 +204,29 @@ fn an_absent_host_is_unreachable_as_soon_as_our_own_host_says_so() {
     for check in [half_open(), head(), udp(None, Silence::Pass)] {
         let finding = lab.probe(nowhere, settings(check, PATIENT));
         assert_eq!(finding.result, failed(ProbePhase::Connect, FailureReason::Unreachable { errno: 101 }));
+    }
+}
+
+#[test]
+fn a_probe_that_finds_itself_on_a_closed_port_of_its_own_host_is_refused() {
+    let Some(lab) = Lab::build() else { return };
+    lab.only_port_of_prober(PORT);
+    let own = SocketAddr::from(([127, 0, 0, 1], PORT));
+    // The trap is there: a plain connection succeeds with nobody listening.
+    let met = lab.on_prober(|| {
+        let stream = TcpStream::connect(own).expect("it connects to itself");
+        // Without a reset the only port would be kept in TIME_WAIT.
+        set_socket_linger(&stream, Some(Duration::ZERO)).expect("a tcp socket takes the option");
+        stream.local_addr().expect("a connected socket has an address")
+    });
+    assert_eq!(met, own);
+    for check in [half_open(), full(), head()] {
+        let finding = lab.probe(own, settings(check, PATIENT));
+        assert_eq!(finding.result, failed(ProbePhase::Connect, FailureReason::Refused));
+    }
+    for check in [udp(None, Silence::Pass), udp(Some(b"ping"), Silence::Pass)] {
+        let finding = lab.probe(own, settings(check, PATIENT));
+        assert_eq!(finding.result, failed(ProbePhase::Write, FailureReason::Refused));
     }
 }
 

@@ -3,149 +3,19 @@
 //! What a probe finds on a real kernel is in `loopback.rs` and `netns.rs`; here the clock is ours, so
 //! "served 100 ms and 1 ns late" is something a test can say.
 
-use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::rc::Rc;
-use std::sync::Arc;
+mod virtual_host;
+
 use std::time::Duration;
 
-use evenkeel_health::settings::{
-    CheckSettings, HttpProbe, ProbeSettings, Silence, StatusSet, TcpProbe, Timing, UdpProbe,
-};
-use evenkeel_model::finding::{Failure, FailureReason, Finding, Pass, ProbePhase, ProbeResult, Void};
+use evenkeel_health::settings::{ProbeSettings, Silence, TcpProbe};
+use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
 use evenkeel_model::{Instant, limits};
-use evenkeel_probe::{Done, Job, Prober};
-use evenkeel_reactor::sim::{
-    Backend, Chance, DriverId, End, Ended, Faults, Net, Segments, SimDriver, Strike, UdpService, Way, run, seeds,
-};
-use evenkeel_reactor::{Driver, Event};
+use evenkeel_probe::Done;
+use evenkeel_reactor::sim::{Chance, End, Faults, Net, Segments, Strike, Way, seeds};
+use virtual_host::{Probing, TIMEOUT, address, echo, failed, http, serve, tcp, udp};
 
-const TIMEOUT: Duration = Duration::from_secs(5);
 const LATENESS: Duration = Duration::from_millis(limits::LATENESS.value);
 const NANO: Duration = Duration::from_nanos(1);
-
-fn address(last: u8) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, last], 80))
-}
-
-fn check(probe: ProbeSettings) -> Arc<CheckSettings> {
-    let timing =
-        Timing { timeout: TIMEOUT, interval: Duration::from_secs(2), healthy_threshold: 3, unhealthy_threshold: 3 };
-    Arc::new(CheckSettings { probe, timing, source: None })
-}
-
-fn http() -> ProbeSettings {
-    ProbeSettings::Http(HttpProbe {
-        method: "HEAD".to_owned(),
-        path: "/".to_owned(),
-        host: None,
-        expect_status: StatusSet::default(),
-    })
-}
-
-fn tcp() -> ProbeSettings {
-    ProbeSettings::Tcp(TcpProbe::HalfOpen)
-}
-
-fn udp(silence: Silence) -> ProbeSettings {
-    ProbeSettings::Udp(UdpProbe { send: b"ping".to_vec(), expect: None, silence })
-}
-
-fn failed(phase: ProbePhase, reason: FailureReason) -> ProbeResult {
-    ProbeResult::Failed(Failure { phase, reason })
-}
-
-/// A prober, its driver and its loop.
-struct Probing {
-    net: Net,
-    driver: SimDriver,
-    prober: Prober,
-    events: Vec<Event>,
-    done: Vec<Done>,
-}
-
-impl Probing {
-    fn on(net: &Net) -> Self {
-        let driver = SimDriver::new(net, IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1)));
-        Probing { net: net.clone(), driver, prober: Prober::new(), events: Vec::new(), done: Vec::new() }
-    }
-
-    fn id(&self) -> DriverId {
-        self.driver.id()
-    }
-
-    fn start(&mut self, key: u64, address: SocketAddr, probe: ProbeSettings) {
-        self.prober.start(&mut self.driver, Job { key, address, check: check(probe) });
-    }
-
-    /// One pass of the loop a probing thread has.
-    fn turn(&mut self) {
-        let mut events = std::mem::take(&mut self.events);
-        self.driver.poll(&mut events, self.prober.poll_timeout());
-        self.handle(&events);
-        self.events = events;
-        self.handle_timeout();
-    }
-
-    fn handle(&mut self, events: &[Event]) {
-        for &event in events {
-            self.prober.handle(&mut self.driver, event);
-        }
-        self.done.extend(std::iter::from_fn(|| self.prober.poll_done()));
-    }
-
-    fn handle_timeout(&mut self) {
-        let now = self.driver.now();
-        self.prober.handle_timeout(&mut self.driver, now);
-        self.done.extend(std::iter::from_fn(|| self.prober.poll_done()));
-    }
-
-    /// Takes events without handling them: a thread that stands still.
-    fn miss(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        self.driver.poll(&mut events, None);
-        events
-    }
-
-    /// Runs the loop until all probes have ended.
-    fn finish(&mut self, actors: &mut [&mut dyn FnMut(&Net)]) {
-        let net = self.net.clone();
-        let running = Rc::new(RefCell::new(usize::MAX));
-        let mut node = || {
-            self.turn();
-            *running.borrow_mut() = self.prober.running();
-        };
-        let ended = run(&net, &mut [&mut node], actors, |_| *running.borrow() == 0);
-        assert_eq!(ended, Ended::Reached, "{} probes never end\n{}", running.borrow(), net.story());
-        net.assert_no_connection_left(self.id());
-    }
-
-    fn only(&mut self) -> Finding {
-        assert_eq!(self.done.len(), 1, "{:?}", self.done);
-        self.done.remove(0).finding
-    }
-}
-
-/// An http backend: answers each request with `answer`, then closes.
-fn serve<'a>(backend: &'a Backend, ends: &'a mut Vec<End>, answer: &'a [u8]) -> impl FnMut(&Net) + 'a {
-    move |_: &Net| {
-        ends.extend(std::iter::from_fn(|| backend.accept()));
-        for end in ends.iter() {
-            if end.is_open() && end.received().ends_with(b"\r\n\r\n") {
-                end.send(answer);
-                end.close();
-            }
-        }
-    }
-}
-
-fn echo(service: &UdpService) -> impl FnMut(&Net) + '_ {
-    move |_: &Net| {
-        while let Some((from, datagram)) = service.recv() {
-            service.send(from, &datagram);
-        }
-    }
-}
 
 #[test]
 fn a_silent_backend_costs_exactly_the_timeout_whatever_the_kind() {
@@ -423,6 +293,83 @@ fn a_refusal_in_good_words_counts_though_the_connection_is_reset_behind_it() {
     };
     probing.finish(&mut [&mut turn_away]);
     assert_eq!(probing.only().result, failed(ProbePhase::Read, FailureReason::Status { got: 503 }));
+}
+
+/// A probe whose request cannot be written because the backend does not read it.
+fn half_asked() -> (Net, Probing, End) {
+    let net = Net::new(1, Faults { send_buffer: 1, ..Faults::none() });
+    let backend = net.backend_listen(address(1));
+    let mut probing = Probing::on(&net);
+    probing.start(1, address(1), http());
+    // Our own window is open; that of the backend, whose end is made by our SYN, takes one byte.
+    net.change_faults(|faults| faults.receive_window = 1);
+    let end = loop {
+        probing.turn();
+        if let Some(end) = backend.accept() {
+            break end;
+        }
+        assert!(net.step(), "the connection is never accepted");
+    };
+    end.pause_reading();
+    while net.step() {
+        probing.turn();
+    }
+    assert_eq!(probing.prober.running(), 1);
+    (net, probing, end)
+}
+
+#[test]
+fn a_backend_that_loses_patience_because_we_did_not_ask_is_not_to_blame() {
+    let (net, mut probing, end) = half_asked();
+    // Reading again, it waits for the rest of the request while our thread stands still.
+    end.resume_reading();
+    end.close();
+    let by = LATENESS + NANO;
+    net.advance_to(Instant::START + TIMEOUT + by);
+    probing.turn();
+    assert_eq!(probing.only().result, ProbeResult::Void(Void::Late { by }));
+}
+
+#[test]
+fn an_answer_that_lies_before_an_error_of_writing_counts() {
+    let (net, mut probing, end) = half_asked();
+    end.read(1);
+    let writable = loop {
+        let events = probing.miss();
+        if !events.is_empty() {
+            break events;
+        }
+        assert!(net.step(), "the buffer never has room again");
+    };
+    assert!(writable.iter().all(|event| event.writable && !event.readable), "{writable:?}");
+    end.send(b"HTTP/1.1 503 Busy\r\n\r\n");
+    end.reset();
+    while net.step() {}
+    probing.handle(&writable);
+    assert_eq!(probing.only().result, failed(ProbePhase::Read, FailureReason::Status { got: 503 }));
+}
+
+#[test]
+fn half_an_answer_and_its_end_in_one_event_is_a_close_and_not_a_timeout() {
+    let net = Net::new(1, Faults::none());
+    let backend = net.backend_listen(address(1));
+    let mut probing = Probing::on(&net);
+    probing.start(1, address(1), http());
+    let end = loop {
+        probing.turn();
+        if let Some(end) = backend.accept() {
+            break end;
+        }
+        assert!(net.step(), "the connection is never accepted");
+    };
+    while net.step() {
+        probing.turn();
+    }
+    end.send(b"HTTP/1.1 200 OK\r\n");
+    end.close();
+    while net.step() {}
+    probing.turn();
+    assert_eq!(probing.only().result, failed(ProbePhase::Read, FailureReason::Closed));
 }
 
 #[test]

@@ -81,6 +81,12 @@ impl Lab {
         self.on_prober(|| std::fs::write(setting, "20").expect("root may set it"));
     }
 
+    /// Leaves the prober's host one port for all its outgoing connections.
+    pub fn only_port_of_prober(&self, port: u16) {
+        let setting = "/proc/sys/net/ipv4/ip_local_port_range";
+        self.on_prober(|| std::fs::write(setting, format!("{port} {port}")).expect("root may set it"));
+    }
+
     /// Starts a capture on the backend's end of the cable and waits until it runs.
     pub fn capture(&self) -> Capture {
         let fence = self.on_backend(|| UdpSocket::bind((BACKEND, FENCE)).expect("nobody else has the port"));

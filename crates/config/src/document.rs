@@ -8,6 +8,7 @@ mod json;
 mod toml;
 mod yaml;
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::problem::Notes;
@@ -57,7 +58,9 @@ impl Value {
 /// In the order of the file. Keys are unique: the parsers refuse a second one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Table {
-    pub entries: Vec<Entry>,
+    entries: Vec<Entry>,
+    /// Positions in `entries`, so that a file with very many keys costs no more per key than a small one.
+    by_key: HashMap<String, usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +72,17 @@ pub(crate) struct Entry {
 
 impl Table {
     pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.key == key)
+        self.by_key.get(key).map(|&position| &self.entries[position])
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The caller has refused the key if it was there already.
+    fn add(&mut self, entry: Entry) {
+        self.by_key.insert(entry.key.clone(), self.entries.len());
+        self.entries.push(entry);
     }
 }
 

@@ -1,4 +1,8 @@
 //! A checked [`Config`] into the [`Plan`]: names become indices, and what is probed is listed once.
+//!
+//! It finds no problems and has no way to report one; whatever could be wrong was said before. The
+//! questions both sides ask (who uses a pool, how it is probed) are answered here so that a check can never be
+//! judged as one kind and probed as another.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -1,4 +1,8 @@
 //! The document into a [`Config`]: walks the tables and asks for each key, once.
+//!
+//! Judges every value by itself and nothing by another. The key table says what exists; this file says
+//! where each value goes. A derive macro over the config types lost: it would need to be taught places, ranges
+//! and proposals, and is then larger than this.
 
 use std::net::SocketAddr;
 use std::ops::Range;

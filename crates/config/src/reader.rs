@@ -323,7 +323,7 @@ impl<'d, 'n> Reader<'d, 'n> {
             self.section.header(),
             self.section.keys().find(|key| !self.asked.contains(&key.name)),
         );
-        for entry in &self.table.entries {
+        for entry in self.table.entries() {
             if self.section.key(&entry.key).is_none() {
                 let note = unknown_key(self.section, &self.label, entry);
                 // Behind a broken header the keys of its table fall to the file itself.

@@ -1,4 +1,7 @@
 //! Problems as an operator reads them, and as a program does.
+//!
+//! Adds nothing and leaves nothing out: code, place, words and help were all decided where the problem
+//! was found. Drawing is left to annotate-snippets, which draws rustc's own errors.
 
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};

@@ -76,9 +76,7 @@ pub(crate) fn size(text: &str) -> Result<u64, Refusal> {
             format!("is {}, which has no unit", Quoted(text)),
             format!("write {} for bytes, or another unit: KiB, MiB, GiB", Quoted(&format!("{number}B"))),
         );
-    } else if let Some((unit, _)) =
-        UNITS_OF_SIZE.iter().find(|(known, _)| known[..1].eq_ignore_ascii_case(&unit[..unit.len().min(1)]))
-    {
+    } else if let Some((unit, _)) = UNITS_OF_SIZE.iter().find(|(known, _)| same_initial(known, unit)) {
         return refuse(
             "invalid_size",
             format!("is {}, whose unit is not one of B, KiB, MiB, GiB, TiB", Quoted(text)),
@@ -86,6 +84,11 @@ pub(crate) fn size(text: &str) -> Result<u64, Refusal> {
         );
     }
     refuse("invalid_size", format!("is {}, which is not a size", Quoted(text)), EXAMPLES)
+}
+
+fn same_initial(one: &str, other: &str) -> bool {
+    let initial = |text: &str| text.chars().next().map(|character| character.to_ascii_uppercase());
+    initial(one) == initial(other)
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
@@ -484,6 +487,15 @@ mod tests {
         ] {
             let refusal = size(text).expect_err(text);
             assert!(refusal.help.contains(help), "{text}: {}", refusal.help);
+        }
+    }
+
+    // The first letter of a unit was once cut off as one byte, and a unit that began with "é" was a panic.
+    #[test]
+    fn a_unit_of_wide_characters_is_refused_like_any_other() {
+        for text in ["5\u{e9}", "\u{a5}", "1\u{1f600}"] {
+            assert_eq!(size(text).err().map(|refusal| refusal.code), Some("invalid_size"), "{text}");
+            assert_eq!(duration(text).err().map(|refusal| refusal.code), Some("invalid_duration"), "{text}");
         }
     }
 

@@ -227,6 +227,9 @@ fn hostile_texts_are_survived() {
 }
 
 proptest! {
+    // With the usual 256 cases a panic in the units of sizes went unseen.
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn arbitrary_text_never_panics(text in "(?s).{0,400}") {
         survive(&text);

@@ -85,7 +85,7 @@ impl Reader<'_, '_> {
                         .help("keep one of them"),
                 );
             } else {
-                table.entries.push(Entry { key, key_span, node });
+                table.add(Entry { key, key_span, node });
             }
             self.blank();
             if self.take(b'}') {

@@ -1,4 +1,7 @@
 //! TOML into the document, with every syntax error the parser can recover from.
+//!
+//! Uses the parser's spanned tables, which keep going after an error; its serde side stops at the first
+//! and loses the places. Says nothing of what the keys mean.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -34,7 +37,11 @@ fn table(table: &DeTable<'_>, depth: usize, notes: &mut Notes) -> Table {
         })
         .collect();
     entries.sort_by_key(|entry| entry.key_span.start);
-    Table { entries }
+    let mut table = Table::default();
+    for entry in entries {
+        table.add(entry);
+    }
+    table
 }
 
 fn node(value: &Spanned<DeValue<'_>>, depth: usize, notes: &mut Notes) -> Node {

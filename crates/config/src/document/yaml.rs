@@ -149,7 +149,7 @@ impl Builder<'_, '_> {
                 if let Some((key, key_span)) = key.take()
                     && table.get(&key).is_none()
                 {
-                    table.entries.push(Entry { key, key_span, node });
+                    table.add(Entry { key, key_span, node });
                 }
             }
             None => self.root = Some(node),
@@ -268,9 +268,9 @@ mod tests {
         let mut notes = Notes::default();
         let text = "# \u{e9}\u{e9}\nname: w\u{e9}b   \nport: 80 # why\n";
         let Value::Table(table) = parse(text, &mut notes).value else { panic!("a mapping") };
-        let spans: Vec<&str> = table.entries.iter().map(|entry| &text[entry.node.span.clone()]).collect();
+        let spans: Vec<&str> = table.entries().iter().map(|entry| &text[entry.node.span.clone()]).collect();
         assert_eq!(spans, ["w\u{e9}b", "80"]);
-        assert_eq!(&text[table.entries[1].key_span.clone()], "port");
+        assert_eq!(&text[table.entries()[1].key_span.clone()], "port");
     }
 
     #[test]

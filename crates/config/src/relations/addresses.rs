@@ -6,6 +6,7 @@
 //! well defined and deserves a warning. IPv6 wildcards take IPv6 only (`IPV6_V6ONLY`), so `[::]:80` and
 //! `0.0.0.0:80` never meet. The admin port is one socket of its own and cannot share anything.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{At, Config, Listener};
@@ -21,16 +22,18 @@ pub(super) fn check(config: &Config, notes: &mut Notes) {
     }
     admin(config, &listens, notes);
     for pool in &config.pools {
-        for (position, backend) in pool.backends.iter().enumerate() {
+        let mut seen: HashMap<SocketAddr, &At<SocketAddr>> = HashMap::with_capacity(pool.backends.len());
+        for backend in &pool.backends {
             let address = &backend.address;
-            if let Some(first) = pool.backends[..position].iter().find(|other| other.address.value == address.value) {
+            if let Some(first) = seen.get(&address.value) {
                 let text = format!("{}: backend \"{}\" is here twice", pool.label, address.value);
                 notes.add(
                     Note::error("duplicate_backend", address.span.clone(), text)
-                        .related(first.address.span.clone(), "the first one")
+                        .related(first.span.clone(), "the first one")
                         .help("remove one; for a larger share of the work give it a higher weight"),
                 );
             }
+            seen.entry(address.value).or_insert(address);
             if let Some((listener, at)) = listens.iter().find(|(_, at)| reaches(address.value, at.value)) {
                 let text =
                     format!("{}: backend \"{}\" is this node's own {}", pool.label, address.value, listener.label);

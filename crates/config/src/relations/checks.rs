@@ -1,4 +1,7 @@
 //! Whether a pool's check can do what was asked of it, and means what was meant.
+//!
+//! A key of another kind of probe is an error: the operator believes in something that is not looked at.
+//! Timing is only ever a warning, for no timing is wrong everywhere.
 
 use evenkeel_health::settings::Silence;
 use evenkeel_model::finding::ProbeKind;

@@ -219,6 +219,18 @@ fn other_peoples_words_are_refused_as_names_and_allowed_in_texts() {
 }
 
 #[test]
+fn every_refused_word_is_explained_in_the_lexicon() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/lexicon.md");
+    let lexicon = std::fs::read_to_string(path).expect("the lexicon is part of the project");
+    for (word, _) in super::SYNONYMS {
+        assert!(
+            source::has_word(&lexicon, word),
+            "\"{word}\" is refused as a name, but docs/lexicon.md does not say why"
+        );
+    }
+}
+
+#[test]
 fn paths_of_one_machine_are_refused() {
     for home in ["home", "root", "Users"] {
         let path = format!("see /{home}/ann/project for it");

@@ -1,4 +1,7 @@
 //! An address prefix such as `10.0.0.0/8`, used by trust and access lists.
+//!
+//! Parsed once and strictly: `10.0.0.1/8` is refused with the form that was meant, because a list
+//! that lets in more than its writer saw is worse than an error.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

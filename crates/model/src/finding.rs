@@ -1,4 +1,7 @@
 //! What one probe found, with the evidence an operator needs to believe it.
+//!
+//! Made by the prober, judged by `health`, shown in events and status. It carries numbers and fixed words
+//! rather than sentences, so that each reader words it in one place: the `Display` at its end.
 
 use std::fmt;
 use std::time::Duration;

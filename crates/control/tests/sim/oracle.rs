@@ -1,0 +1,246 @@
+//! What should be true, recounted naively: no timetable, no judge, no ids, only lists of what happened.
+//!
+//! It shares no code with health or control but the words of the model. Where the two disagree, one of
+//! them is wrong, and this one is short enough to be read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_control::ProbeKey;
+use evenkeel_health::settings::CheckSettings;
+use evenkeel_model::Instant;
+use evenkeel_model::event::{Because, VerdictChanged};
+use evenkeel_model::finding::Finding;
+use evenkeel_model::limits;
+use evenkeel_model::standing::{Order, Verdict};
+
+use crate::support::PoolSpec;
+
+pub type TargetName = (SocketAddr, CheckSettings);
+pub type BackendName = (Arc<str>, SocketAddr);
+
+#[derive(Clone, Debug)]
+pub struct Target {
+    verdict: Verdict,
+    /// Whether one result is enough because nothing, or nothing recent, is known.
+    alone: bool,
+    /// Made by the reload that is being carried out.
+    fresh: bool,
+    /// Since it started to be probed by this check; void ones left out.
+    findings: Vec<Finding>,
+    pub probing: bool,
+    pub in_flight: Option<ProbeKey>,
+    /// When the next probe must start, while none is in flight.
+    pub due: Instant,
+}
+
+#[derive(Clone, Debug)]
+struct Backend {
+    order: Order,
+    verdict: Verdict,
+    target: Option<TargetName>,
+}
+
+#[derive(Debug, Default)]
+pub struct Oracle {
+    pub targets: HashMap<TargetName, Target>,
+    backends: BTreeMap<BackendName, Backend>,
+    keys: HashMap<ProbeKey, TargetName>,
+    /// What the step before last left, to tell which verdicts the last step changed.
+    verdicts_before: BTreeMap<BackendName, Verdict>,
+    /// Whether a verdict, an order or the plan changed since the last comparison.
+    moved: bool,
+}
+
+pub fn target_name(spec: &PoolSpec, address: SocketAddr) -> Option<TargetName> {
+    let check = spec.check.clone()?;
+    Some((SocketAddr::new(address.ip(), spec.check_port.unwrap_or(address.port())), check))
+}
+
+impl Oracle {
+    pub fn reload(&mut self, pools: &[PoolSpec], now: Instant) {
+        self.moved = true;
+        let old = std::mem::take(&mut self.backends);
+        let mut targets: HashMap<TargetName, Target> = HashMap::new();
+        for spec in pools {
+            for &(address, _) in &spec.backends {
+                let name = (Arc::clone(&spec.name), address);
+                let order = old.get(&name).map_or(Order::Serve, |backend| backend.order);
+                let target = target_name(spec, address);
+                self.backends.insert(name, Backend { order, verdict: Verdict::Unknown, target });
+            }
+        }
+        for name in self.backends.values().filter_map(|backend| backend.target.clone()) {
+            let target = self.targets.remove(&name).or_else(|| targets.remove(&name));
+            let target = target.unwrap_or_else(|| {
+                let verdict = self.carried(&name, &old);
+                let alone = verdict == Verdict::Unknown;
+                let (findings, in_flight) = (Vec::new(), None);
+                Target { verdict, alone, fresh: true, findings, probing: false, in_flight, due: now }
+            });
+            targets.insert(name, target);
+        }
+        self.targets = targets;
+        let names: Vec<TargetName> = self.targets.keys().cloned().collect();
+        self.keys.retain(|_, name| self.targets.contains_key(name));
+        for name in names {
+            self.review(&name, now);
+            self.targets.get_mut(&name).expect("just reviewed").fresh = false;
+        }
+        self.spread_verdicts();
+    }
+
+    /// The verdict its backends had, if they agree.
+    fn carried(&self, name: &TargetName, old: &BTreeMap<BackendName, Backend>) -> Verdict {
+        let resting = self.backends.iter().filter(|(_, backend)| backend.target.as_ref() == Some(name));
+        let mut known: Vec<Verdict> = resting
+            .filter_map(|(name, _)| old.get(name))
+            .map(|backend| backend.verdict)
+            .filter(|&verdict| verdict != Verdict::Unknown)
+            .collect();
+        known.dedup();
+        if let [agreed] = known[..] { agreed } else { Verdict::Unknown }
+    }
+
+    pub fn ordered(&mut self, name: &BackendName, order: Order, now: Instant) {
+        let Some(backend) = self.backends.get_mut(name) else { return };
+        backend.order = order;
+        self.moved = true;
+        if let Some(target) = backend.target.clone() {
+            self.review(&target, now);
+        }
+    }
+
+    /// Probing stops when every backend is under `maintain` and starts again, at once, when one is not.
+    fn review(&mut self, name: &TargetName, now: Instant) {
+        let resting = self.backends.values().filter(|backend| backend.target.as_ref() == Some(name));
+        let wanted = resting.into_iter().any(|backend| backend.order != Order::Maintain);
+        let target = self.targets.get_mut(name).expect("every target of a backend is listed");
+        if target.probing && !wanted {
+            target.in_flight = None;
+            self.keys.retain(|_, one| one != name);
+        } else if !target.probing && wanted {
+            target.due = now;
+            // Nobody has looked for a while: what was heard is too old to count with what comes.
+            if !target.fresh {
+                target.findings.clear();
+                target.alone = true;
+            }
+        }
+        target.probing = wanted;
+    }
+
+    pub fn started(&mut self, key: ProbeKey, name: TargetName, now: Instant) {
+        let target = self.targets.get_mut(&name).unwrap_or_else(|| panic!("{name:?} is probed but not configured"));
+        assert!(target.probing, "a probe of {name:?}, which nobody wants");
+        assert_eq!(target.in_flight, None, "two probes of {name:?} at once");
+        assert!(now >= target.due, "probe of {name:?} at {now:?}, less than an interval after the last ended");
+        target.in_flight = Some(key);
+        self.keys.insert(key, name);
+    }
+
+    /// Whether the probe is still wanted, and if so, what its finding means.
+    pub fn ended(&mut self, key: ProbeKey, finding: &Finding) -> bool {
+        let Some(name) = self.keys.get(&key).cloned() else { return false };
+        let target = self.targets.get_mut(&name).expect("keys are forgotten with their target");
+        if target.in_flight != Some(key) {
+            return false;
+        }
+        target.in_flight = None;
+        target.due = finding.ended + name.1.timing.interval;
+        let passed = finding.result.passed();
+        if !passed && !finding.result.failed() {
+            return true;
+        }
+        target.findings.push(finding.clone());
+        let same = target.findings.iter().rev().take_while(|one| one.result.passed() == passed).count();
+        let (verdict, threshold) = if passed {
+            (Verdict::Healthy, name.1.timing.healthy_threshold)
+        } else {
+            (Verdict::Unhealthy, name.1.timing.unhealthy_threshold)
+        };
+        let needed = if target.alone { 1 } else { threshold as usize };
+        target.alone = false;
+        let changes = same >= needed && target.verdict != verdict;
+        if changes {
+            target.verdict = verdict;
+        }
+        if target.findings.len() > 300 {
+            target.findings.drain(..100);
+        }
+        if changes {
+            self.spread_verdicts();
+        }
+        true
+    }
+
+    fn spread_verdicts(&mut self) {
+        for backend in self.backends.values_mut() {
+            let target = backend.target.as_ref().map(|name| &self.targets[name]);
+            let verdict = target.map_or(Verdict::Unknown, |target| target.verdict);
+            self.moved |= verdict != backend.verdict;
+            backend.verdict = verdict;
+        }
+    }
+
+    pub fn verdict(&self, name: &BackendName) -> Verdict {
+        self.backends[name].verdict
+    }
+
+    pub fn order(&self, name: &BackendName) -> Order {
+        self.backends[name].order
+    }
+
+    pub fn backends(&self) -> impl Iterator<Item = &BackendName> {
+        self.backends.keys()
+    }
+
+    /// Every verdict that changed since the last call was told once, with the findings that led to it,
+    /// and nothing else was told. Says whether anything changed at all.
+    pub fn settle(&mut self, told: &[VerdictChanged]) -> bool {
+        if !std::mem::take(&mut self.moved) {
+            assert_eq!(told, [], "told but not so");
+            return false;
+        }
+        let verdicts: BTreeMap<BackendName, Verdict> =
+            self.backends.iter().map(|(name, backend)| (name.clone(), backend.verdict)).collect();
+        let before = std::mem::replace(&mut self.verdicts_before, verdicts);
+        let mut wanted = BTreeMap::new();
+        for (name, &to) in &self.verdicts_before {
+            if let Some(&from) = before.get(name).filter(|&&from| from != to) {
+                wanted.insert(name.clone(), (from, to));
+            }
+        }
+        for changed in told {
+            let name = (Arc::clone(&changed.pool), changed.backend);
+            let found = wanted.remove(&name);
+            assert_eq!(found, Some((changed.from, changed.to)), "told but not so, or told twice: {changed:?}");
+            self.check_evidence(&name, changed);
+        }
+        assert!(wanted.is_empty(), "changed but not told: {wanted:?}");
+        true
+    }
+
+    fn check_evidence(&self, name: &BackendName, changed: &VerdictChanged) {
+        let backend = &self.backends[name];
+        let (evidence, threshold) = match &changed.because {
+            Because::CheckOff => return assert_eq!(backend.target, None),
+            Because::CheckChanged => return assert!(backend.target.is_some()),
+            Because::FirstProbe(evidence) => (evidence, 1),
+            Because::Run { threshold, evidence } => (evidence, *threshold),
+        };
+        let target_name = backend.target.as_ref().expect("only checked backends have findings");
+        let findings = &self.targets[target_name].findings;
+        let shown = (threshold as usize).min(limits::RECENT_FINDINGS.value as usize);
+        assert_eq!(evidence.findings[..], findings[findings.len() - shown..], "the findings that led to it");
+        assert_eq!(evidence.probes, threshold);
+        let run = &findings[findings.len() - threshold as usize..];
+        let interval = target_name.1.timing.interval;
+        let computed = run.iter().map(Finding::duration).sum::<Duration>() + interval * (threshold - 1);
+        assert_eq!(evidence.computed, computed);
+        assert_eq!(evidence.window, run[run.len() - 1].ended - run[0].started);
+        assert!(evidence.window >= computed, "shorter than the sum of its parts");
+    }
+}

@@ -1,0 +1,236 @@
+//! Virtual hosts that crash, hang, flap and slow down, and an operator who edits and orders. All from
+//! one seed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_balance::Schedule;
+use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, StatusSet, TcpProbe, Timing, UdpProbe};
+use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
+use evenkeel_model::standing::Order;
+
+use crate::oracle::BackendName;
+use crate::support::{PoolSpec, address, late, pass, pool, refusal};
+
+/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same on every machine.
+#[derive(Clone, Debug)]
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+
+    pub fn one_of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+        &list[self.below(list.len() as u64) as usize]
+    }
+
+    pub fn time(&mut self, from: Duration, to: Duration) -> Duration {
+        from + Duration::from_nanos(self.below((to - from).as_nanos() as u64 + 1))
+    }
+}
+
+/// How a host answers probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    Well,
+    /// The process is gone, the host is not.
+    Crashed,
+    /// Nothing comes back.
+    Hung,
+    /// Answers around the timeout, on both sides of it.
+    Slow,
+    /// Each probe as a coin falls.
+    Flapping,
+    /// Answers, but badly.
+    Broken,
+}
+
+pub const HOSTS: u8 = 24;
+/// Names that pools can have, each with hosts of its own where pools live apart.
+const NAMES: u8 = 8;
+
+impl Mood {
+    pub fn thrown(dice: &mut Dice) -> Mood {
+        // Well twice as likely as all else together, so that there are long healthy stretches.
+        let all = [Mood::Crashed, Mood::Hung, Mood::Slow, Mood::Flapping, Mood::Broken];
+        if dice.percent(65) { Mood::Well } else { *dice.one_of(&all) }
+    }
+
+    /// How long a probe that starts now takes, and how it ends.
+    pub fn answer(self, check: &CheckSettings, dice: &mut Dice) -> (Duration, ProbeResult) {
+        let timeout = check.timing.timeout;
+        if dice.percent(2) {
+            // Our own fault: late by some, or not started at all.
+            let unstarted = (Duration::ZERO, ProbeResult::Void(Void::NoResources { errno: 24 }));
+            return if dice.percent(50) { unstarted } else { (timeout + Duration::from_millis(300), late()) };
+        }
+        let failed = |phase, reason| ProbeResult::Failed(Failure { phase, reason });
+        let quick = dice.time(Duration::from_micros(50), timeout / 50);
+        match self {
+            Mood::Well => (quick, pass()),
+            Mood::Crashed => (dice.time(Duration::ZERO, Duration::from_micros(300)), refusal()),
+            Mood::Hung => silence(check),
+            Mood::Slow => match dice.time(timeout / 2, timeout * 3 / 2) {
+                takes if takes < timeout => (takes, pass()),
+                _ => silence(check),
+            },
+            Mood::Flapping if dice.percent(50) => (quick, pass()),
+            Mood::Flapping => (quick, failed(ProbePhase::Read, FailureReason::Reset)),
+            Mood::Broken => (quick, failed(ProbePhase::Read, FailureReason::Status { got: 500 })),
+        }
+    }
+}
+
+/// What no answer means depends on the check.
+fn silence(check: &CheckSettings) -> (Duration, ProbeResult) {
+    use evenkeel_health::settings::Silence;
+    let result = match &check.probe {
+        ProbeSettings::Udp(UdpProbe { silence: Silence::Pass, .. }) => ProbeResult::Passed(Pass::Silent),
+        ProbeSettings::Udp(UdpProbe { silence: Silence::Keep, .. }) => ProbeResult::Void(Void::Silent),
+        ProbeSettings::Udp(_) | ProbeSettings::Tcp(_) | ProbeSettings::Http(_) => {
+            ProbeResult::Failed(Failure { phase: ProbePhase::Connect, reason: FailureReason::TimedOut })
+        }
+    };
+    (check.timing.timeout, result)
+}
+
+pub fn host_of(ip: IpAddr) -> u8 {
+    match ip {
+        IpAddr::V4(ip) => ip.octets()[3],
+        IpAddr::V6(_) => unreachable!("the simulation has IPv4 hosts only"),
+    }
+}
+
+pub fn some_check(dice: &mut Dice) -> CheckSettings {
+    use evenkeel_health::settings::Silence;
+    let silence = *dice.one_of(&[Silence::Pass, Silence::Fail, Silence::Keep]);
+    let probe = match dice.below(4) {
+        0 => ProbeSettings::Udp(UdpProbe { silence, ..UdpProbe::default() }),
+        1 => ProbeSettings::Http(HttpProbe {
+            method: "HEAD".into(),
+            path: (*dice.one_of(&["/", "/health"])).into(),
+            host: None,
+            expect_status: StatusSet::default(),
+        }),
+        _ => ProbeSettings::Tcp(TcpProbe::HalfOpen),
+    };
+    let seconds = |dice: &mut Dice, list: &[u64]| Duration::from_secs(*dice.one_of(list));
+    let timing = Timing {
+        timeout: seconds(dice, &[1, 5, 10]),
+        interval: seconds(dice, &[5, 10, 20, 50]),
+        healthy_threshold: 1 + dice.below(5) as u32,
+        unhealthy_threshold: 1 + dice.below(5) as u32,
+    };
+    CheckSettings { probe, timing, source: None }
+}
+
+/// Where the hosts of pools are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Land {
+    /// Any pool may use any host: many pools on one target, none unrelated.
+    Shared,
+    /// No two pools share a host, so that a lost network looks like one.
+    Apart,
+}
+
+impl Land {
+    fn hosts(self, name: u8) -> std::ops::RangeInclusive<u8> {
+        let each = HOSTS / NAMES;
+        match self {
+            Land::Shared => 1..=HOSTS,
+            Land::Apart => 1 + name * each..=(name + 1) * each,
+        }
+    }
+
+    fn some_pool(self, name: u8, dice: &mut Dice) -> PoolSpec {
+        let share = if self == Land::Shared { 20 } else { 80 };
+        let hosts: Vec<u8> = self.hosts(name).filter(|_| dice.percent(share)).collect();
+        let check = dice.percent(90).then(|| some_check(dice));
+        PoolSpec { schedule: *dice.one_of(&Schedule::ALL), check, ..pool(&name_of(name), &hosts) }
+    }
+
+    pub fn some_pools(self, dice: &mut Dice) -> Vec<PoolSpec> {
+        (0..5).map(|name| self.some_pool(name, dice)).collect()
+    }
+
+    /// One edit of the configuration, sometimes none.
+    pub fn edit(self, pools: &mut Vec<PoolSpec>, dice: &mut Dice) {
+        let name = dice.below(u64::from(NAMES)) as u8;
+        let found = pools.iter().position(|pool| *pool.name == *name_of(name));
+        let Some(position) = found else {
+            if dice.percent(20) {
+                pools.push(self.some_pool(name, dice));
+            }
+            return;
+        };
+        let host = *dice.one_of(&self.hosts(name).collect::<Vec<_>>());
+        match dice.below(40) {
+            0 => drop(pools.remove(position)),
+            1..4 => pools.swap(0, position),
+            // One check for all: pools that shared nothing but hosts share targets now.
+            4 => {
+                let check = pools[position].check.clone();
+                for other in pools.iter_mut() {
+                    other.check = check.clone();
+                    other.check_port = None;
+                }
+            }
+            _ => edit_pool(&mut pools[position], address(host), dice),
+        }
+    }
+}
+
+fn name_of(name: u8) -> String {
+    format!("pool-{name}")
+}
+
+fn edit_pool(pool: &mut PoolSpec, new: SocketAddr, dice: &mut Dice) {
+    match dice.below(11) {
+        0 => pool.backends.reverse(),
+        1..4 if pool.backends.iter().all(|(old, _)| *old != new) => {
+            pool.backends.push((new, 1 + dice.below(100) as u32));
+        }
+        4 if pool.backends.len() > 1 => drop(pool.backends.remove(dice.below(pool.backends.len() as u64) as usize)),
+        5 => {
+            for (_, weight) in &mut pool.backends {
+                *weight = *dice.one_of(&[0, 1, 50, 100, 100]);
+            }
+        }
+        6 => pool.check = if dice.percent(20) { None } else { Some(some_check(dice)) },
+        7 | 8 => {
+            if let Some(check) = &mut pool.check {
+                check.timing.unhealthy_threshold = 1 + dice.below(5) as u32;
+                check.timing.healthy_threshold = 1 + dice.below(5) as u32;
+            }
+        }
+        9 => pool.check_port = if pool.check_port.is_some() { None } else { Some(9000) },
+        10 => pool.slow_start = Duration::from_secs(*dice.one_of(&[0, 10, 300])),
+        _ => {}
+    }
+}
+
+pub fn some_order(pools: &[PoolSpec], dice: &mut Dice) -> (BackendName, Order) {
+    let order = *dice.one_of(&[Order::Serve, Order::Serve, Order::Drain, Order::Maintain]);
+    let backends: Vec<BackendName> = pools
+        .iter()
+        .flat_map(|pool| pool.backends.iter().map(|(address, _)| (Arc::clone(&pool.name), *address)))
+        .collect();
+    if backends.is_empty() || dice.percent(5) {
+        return (("nowhere".into(), address(1)), order);
+    }
+    (dice.one_of(&backends).clone(), order)
+}

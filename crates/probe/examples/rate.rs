@@ -1,8 +1,8 @@
 //! How many probes one thread runs in a second, and what CPU each costs: one line of JSON.
 //!
-//! `rate [KEYS [PROBES]]`: KEYS probes at a time (256; of udp at most 64) until PROBES (20000) are done, for each kind, against one
-//! listener on loopback. `cpu_us` is the CPU of the probing thread for each probe; on loopback it holds the kernel's
-//! work for the target's side too. `process_cpu_us` adds the threads that play the target.
+//! `rate [KEYS [PROBES]]` keeps KEYS probes running (256; of udp at most 64) until PROBES (20000) are done, for
+//! each kind, against one listener on loopback. `cpu_us` is the CPU of the probing thread for each probe; on loopback
+//! it holds the kernel's work for the target's side too. `process_cpu_us` adds the threads that play the target.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -99,7 +99,8 @@ fn measure(address: SocketAddr, probe: ProbeSettings, keys: u64, probes: u64) ->
     }
     let each = |spent: Duration| spent.as_secs_f64() * 1e6 / probes as f64;
     format!(
-        "{{\"keys\":{keys},\"probes\":{probes},\"passed\":{},\"per_second\":{:.0},\"cpu_us\":{:.2},\"process_cpu_us\":{:.2}}}",
+        "{{\"keys\":{keys},\"probes\":{probes},\"passed\":{},\
+         \"per_second\":{:.0},\"cpu_us\":{:.2},\"process_cpu_us\":{:.2}}}",
         probes - others.values().sum::<u64>(),
         probes as f64 / took.as_secs_f64(),
         each(self::cpu(ClockId::ThreadCPUTime) - cpu),

@@ -11,7 +11,8 @@ use evenkeel_health::settings::{ProbeSettings, Silence, TcpProbe};
 use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
 use evenkeel_model::{Instant, limits};
 use evenkeel_probe::Done;
-use evenkeel_reactor::sim::{Chance, End, Faults, Net, Segments, Strike, Way, seeds};
+use evenkeel_reactor::Close;
+use evenkeel_reactor::sim::{Chance, End, Fact, Faults, Net, Segments, Strike, Way, seeds};
 use virtual_host::{Probing, TIMEOUT, address, echo, failed, http, serve, tcp, udp};
 
 const LATENESS: Duration = Duration::from_millis(limits::LATENESS.value);
@@ -370,6 +371,50 @@ fn half_an_answer_and_its_end_in_one_event_is_a_close_and_not_a_timeout() {
     while net.step() {}
     probing.turn();
     assert_eq!(probing.only().result, failed(ProbePhase::Read, FailureReason::Closed));
+}
+
+#[test]
+fn a_probe_parts_with_a_reset_unless_an_http_backend_has_closed_before_it() {
+    let table = [
+        (http(), true, Close::Orderly),
+        (http(), false, Close::Reset),
+        (ProbeSettings::Tcp(TcpProbe::Full), true, Close::Reset),
+    ];
+    for (probe, backend_closes, expected) in table {
+        let net = Net::new(1, Faults::none());
+        let backend = net.backend_listen(address(1));
+        let mut probing = Probing::on(&net);
+        let is_http = matches!(probe, ProbeSettings::Http(_));
+        probing.start(1, address(1), probe);
+        let end = loop {
+            // Only http needs our thread to come this far.
+            if is_http {
+                probing.turn();
+            }
+            if let Some(end) = backend.accept() {
+                break end;
+            }
+            assert!(net.step(), "the connection is never accepted");
+        };
+        if is_http {
+            while net.step() {
+                probing.turn();
+            }
+            end.send(b"HTTP/1.1 200 OK\r\n\r\n");
+        }
+        if backend_closes {
+            end.close();
+        }
+        while net.step() {}
+        probing.turn();
+        assert!(probing.only().result.passed());
+        let dialled = net.marks().iter().find(|mark| mark.fact == Fact::Dialled).map(|mark| mark.socket);
+        let closed = net.marks().into_iter().find_map(|mark| match mark.fact {
+            Fact::Closed(how) if Some(mark.socket) == dialled => Some(how),
+            _ => None,
+        });
+        assert_eq!(closed, Some(expected), "{}", net.story());
+    }
 }
 
 #[test]

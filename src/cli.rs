@@ -1,7 +1,9 @@
 //! Commands, their arguments and exit codes: 0, 1 (a problem), 2 (usage).
 
 mod check;
+mod explain;
 mod run;
+mod window;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +35,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show how long detection and recovery take with a config: best, typical, worst.
+    Window {
+        file: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Explain a cause: who is to blame, in which phase, what to do. Without a code: list all.
+    Explain {
+        code: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub fn main() -> ExitCode {
@@ -40,5 +54,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => evenkeel::demo::run(&arguments),
         Command::Run { config } => run::run(&config),
         Command::Check { file, json } => check::check(&file, json),
+        Command::Window { file, json } => window::window(&file, json),
+        Command::Explain { code, json } => explain::explain(code.as_deref(), json),
     }
 }

@@ -173,7 +173,7 @@ def perform(options):
             result["ceilings"][workload.key] = direct.units * workload.rate_scale / direct.seconds
             result["runs"] += play(workload, able, options, kit)
         if only_probes or "probes" in options.only or not options.only:
-            result["probes"] = probes.measure(options.seconds)
+            result["probes"] = probes.measure()
             if isinstance(result["probes"], str):
                 loud(f"probes: {result['probes']}")
     return result
@@ -190,7 +190,8 @@ def main():
     (OUT / "runs.json").write_text(json.dumps(result, indent=1, default=str))
     print(text)
     say("written: bench/out/table.md, bench/out/runs.json")
-    return 1 if any(run["problems"] for run in result["runs"]) else 0
+    failed_probes = isinstance(result["probes"], list) and any(probe["failed"] for probe in result["probes"])
+    return 1 if failed_probes or any(run["problems"] for run in result["runs"]) else 0
 
 
 if __name__ == "__main__":

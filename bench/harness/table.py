@@ -97,17 +97,18 @@ def probes_table(probes):
     lines = ["### Probes: the checker of evenkeel", ""]
     if isinstance(probes, str):
         return "\n".join([*lines, f"Not measured: {probes}"])
-    lines += [row(["kind", "probes/s", "CPU µs/probe", "failed"]), row(["---", "---:", "---:", "---:"])]
+    head = ["kind", "probes/s, one thread", "CPU µs/probe", "min – max", "at once", "did not pass"]
+    lines += [row(head), row(["---"] + ["---:"] * (len(head) - 1))]
     for probe in probes:
-        told = [probe["kind"], number(probe["probes_per_second"]), number(probe["cpu_us_per_probe"])]
-        lines.append(row([*told, str(probe["failed"])]))
+        costs = probe["cpu_us"]
+        told = [number(probe["probes_per_second"]), number(median(costs)), spread(costs)]
+        lines.append(row([probe["kind"], *told, str(probe["at_once"]), str(probe["failed"])]))
+    lines += ["", "CPU is the probing thread's; on loopback that includes the kernel's work for the target's side."]
     return "\n".join(lines)
 
 
 def noise(result):
     runs = result["runs"]
-    if not runs:
-        return "Nothing was measured."
     loads = [run["load_average"] for run in runs]
     others = [100 * run["others_share"] for run in runs]
     stolen = [100 * run["stolen_share"] for run in runs]
@@ -122,13 +123,18 @@ def document(result):
     machine, options = result["machine"], result["options"]
     parts = [
         "## evenkeel beside haproxy and nginx",
-        f"{result['started']}, {machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}. "
-        f"{options['rounds']} interleaved rounds of {options['seconds']:g} s, one worker each on CPU 0, load and backends on CPU 1, "
-        f"access log and metrics on for all. Versions: {', '.join(result['versions'].values())}.",
-        noise(result),
+        f"{result['started']}, {machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}.",
     ]
+    if result["runs"]:
+        versions = ", ".join(sorted(set(result["versions"].values())))
+        parts += [
+            f"{options['rounds']} interleaved rounds of {options['seconds']:g} s, one worker each on CPU 0, load and "
+            f"backends on CPU 1, access log and metrics on for all. Versions: {versions}.",
+            noise(result),
+        ]
     parts += [f"**Left out: {name}: {why}.**" for name, why in result["missing"].items()]
-    parts += [aims_table(result)]
+    if result["runs"]:
+        parts += [aims_table(result)]
     parts += [workload_table(result, workload) for workload in result["workloads"]]
     if result["probes"] is not None:
         parts += [probes_table(result["probes"])]

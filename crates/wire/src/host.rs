@@ -41,11 +41,10 @@ fn has_empty_label(name: &[u8]) -> bool {
 }
 
 fn is_port(port: &[u8]) -> bool {
-    let number = port.iter().try_fold(0_u32, |number, &byte| match byte {
-        b'0'..=b'9' => Some(number * 10 + u32::from(byte - b'0')),
-        _ => None,
-    });
-    matches!(port.len(), 1..=5) && number.is_some_and(|number| (1..=65_535).contains(&number))
+    // Length first: a port of a hundred digits must not overflow the sum.
+    matches!(port.len(), 1..=5)
+        && port.iter().all(u8::is_ascii_digit)
+        && (1..=65_535).contains(&port.iter().fold(0_u32, |number, &byte| number * 10 + u32::from(byte - b'0')))
 }
 
 fn is_ipv6(text: &[u8]) -> bool {
@@ -104,6 +103,8 @@ mod tests {
             (b"a:0", port),
             (b"a:65536", port),
             (b"a:000080", port),
+            // Found by the fuzzer: the sum overflowed before the length was looked at.
+            (b"a:85555555555555555555555555", port),
             (b"a:+80", port),
             (b"a:80:80", port),
             (b":80", label),

@@ -1,8 +1,9 @@
 //! How much CPU control needs for many targets: `cargo run --release -p evenkeel-control --example
 //! many_targets [TARGETS] [INTERVAL_SECONDS]`, by default 100,000 at 5 s.
 //!
-//! The world is virtual and free: every probe answers after a millisecond, so that all the time measured
-//! is control's and health's own, on a machine that does nothing else. Three phases: all is well, every backend fails at once, a reload.
+//! The world is virtual and free: every probe answers after a millisecond, so that the time measured is
+//! control's and health's own. It is time on the clock, so let the machine do nothing else. Three
+//! phases: all is well, every backend fails at once, a reload.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -178,6 +178,9 @@ impl Suspicion {
 
     fn become_state(&mut self, key: ProbeKey, state: State) {
         let Some(check) = self.checks.get_mut(&key) else { return };
+        if check.state == state {
+            return;
+        }
         let old = std::mem::replace(&mut check.state, state);
         let group = &mut self.tallies[check.group];
         for tally in [group, &mut self.node] {

@@ -1,4 +1,6 @@
 //! Commands, their arguments and exit codes: 0, 1 (a problem), 2 (usage).
+//!
+//! It parses and dispatches; what a command does is in the file of its name.
 
 mod check;
 mod explain;

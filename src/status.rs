@@ -1,4 +1,6 @@
 //! The status document and the health metrics, made from the control room's views.
+//!
+//! Names and words are those of the config and the log. It reads and changes nothing; orders have a way of their own.
 
 use std::fmt::Write;
 

@@ -1,4 +1,7 @@
 //! `evenkeel check FILE`, and reading a config for the other commands.
+//!
+//! All problems are shown at once. Exit code 1 means the file has an error, 2 that it could not be read;
+//! warnings alone are a 0, or scripts would stop for advice.
 
 use std::io::IsTerminal;
 use std::path::Path;

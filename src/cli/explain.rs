@@ -1,4 +1,6 @@
 //! `evenkeel explain [CODE]`.
+//!
+//! The words are `diagnose`'s. An unknown code is an error with the closest one as a proposal, never a guess.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,6 @@
 //! `evenkeel run`: a node until SIGTERM, with SIGHUP reloading its config.
+//!
+//! A bad file at the start ends the process, a bad file at a reload changes nothing: one has nobody to serve yet.
 
 use std::io::IsTerminal;
 use std::path::Path;

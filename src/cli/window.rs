@@ -1,4 +1,6 @@
 //! `evenkeel window FILE`.
+//!
+//! The arithmetic is `health`'s; this reads the file and prints. It asks no running node.
 
 use std::path::Path;
 use std::process::ExitCode;

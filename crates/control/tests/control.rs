@@ -1,4 +1,6 @@
 //! What control promises, one sentence each. `sim.rs` looks for what nobody thought of.
+//!
+//! Each test hands in events one by one and looks at what comes out. Times are virtual, so no test waits.
 
 mod support;
 

@@ -1,4 +1,6 @@
 //! The settings of one check, already valid: nothing downstream checks them again.
+//!
+//! Parsing, defaults and ranges are the config room's; a value that exists here is one that can be probed with.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! What all connections of one worker share: the driver, the timers, the slots, the scratch buffer.
+//!
+//! It decides one thing only, whether the worker has room for another client. All else it keeps and hands out.
 
 use std::net::SocketAddr;
 use std::rc::Rc;

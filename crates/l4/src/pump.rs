@@ -1,4 +1,7 @@
 //! Moves one direction's bytes between two sockets: the hands of [`Flow`].
+//!
+//! It keeps no state of its own: what may be read and what is owed is the flow's to say, so relays and tunnels
+//! share these hands.
 
 use evenkeel_model::limits;
 use evenkeel_reactor::{Driver, Recv, Send, Sock};

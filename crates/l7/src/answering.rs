@@ -1,4 +1,7 @@
 //! The answer's way: from the backend's socket to the client's.
+//!
+//! Nothing is read that the client has not room for, and no byte of an answer goes out before its head was
+//! understood: what a backend garbles becomes our 502, not the client's riddle.
 
 use evenkeel_l4::{Core, Key, Owner, token};
 use evenkeel_model::exchange::{Attempt, Detail};

@@ -1,4 +1,7 @@
 //! A connection to a backend: dialling, in use by one exchange, or kept for the next.
+//!
+//! Plain data; who may use it is decided where requests and answers are. A connection in the middle of anything
+//! is never kept: what is left of one exchange must not reach another.
 
 use std::rc::Rc;
 

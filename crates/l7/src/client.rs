@@ -1,4 +1,6 @@
 //! A client's connection: its buffers, and where it stands between two requests.
+//!
+//! Plain data and the sending of bytes. What a request means is the exchange's, how it ends is `ending`'s.
 
 use std::io::IoSlice;
 use std::net::SocketAddr;

@@ -1,4 +1,7 @@
 //! How exchanges and connections end: exactly one outcome for each exchange, nothing left behind.
+//!
+//! An end has many causes and must be recorded once, so all of them meet here. A cut answer is made to look cut:
+//! an end that could be taken for the proper one would pass half a body off as the whole.
 
 use evenkeel_l4::{Core, Key};
 use evenkeel_model::exchange::{Detail, Outcome};

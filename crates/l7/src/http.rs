@@ -1,4 +1,7 @@
 //! The hands of http listeners: which event concerns whom.
+//!
+//! It sorts events and timers and keeps the connections; what follows from them is in `requesting`,
+//! `answering` and `ending`. A timeout has one meaning, that of the `Wait` it was set for.
 
 use std::rc::Rc;
 

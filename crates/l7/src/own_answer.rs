@@ -1,4 +1,7 @@
 //! The answers we give ourselves: a status, the cause in `Proxy-Status` (RFC 9209), and one sentence.
+//!
+//! Always a whole message with a length, so it can go out on a connection that goes on. It names no backend and
+//! repeats nothing the client sent.
 
 use std::io::Write;
 

@@ -1,4 +1,7 @@
 //! The request's way: head, pick, connection, body.
+//!
+//! No byte reaches a backend before the head was read and judged. Whether a failed attempt may be made again is
+//! the machine's word; whether there is somebody to make it at, the pool's.
 
 use std::rc::Rc;
 

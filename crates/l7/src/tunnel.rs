@@ -1,4 +1,7 @@
 //! Upgraded requests (WebSocket and kin): after 101 the bytes belong to client and backend alone.
+//!
+//! They go through the same `Flow` as tcp relays. Nothing here looks into them, and the connection
+//! never becomes HTTP again.
 
 use evenkeel_l4::machine::Flow;
 use evenkeel_l4::{Core, Key, pump};

@@ -1,4 +1,7 @@
 //! One JSON line per ended exchange. The fields are listed in the manual; their names are the lexicon's.
+//!
+//! What a client or backend chose is escaped and cut here, so that no header can forge a line. Fields
+//! that do not apply are left out rather than filled with a dash.
 
 use evenkeel_model::exchange::{Detail, Outcome, Reuse};
 use evenkeel_model::time::write_rfc3339_seconds;

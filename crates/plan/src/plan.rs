@@ -1,4 +1,7 @@
 //! The compiled configuration: indices instead of names, defaults filled in, nothing left to check.
+//!
+//! Plain values that can be compared, since a reload is the difference of two. No config type is in it: the hot path
+//! must not know how a file looks.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,4 +1,7 @@
 //! A plan joined with what is known of its backends: the only thing workers read.
+//!
+//! One value and not two, because a plan of one generation beside the health of another would send work to the
+//! wrong backend by index.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! The one place that reads the clock.
+//!
+//! Wall-clock time is read once, at the start, to date logs; its later jumps must not reach a timeout
+//! (docs/decisions/0001).
 
 use std::time::{Instant as Monotonic, SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,7 @@
 //! The errno values the rooms tell apart, with Linux's numbers.
+//!
+//! Plain numbers rather than rustix's type, because the simulated driver makes them and rooms above the driver read
+//! them. What nobody tells apart has no name here.
 
 use crate::Errno;
 

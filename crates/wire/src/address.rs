@@ -1,4 +1,6 @@
 //! Addresses and numbers as text, without the machinery of `fmt` where it would show in a profile.
+//!
+//! One value at a time; which one of a list to believe is `forward`'s question.
 
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,6 @@
 //! Words that requests and responses share: how a parse ended, the version, the framing.
+//!
+//! They say what was read and never what to do about it: the status of a refusal is its cause's.
 
 use evenkeel_model::Cause;
 

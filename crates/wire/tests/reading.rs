@@ -1,4 +1,6 @@
 //! What an accepted head tells the engine, apart from its framing.
+//!
+//! Framing has tables of its own in `hostile.rs`; here are keep-alive, upgrades, expectations and the fields.
 
 use evenkeel_wire::{
     Asked, BodyReader, FieldSlots, Framing, Parsed, RequestHead, ResponseHead, Version, parse_request, parse_response,

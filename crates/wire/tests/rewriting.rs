@@ -1,4 +1,6 @@
 //! The exact bytes we send for the bytes we received.
+//!
+//! Whole heads are compared, not single fields, so that a byte nobody asked for fails a test too.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,7 @@
 //! Plans made by hand, for tests: what the compiler of configs would make of a few lines.
+//!
+//! The compiler itself is not used: `control` has no arrow to `config`, and a test of one should not fail with
+//! the other.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

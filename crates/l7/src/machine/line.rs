@@ -1,4 +1,7 @@
 //! What the log will say of a request, copied out of its head before the buffer moves on.
+//!
+//! Copied, because the log is written when the exchange ends and the receive buffer is shared. Cut at what the log
+//! shows, so a long target costs no more than that.
 
 use std::ops::Range;
 

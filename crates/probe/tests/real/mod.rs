@@ -1,4 +1,6 @@
 //! One probe on real sockets, the way a probing thread runs it.
+//!
+//! It repeats a probe only when it is void; anything else is what the test asked for.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! A prober on the simulated network, its loop, and backends for it to probe.
+//!
+//! The stories told with it are in `sim.rs`; asserted here is only what holds in all of them.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

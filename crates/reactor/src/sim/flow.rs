@@ -1,4 +1,7 @@
 //! How bytes, FIN and RST travel between the two ends of a connection.
+//!
+//! As Linux does it where a program could tell: order, half-closes, what a reset destroys, when a buffer is full.
+//! No retransmission and no congestion; a lost packet is a connection that stays silent.
 
 use super::faults::{Segments, Strike};
 use super::net::Way;

@@ -1,4 +1,6 @@
 //! What a test can set up in the virtual network, ask of it, and break in it.
+//!
+//! The handle tests hold. The network itself, and what follows from a fault, is in `world` and `flow`.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,4 +1,7 @@
 //! The loop that turns nodes and moves the clock, and knows a livelock from work.
+//!
+//! The clock jumps to the next happening, so nothing ever waits. It jumps only when every node is at rest: then
+//! a result depends on the seed and on nothing else.
 
 use super::faults::Dice;
 use super::net::Net;

@@ -1,4 +1,6 @@
 //! What happened, in order: the witness that a seed replays, and the story behind a failed test.
+//!
+//! Marks carry lengths and not bytes; two runs of a seed are the same when their marks are.
 
 use evenkeel_model::Instant;
 

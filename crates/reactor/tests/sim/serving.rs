@@ -1,4 +1,7 @@
 //! The echo server on both drivers, and on the simulated one under everything that can go wrong.
+//!
+//! What holds on real sockets must hold on virtual ones, and the other way round; a difference is a bug of the
+//! simulation, found here before it misleads another room.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};

@@ -1,4 +1,6 @@
 //! Bodies.
+//!
+//! Each row: the framing, the bytes, and what becomes of them: payload and bytes taken, or the broken rule.
 
 use evenkeel_wire::Framing::{self, Chunked, Empty, Length, UntilClose};
 

@@ -1,4 +1,6 @@
 //! Requests.
+//!
+//! Rows that are accepted stand among them, so that strictness is not bought with refusing what is right.
 
 use evenkeel_wire::Framing::{Chunked, Empty, Length};
 

@@ -1,4 +1,6 @@
 //! Responses.
+//!
+//! Backends get no more trust than clients: an ambiguous answer poisons the next one on the same connection.
 
 use evenkeel_wire::Asked;
 use evenkeel_wire::Framing::{Chunked, Empty, Length, UntilClose};

@@ -411,7 +411,7 @@ fn a_request_that_has_been_here_before_is_recognised_by_its_whole_entry() {
         ("other;note=\"a,b\" , keel ; x", true),
         ("keel2", false),
         ("other;note=keel", false),
-        ("other;note=\", keel\"", false),
+        ("other;note=\", keel;\"", false),
         ("", false),
     ];
     for (value, looped) in table {

@@ -1,5 +1,8 @@
 //! Addresses and numbers as text, without the machinery of `fmt` where it would show in a profile.
 //!
+//! Every forwarded request carries the client's address twice, so IPv4 is written by hand; the rarer and
+//! harder IPv6 form is left to std.
+//!
 //! One value at a time; which one of a list to believe is `forward`'s question.
 
 use std::fmt::{self, Write};

@@ -1,5 +1,8 @@
 //! Words that requests and responses share: how a parse ended, the version, the framing.
 //!
+//! A head is either whole or has no fields to look at: there is no half-read head, so nobody can
+//! act on one.
+//!
 //! They say what was read and never what to do about it: the status of a refusal is its cause's.
 
 use evenkeel_model::Cause;

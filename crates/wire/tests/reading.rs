@@ -1,5 +1,8 @@
 //! What an accepted head tells the engine, apart from its framing.
 //!
+//! These facts decide about reuse, retries and switches of protocol, so a wrong one is a lost request or
+//! one that is done twice.
+//!
 //! Framing has tables of its own in `hostile.rs`; here are keep-alive, upgrades, expectations and the fields.
 
 use evenkeel_wire::{

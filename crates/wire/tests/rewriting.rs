@@ -1,5 +1,8 @@
 //! The exact bytes we send for the bytes we received.
 //!
+//! Exact, because a backend's parser is not ours: a doubled field or a stray space is where two readings
+//! begin.
+//!
 //! Whole heads are compared, not single fields, so that a byte nobody asked for fails a test too.
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,7 @@
-//! Bodies.
+//! Bodies whose end two readers might see in different places, and odd ones that are fine.
+//!
+//! An accepted row gives the payload and the bytes consumed, so that nothing of the next message is
+//! taken for this one.
 //!
 //! Each row: the framing, the bytes, and what becomes of them: payload and bytes taken, or the broken rule.
 

@@ -1,4 +1,6 @@
-//! Requests.
+//! Requests that attackers, broken clients and other protocols send, and odd ones that are fine.
+//!
+//! Grouped by the rule they try. Each row stands alone, so that a new attack is one more line.
 //!
 //! Rows that are accepted stand among them, so that strictness is not bought with refusing what is right.
 

@@ -1,4 +1,6 @@
-//! Responses.
+//! Responses that broken or captured backends send, and odd ones that are fine.
+//!
+//! The same head can mean different things to different requests, so each row says what was asked.
 //!
 //! Backends get no more trust than clients: an ambiguous answer poisons the next one on the same connection.
 

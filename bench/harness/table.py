@@ -87,7 +87,7 @@ def aims_table(result):
     for workload in result["workloads"]:
         best = better_peer(runs, workload["key"], titles)
         ours = ratios(runs, workload["key"], OURS, best) if best else []
-        told = [f"{median(ours):.2f}", spread(ours)] if ours else ["–", "–"]
+        told = [f"{median(ours):.3f}", spread(ours)] if ours else ["–", "–"]
         reached = "not measured" if not ours else "yes" if median(ours) <= workload["aim"] else "no"
         lines.append(row([workload["title"], titles.get(best, "–"), *told, f"≤ {workload['aim']}", reached]))
     return "\n".join(lines)

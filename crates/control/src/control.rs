@@ -76,7 +76,8 @@ pub enum Event {
 
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// Start it now and answer with one [`Event::ProbeDone`].
+    /// Start it now and answer with exactly one [`Event::ProbeDone`]. The next probe of the same target may come under
+    /// the same key, so that a second answer could be taken for that one's.
     StartProbe {
         key: ProbeKey,
         address: SocketAddr,

@@ -1,4 +1,6 @@
-//! What control promises, one sentence each. `sim.rs` looks for what nobody thought of.
+//! What control promises, one sentence each, with one story of a few events for each promise.
+//!
+//! Stories are chosen, so they find what somebody thought of. `sim.rs` looks for the rest.
 //!
 //! Each test hands in events one by one and looks at what comes out. Times are virtual, so no test waits.
 

@@ -258,13 +258,13 @@ impl Sim {
         let running = self.probes.remove(&key).expect("the agenda holds no probe that does not run");
         self.tally.void += u64::from(!running.finding.result.passed() && !running.finding.result.failed());
         assert!(self.oracle.ended(key, &running.finding), "cancelled probes were taken off the agenda");
-        // Now and then the answer arrives twice; the second must change nothing.
-        let twice = self.dice.percent(1);
         self.control.handle(Event::ProbeDone { key, finding: running.finding.clone() }, self.now);
-        if twice {
-            self.control.handle(Event::ProbeDone { key, finding: running.finding }, self.now);
-        }
         self.settle();
+        // Now and then the answer arrives twice; while no other probe runs the second must change nothing.
+        if self.dice.percent(1) && !self.probes.contains_key(&key) {
+            self.control.handle(Event::ProbeDone { key, finding: running.finding }, self.now);
+            self.settle();
+        }
     }
 
     fn give_order(&mut self) {

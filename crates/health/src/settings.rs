@@ -1,4 +1,7 @@
-//! The settings of one check, already valid: nothing downstream checks them again.
+//! The settings of one check: what to send, what to expect, how often, and how many make a verdict.
+//!
+//! They are valid when they get here: config refuses a threshold of 0 or a timeout of nothing with a word to
+//! the operator, so that nothing downstream checks again.
 //!
 //! Parsing, defaults and ranges are the config room's; a value that exists here is one that can be probed with.
 

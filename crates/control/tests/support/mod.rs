@@ -1,5 +1,8 @@
 //! Plans made by hand, for tests: what the compiler of configs would make of a few lines.
 //!
+//! Not the compiler itself, because control must not depend on config, and because a test of control
+//! should not fail for a change of syntax.
+//!
 //! The compiler itself is not used: `control` has no arrow to `config`, and a test of one should not fail with
 //! the other.
 

@@ -56,7 +56,7 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Time to see a healthy pool before anything happens.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// Time to see the effect of each verdict. More than `response_timeout`, so that all requests of a window have
+/// Time to see the effect of each verdict; up to one interval of the check is added. More than `response_timeout`, so that all requests of a window have
 /// ended before the next one begins and no failure can be laid at the wrong door.
 const DWELL: Duration = Duration::from_millis(3500);
 /// A verdict that has not come after this will not come. Room for two void probes above the longest window.

@@ -235,7 +235,9 @@ fn answer(head: &[u8], name: &str, mode: Mode) -> Vec<u8> {
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let is_health = path.split('?').next() == Some(HEALTH_PATH);
     let (status, body) = match method {
-        "GET" | "HEAD" if is_health && mode == Mode::HealthFails => ("500 Internal Server Error", "not well\n".to_owned()),
+        "GET" | "HEAD" if is_health && mode == Mode::HealthFails => {
+            ("500 Internal Server Error", "not well\n".to_owned())
+        }
         "GET" | "HEAD" if is_health => ("200 OK", "well\n".to_owned()),
         "GET" | "HEAD" => ("200 OK", format!("hello from backend {name}\n")),
         // A body would have to be read to find the next request behind it.

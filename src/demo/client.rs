@@ -63,7 +63,8 @@ impl Client {
 }
 
 async fn drive(address: SocketAddr, clock: Clock, ledger: &Mutex<Ledger>, stop: &AtomicBool) {
-    let request: Arc<[u8]> = format!("GET / HTTP/1.1\r\nHost: {address}\r\nUser-Agent: demo\r\n\r\n").into_bytes().into();
+    let request: Arc<[u8]> =
+        format!("GET / HTTP/1.1\r\nHost: {address}\r\nUser-Agent: demo\r\n\r\n").into_bytes().into();
     let mut idle: VecDeque<TcpStream> = VecDeque::new();
     let mut sent = JoinSet::new();
     let mut ticks = interval(std::time::Duration::from_secs(1) / REQUESTS_PER_SECOND);
@@ -208,7 +209,9 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_an_error() {
-        for head in ["", "HTTP/1.1", "HTTP/1.1 abc", "HTTP/1.1 200 OK\r\nnonsense", "HTTP/1.1 200 OK\r\nContent-Length: x"] {
+        for head in
+            ["", "HTTP/1.1", "HTTP/1.1 abc", "HTTP/1.1 200 OK\r\nnonsense", "HTTP/1.1 200 OK\r\nContent-Length: x"]
+        {
             assert!(read_head(head.as_bytes()).is_err(), "{head:?}");
         }
     }

@@ -25,22 +25,13 @@ pub enum Mode {
 }
 
 impl Mode {
-    pub const fn word(self) -> &'static str {
-        match self {
-            Mode::Works => "works",
-            Mode::Killed => "killed",
-            Mode::Hangs => "hangs",
-            Mode::HealthFails => "500 on /health",
-        }
-    }
-
-    /// How probes of a backend in this mode end; `None` when they pass.
-    const fn failing(self) -> Option<Failing> {
+    /// How probes of a backend in this mode end, where one that is answered takes `takes`; `None` when they pass.
+    const fn failing(self, takes: Duration) -> Option<Failing> {
         match self {
             Mode::Works => None,
             Mode::Killed => Some(Failing::Refused),
             Mode::Hangs => Some(Failing::Silent),
-            Mode::HealthFails => Some(Failing::After(PROBE_TAKES)),
+            Mode::HealthFails => Some(Failing::After(takes)),
         }
     }
 
@@ -136,10 +127,10 @@ impl Change {
 
     /// W5 or W6 and what may come before the window: one interval and one probe. From settings alone.
     pub fn bounds(&self, timing: &Timing) -> Bounds {
-        let of = |response| match (self.to.failing(), self.from.failing()) {
-            (Some(failing), _) => detection(timing, failing, response),
-            (None, Some(failed)) => recovery(timing, failed, response),
-            (None, None) => recovery(timing, Failing::After(response), response),
+        let of = |takes| match (self.to.failing(takes), self.from.failing(takes)) {
+            (Some(failing), _) => detection(timing, failing, takes),
+            (None, Some(failed)) => recovery(timing, failed, takes),
+            (None, None) => recovery(timing, Failing::After(takes), takes),
         };
         // A probe may take no time at all, or as long as we grant a well backend.
         Bounds { best: of(Duration::ZERO).best.min(of(PROBE_TAKES).best), worst: of(PROBE_TAKES).worst }
@@ -175,6 +166,8 @@ pub struct Record {
     pub samples: Vec<Sample>,
     /// Requests that could not be sent because `CONNECTIONS_MAX` were waiting.
     pub unsent: u64,
+    /// How long this process was kept from running, in all.
+    pub stalled: Duration,
     /// In order; each fault is followed by its return.
     pub changes: Vec<Change>,
     /// Changes of verdict that no order explains.
@@ -189,6 +182,7 @@ impl Record {
             timing,
             samples: Vec::new(),
             unsent: 0,
+            stalled: Duration::ZERO,
             changes: Vec::new(),
             strays: Vec::new(),
             counted: Vec::new(),

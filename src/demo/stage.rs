@@ -161,11 +161,8 @@ fn free_port() -> io::Result<SocketAddr> {
 fn attend(listener: TcpListener, view: View, tell: Sender<News>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let attending = async move {
-        let (mut interrupt, mut terminate, mut hangup) = (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        );
+        let (mut interrupt, mut terminate, mut hangup) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::spawn(async move {
             // Ends only with the runtime.

@@ -3,8 +3,8 @@
 //! A busy machine delays the node's threads as it delays this one. What is measured here is allowed on top of the
 //! computed bounds and printed, so that a claim neither fails by the machine nor hides behind it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 

@@ -14,13 +14,30 @@ pub struct Broken {
     pub source: bool,
 }
 
+impl Then {
+    /// By the other direction.
+    pub fn after(other: &Flow) -> Self {
+        if other.is_finished() { Then::Close } else { Then::GoOn }
+    }
+}
+
 /// The pipe of a direction, while it holds bytes.
 pub type Piping<D> = Option<<D as Driver>::Pipe>;
+
+/// What becomes of the sockets once this direction has passed its end on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The other direction goes on: the sink must be told the end.
+    GoOn,
+    /// The other direction has ended before: the caller closes both, which tells the end by itself.
+    Close,
+}
 
 /// Moves bytes until the source is dry or the sink is full. With `piping`, bulk goes through the kernel.
 pub fn pump<D: Driver>(
     core: &mut Core<D>,
     flow: &mut Flow,
+    then: Then,
     mut piping: Option<&mut Piping<D>>,
     from: Sock,
     to: Sock,
@@ -58,7 +75,7 @@ pub fn pump<D: Driver>(
     {
         core.keep_pipe(pipe);
     }
-    if flow.take_finish() {
+    if flow.take_finish() && then == Then::GoOn {
         core.driver.finish(to);
     }
     None

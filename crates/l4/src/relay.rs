@@ -20,7 +20,7 @@ use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Sock}
 use crate::arena::{Arena, Key, Owner, token};
 use crate::core::{Accepted, Core, dial_failure};
 use crate::machine::Flow;
-use crate::pump::{Piping, pump};
+use crate::pump::{Piping, Then, pump};
 use crate::roster::{BackendSlot, ListenerSlot, Picked, PoolSlot};
 
 pub struct Relays<D: Driver> {
@@ -136,7 +136,7 @@ impl<D: Driver> Relays<D> {
             relay.backend_ready(event);
             relay.pump(core, now)
         } else {
-            match core.driver.connected(sock) {
+            match core.driver.dialed(sock, event) {
                 None => None,
                 Some(Ok(())) => {
                     relay.established(now);
@@ -298,12 +298,20 @@ impl<D: Driver> Relay<D> {
     fn pump(&mut self, core: &mut Core<D>, now: Instant) -> Option<Ending> {
         let backend_sock = self.backend_sock?;
         let before = (self.up.bytes(), self.down.bytes());
-        let broken = pump(core, &mut self.up, Some(&mut self.up_pipe), self.client_sock, backend_sock)
-            .map(|broken| if broken.source { Side::Client } else { Side::Backend })
-            .or_else(|| {
-                pump(core, &mut self.down, Some(&mut self.down_pipe), backend_sock, self.client_sock)
+        let broken =
+            pump(core, &mut self.up, Then::after(&self.down), Some(&mut self.up_pipe), self.client_sock, backend_sock)
+                .map(|broken| if broken.source { Side::Client } else { Side::Backend })
+                .or_else(|| {
+                    pump(
+                        core,
+                        &mut self.down,
+                        Then::after(&self.up),
+                        Some(&mut self.down_pipe),
+                        backend_sock,
+                        self.client_sock,
+                    )
                     .map(|broken| if broken.source { Side::Backend } else { Side::Client })
-            });
+                });
         if (self.up.bytes(), self.down.bytes()) != before {
             self.deadline = now + self.idle_timeout();
             if self.times.first_byte.is_none() && self.down.bytes() > 0 {

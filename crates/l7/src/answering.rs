@@ -12,7 +12,7 @@ use evenkeel_wire::{
 };
 
 use crate::backend::State;
-use crate::client::Standing;
+use crate::client::{Follows, Standing};
 use crate::http::Http;
 use crate::machine::{Stage, Wait};
 use crate::own_answer::proxy_status_received;
@@ -138,7 +138,7 @@ impl Http {
             proxy_status: None,
         };
         forward::write_response(head, &edits, &mut out);
-        let sent = client.send(&mut core.driver, &out, &[]);
+        let sent = client.send(&mut core.driver, &mut out, &[], Follows::More);
         self.head = out;
         if sent.is_err() {
             self.client_gone(core, key, now);
@@ -190,13 +190,17 @@ impl Http {
         let (consumed, done) = match body {
             Ok(progress) => progress,
             Err(detail) => {
+                // The head may have come in the same read. The client gets it whether or not it did, so that what
+                // it sees does not hang on how the backend's bytes were split. That it has left is no news here.
+                let _ = client.send(&mut core.driver, &mut head, &[], Follows::End);
                 self.put_head_back(head);
                 self.cut(core, key, Cause::BackendMalformedBody, Some(Detail::Text(detail)), now);
                 return Next::Stop;
             }
         };
         let passed = if client.exchange.decodes() { &[] } else { &bytes[..consumed] };
-        let sent = client.send(&mut core.driver, &head, passed);
+        let then = if done && client.exchange.closes() { Follows::End } else { Follows::More };
+        let sent = client.send(&mut core.driver, &mut head, passed, then);
         self.put_head_back(head);
         let Some(client) = self.clients.get_mut(key) else { return Next::Stop };
         if sent.is_err() {

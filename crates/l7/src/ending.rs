@@ -8,7 +8,7 @@ use evenkeel_model::exchange::{Detail, Outcome};
 use evenkeel_model::{Cause, Instant, Phase};
 use evenkeel_reactor::{Close, Driver};
 
-use crate::client::Standing;
+use crate::client::{Follows, Standing};
 use crate::http::{Http, listener_timeouts};
 use crate::machine::{Stage, Wait};
 use crate::own_answer::write_own_answer;
@@ -41,7 +41,8 @@ impl Http {
         let mut out = std::mem::take(&mut self.head);
         out.clear();
         write_own_answer(&mut out, cause, detail, status, close, client.exchange.asked().head, client.exchange.id);
-        let sent = client.send(&mut core.driver, &out, &[]);
+        let then = if close { Follows::End } else { Follows::More };
+        let sent = client.send(&mut core.driver, &mut out, &[], then);
         self.head = out;
         let drained = client.output.is_empty();
         client.wait_for(Wait::ClientRead, now);

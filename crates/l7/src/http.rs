@@ -103,7 +103,7 @@ impl Http {
         backend.hangup |= event.hangup;
         let client = backend.client;
         match (backend.state, client) {
-            (State::Dialing, Some(client)) => self.dial_decided(core, key, client, now),
+            (State::Dialing, Some(client)) => self.dial_decided(core, key, client, event, now),
             (State::Busy, Some(client)) => {
                 if self.clients.get(client).is_some_and(|client| client.tunnel.is_some()) {
                     self.tunnel_backend_event(core, client, event, now);

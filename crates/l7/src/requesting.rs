@@ -8,7 +8,7 @@ use std::rc::Rc;
 use evenkeel_l4::{BackendSlot, Core, Key, Owner, dial_failure, token};
 use evenkeel_model::exchange::{Attempt, Detail, Reuse};
 use evenkeel_model::{Cause, Instant};
-use evenkeel_reactor::{Close, Dial, Driver, Handshake, Recv, Send};
+use evenkeel_reactor::{Close, Dial, Driver, Event, Handshake, Recv, Send};
 use evenkeel_wire::{FieldSlots, Forwarding, Parsed, RequestHead, forward, parse_request};
 
 use crate::backend::{Backend, State};
@@ -256,9 +256,16 @@ impl Http {
         Ok(())
     }
 
-    pub(crate) fn dial_decided<D: Driver>(&mut self, core: &mut Core<D>, made: Key, key: Key, now: Instant) {
+    pub(crate) fn dial_decided<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        made: Key,
+        key: Key,
+        event: Event,
+        now: Instant,
+    ) {
         let Some(backend) = self.backends.get_mut(made) else { return };
-        match core.driver.connected(backend.sock) {
+        match core.driver.dialed(backend.sock, event) {
             None => {}
             Some(Ok(())) => {
                 backend.state = State::Busy;

@@ -4,7 +4,7 @@
 //! never becomes HTTP again.
 
 use evenkeel_l4::machine::Flow;
-use evenkeel_l4::{Core, Key, pump};
+use evenkeel_l4::{Core, Key, Then, pump};
 use evenkeel_model::exchange::Attempt;
 use evenkeel_model::{Cause, Instant};
 use evenkeel_reactor::{Close, Driver, Event};
@@ -92,10 +92,10 @@ impl Http {
         let Some(tunnel) = client.tunnel.as_mut() else { return };
         let client_sock = client.sock;
         let before = (tunnel.up.bytes(), tunnel.down.bytes());
-        let broken = pump(core, &mut tunnel.up, None, client_sock, backend_sock)
+        let broken = pump(core, &mut tunnel.up, Then::after(&tunnel.down), None, client_sock, backend_sock)
             .map(|broken| if broken.source { Cause::ClientAborted } else { Cause::BackendResetRelay })
             .or_else(|| {
-                pump(core, &mut tunnel.down, None, backend_sock, client_sock)
+                pump(core, &mut tunnel.down, Then::after(&tunnel.up), None, backend_sock, client_sock)
                     .map(|broken| if broken.source { Cause::BackendResetRelay } else { Cause::ClientAborted })
             });
         let after = (tunnel.up.bytes(), tunnel.down.bytes());
@@ -108,7 +108,10 @@ impl Http {
         if let Some(cause) = broken {
             self.cut(core, key, cause, None, now);
         } else if over {
-            self.drop_backend(core, key);
+            // In good order: what the backend's socket still holds must reach it.
+            if let Some(backend) = client.attempt.backend.take().and_then(|made| self.backends.remove(made)) {
+                core.driver.close(backend.sock, Close::Orderly);
+            }
             self.record(core, key, now);
             self.drop_client(core, key, Close::Orderly);
         } else {

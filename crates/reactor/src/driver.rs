@@ -126,8 +126,18 @@ pub trait Driver {
     /// When it fails at once: no route, no file, no source port.
     fn dial(&mut self, dial: Dial, token: Token) -> Result<Sock, Errno>;
 
-    /// How a dialled connection was decided: `None` while it is still open.
+    /// How a dialled connection was decided: `None` while it is still open. An event that is `writable`
+    /// without `hangup` says that it stands, and saves the call; see [`Driver::dialed`].
     fn connected(&mut self, sock: Sock) -> Option<Result<(), Errno>>;
+
+    /// How `event` decided a dialled connection.
+    fn dialed(&mut self, sock: Sock, event: Event) -> Option<Result<(), Errno>> {
+        match (event.writable, event.hangup) {
+            (true, false) => Some(Ok(())),
+            (false, false) => None,
+            (_, true) => self.connected(sock),
+        }
+    }
 
     /// Opens a UDP socket that talks to one address. ICMP refusals come back as [`Recv::Failed`].
     ///
@@ -142,6 +152,10 @@ pub trait Driver {
     fn peek(&mut self, sock: Sock) -> Recv;
 
     fn send(&mut self, sock: Sock, from: &[u8]) -> Send;
+
+    /// The same for the last bytes before [`Driver::finish`] or [`Driver::close`], which must follow at once: the
+    /// kernel may hold them back to send the end in the same packet, and does so for 200 ms at most.
+    fn send_final(&mut self, sock: Sock, from: &[u8]) -> Send;
 
     fn send_vectored(&mut self, sock: Sock, from: &[IoSlice<'_>]) -> Send;
 

@@ -205,6 +205,10 @@ impl Driver for EpollDriver {
         sent(rustix::net::send(self.fd(sock), from, SendFlags::NOSIGNAL))
     }
 
+    fn send_final(&mut self, sock: Sock, from: &[u8]) -> Send {
+        sent(rustix::net::send(self.fd(sock), from, SendFlags::NOSIGNAL | SendFlags::MORE))
+    }
+
     fn send_vectored(&mut self, sock: Sock, from: &[IoSlice<'_>]) -> Send {
         // Rust's runtime ignores SIGPIPE, so the plainer call is safe.
         sent(rustix::io::writev(self.fd(sock), from))

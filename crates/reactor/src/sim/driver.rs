@@ -256,6 +256,10 @@ impl Driver for SimDriver {
         world.send(id, from)
     }
 
+    fn send_final(&mut self, sock: Sock, from: &[u8]) -> Send {
+        self.send(sock, from)
+    }
+
     fn send_vectored(&mut self, sock: Sock, from: &[IoSlice<'_>]) -> Send {
         let joined: Vec<u8> = from.iter().flat_map(|slice| slice.iter().copied()).collect();
         self.send(sock, &joined)

@@ -61,8 +61,12 @@ impl<D: Driver> Core<D> {
         }
     }
 
+    /// One read may lead to another while its bytes are still being dealt with: a retry, a switch of protocols, an
+    /// early answer met in a failed send. The second then gets a buffer of its own, since a read without room
+    /// looks like the end of the stream.
     pub fn scratch(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.scratch)
+        let scratch = std::mem::take(&mut self.scratch);
+        if scratch.is_empty() { vec![0; limits::SCRATCH.value as usize] } else { scratch }
     }
 
     pub fn give_back(&mut self, scratch: Vec<u8>) {

@@ -97,6 +97,13 @@ impl Output {
         self.sent == self.bytes.len()
     }
 
+    /// What waits, for somebody else to send.
+    pub fn take(&mut self) -> Vec<u8> {
+        let Output { mut bytes, sent } = std::mem::take(self);
+        bytes.drain(..sent);
+        bytes
+    }
+
     fn keep(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }

@@ -46,13 +46,16 @@ impl Http {
             framing: OutFraming::AsIs,
             proxy_status: None,
         };
-        let mut out = Vec::new();
+        // An interim answer may still wait for the client; its bytes were counted when it was passed on.
+        let mut out = client.output.take();
+        let counted = out.len();
         forward::write_response(head, &edits, &mut out);
         out.extend_from_slice(rest);
         tunnel.down.preload(&out);
+        client.exchange.bytes_out += (out.len() - counted) as u64;
+        client.exchange.bytes_in += client.input.len() as u64;
         tunnel.up.preload(&std::mem::take(&mut client.input));
         tunnel.up.readable(client.hangup);
-        client.exchange.bytes_out = 0;
         let hangup = client.attempt.backend.and_then(|made| self.backends.get(made)).is_some_and(|made| made.hangup);
         tunnel.down.readable(hangup);
         client.tunnel = Some(tunnel);
@@ -101,7 +104,7 @@ impl Http {
         let after = (tunnel.up.bytes(), tunnel.down.bytes());
         let over = tunnel.up.is_finished() && tunnel.down.is_finished();
         client.exchange.bytes_in += after.0 - before.0;
-        client.exchange.bytes_out = after.1;
+        client.exchange.bytes_out += after.1 - before.1;
         if after != before || client.wait != Wait::Relay {
             client.wait_for(Wait::Relay, now);
         }

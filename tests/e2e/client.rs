@@ -1,0 +1,261 @@
+//! Clients: a raw one that sees every byte and how the connection ended, and a steady one that counts losses.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::net::sockopt::set_socket_linger;
+
+use crate::daemon::PATIENCE;
+
+/// How what was read ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The message's own framing said so; the connection is still open.
+    Framed,
+    /// The other side closed in good order.
+    Closed,
+    Reset,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    /// The body as it came over the wire, chunked coding included.
+    pub body: Vec<u8>,
+    pub end: End,
+}
+
+impl Answer {
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+
+    pub fn says_close(&self) -> bool {
+        self.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+    }
+}
+
+pub struct Wire {
+    pub stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Wire {
+    pub fn open(address: SocketAddr) -> Wire {
+        Wire::try_open(address).unwrap_or_else(|error| panic!("connect to {address}: {error}"))
+    }
+
+    pub fn try_open(address: SocketAddr) -> std::io::Result<Wire> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Wire { stream, input: Vec::new() })
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("the other side reads");
+    }
+
+    pub fn get(&mut self, target: &str) -> Answer {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: e2e\r\n\r\n"));
+        self.answer().unwrap_or_else(|end| panic!("no answer to {target}: {end:?}"))
+    }
+
+    /// The next answer to a request that was not HEAD, or how the connection ended instead.
+    pub fn answer(&mut self) -> Result<Answer, End> {
+        self.answer_to(false)
+    }
+
+    pub fn answer_to(&mut self, head_only: bool) -> Result<Answer, End> {
+        let head_end = loop {
+            if let Some(at) = find(&self.input, b"\r\n\r\n") {
+                break at + 4;
+            }
+            self.more()?;
+        };
+        let head = String::from_utf8(self.input.drain(..head_end).collect()).expect("heads are ASCII here");
+        let status: u16 = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status line");
+        let mut answer = Answer { status, head, body: Vec::new(), end: End::Framed };
+        if head_only || status < 200 || status == 204 || status == 304 {
+            return Ok(answer);
+        }
+        let wanted = if answer.field("transfer-encoding").is_some() {
+            None
+        } else {
+            Some(answer.field("content-length").map_or(usize::MAX, |length| length.parse().expect("a number")))
+        };
+        loop {
+            let complete = match wanted {
+                Some(length) => (self.input.len() >= length).then_some(length),
+                None => find(&self.input, b"0\r\n\r\n").map(|at| at + 5),
+            };
+            if let Some(length) = complete {
+                answer.body = self.input.drain(..length).collect();
+                return Ok(answer);
+            }
+            if let Err(end) = self.more() {
+                answer.body = std::mem::take(&mut self.input);
+                answer.end = end;
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Reads until the other side ends: what came, and how.
+    pub fn rest(&mut self) -> (Vec<u8>, End) {
+        loop {
+            if let Err(end) = self.more() {
+                return (std::mem::take(&mut self.input), end);
+            }
+        }
+    }
+
+    /// Waits for exactly this many bytes.
+    pub fn exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.input.len() < count {
+            self.more().unwrap_or_else(|end| panic!("{end:?} after {} of {count} bytes", self.input.len()));
+        }
+        self.input.drain(..count).collect()
+    }
+
+    fn more(&mut self) -> Result<(), End> {
+        let mut bytes = [0; 65536];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => Err(End::Closed),
+            Ok(count) => {
+                self.input.extend_from_slice(&bytes[..count]);
+                Ok(())
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("nothing came for {PATIENCE:?}; so far {:?}", String::from_utf8_lossy(&self.input))
+            }
+            Err(_) => Err(End::Reset),
+        }
+    }
+
+    /// Leaves with a reset instead of an orderly end.
+    pub fn reset(self) {
+        set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("a socket takes the option");
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+/// One request that did not end as it should.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    pub at: SystemTime,
+    pub text: String,
+}
+
+/// What a steady client saw.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub good: u64,
+    pub losses: Vec<Loss>,
+}
+
+/// Clients that ask for the same page over keep-alive connections at a steady rate, and honour
+/// `Connection: close` as RFC 9112 section 9.6 asks.
+pub struct Steady {
+    stop: Arc<AtomicBool>,
+    tally: Arc<Mutex<Tally>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Steady {
+    /// `enter` runs first in each thread; for network namespaces.
+    pub fn start(
+        address: SocketAddr,
+        target: &'static str,
+        connections: u32,
+        per_second: u32,
+        enter: impl Fn() + Send + Sync + 'static,
+    ) -> Steady {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tally: Arc<Mutex<Tally>> = Arc::default();
+        let enter = Arc::new(enter);
+        let gap = Duration::from_secs(1) * connections / per_second;
+        let threads = (0..connections)
+            .map(|index| {
+                let (stop, tally, enter) = (Arc::clone(&stop), Arc::clone(&tally), Arc::clone(&enter));
+                std::thread::spawn(move || {
+                    enter();
+                    let mut next = Instant::now() + gap * index / connections;
+                    let mut wire = None;
+                    while !stop.load(Ordering::Relaxed) {
+                        let now = Instant::now();
+                        if now < next {
+                            std::thread::park_timeout(next - now);
+                            continue;
+                        }
+                        // A client that fell behind does not catch up with a burst.
+                        next = now.max(next + gap);
+                        let at = SystemTime::now();
+                        let asked = ask(&mut wire, address, target);
+                        let mut tally = tally.lock().expect("no client panics with it");
+                        match asked {
+                            Ok(true) => tally.good += 1,
+                            // Nobody listens any more: the service has ended, nothing was accepted and lost.
+                            Ok(false) if stop.load(Ordering::Relaxed) => {}
+                            Ok(false) => tally.losses.push(Loss { at, text: "connection refused".to_owned() }),
+                            Err(text) => tally.losses.push(Loss { at, text }),
+                        }
+                    }
+                })
+            })
+            .collect();
+        Steady { stop, tally, threads }
+    }
+
+    pub fn so_far(&self) -> Tally {
+        self.tally.lock().expect("no client panics with it").clone()
+    }
+
+    pub fn stop(self) -> Tally {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("a steady client does not panic");
+        }
+        self.tally.lock().expect("no client panics with it").clone()
+    }
+}
+
+/// One request. `Ok(false)`: nobody listens.
+fn ask(kept: &mut Option<Wire>, address: SocketAddr, target: &str) -> Result<bool, String> {
+    let fresh = kept.is_none();
+    let mut wire = match kept.take() {
+        Some(wire) => wire,
+        None => match Wire::try_open(address) {
+            Ok(wire) => wire,
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(false),
+            Err(error) => return Err(format!("connect: {error}")),
+        },
+    };
+    let how = if fresh { "fresh" } else { "kept" };
+    let request = format!("GET {target} HTTP/1.1\r\nHost: e2e\r\n\r\n");
+    wire.stream.write_all(request.as_bytes()).map_err(|error| format!("{how} connection, write: {error}"))?;
+    let answer = wire.answer().map_err(|end| format!("{how} connection, no answer: {end:?}"))?;
+    if answer.status != 200 || answer.end == End::Reset {
+        let why = answer.field("proxy-status").unwrap_or("none").to_owned();
+        if !answer.says_close() && answer.end == End::Framed {
+            *kept = Some(wire);
+        }
+        return Err(format!("status {} ({:?}) proxy-status {why}", answer.status, answer.end));
+    }
+    if !answer.says_close() {
+        *kept = Some(wire);
+    }
+    Ok(true)
+}

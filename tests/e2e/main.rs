@@ -1,0 +1,12 @@
+//! evenkeel from outside: the real binary, real sockets, real faults.
+//!
+//! Each module is one promise of the contract. What needs root or a program that is not here is skipped aloud, or
+//! fails with EVENKEEL_REQUIRE_ALL=1.
+
+mod aborts;
+mod backend;
+mod causes;
+mod client;
+mod daemon;
+mod lab;
+mod reload;

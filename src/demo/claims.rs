@@ -85,14 +85,14 @@ fn within_bounds(record: &Record, faults: bool) -> Result<String, String> {
         seen += 1;
     }
     some(seen, "nothing was done")?;
-    let mut text = format!("{seen} of {seen}; used {} of the {} tolerance", millis(used), millis(TOLERANCE));
-    if !beyond_scheduling.is_zero() {
-        text.push_str(&format!(
-            ", which standstills of the machine and void probes raised by up to {}",
-            millis(beyond_scheduling)
-        ));
+    let (used, tolerance) = (millis(used), millis(TOLERANCE));
+    if beyond_scheduling.is_zero() {
+        return Ok(format!("{seen} of {seen}; used {used} of the {tolerance} tolerance"));
     }
-    Ok(text)
+    let allowed = millis(TOLERANCE + beyond_scheduling);
+    Ok(format!(
+        "{seen} of {seen}; used {used} of at most {allowed}: {tolerance} tolerance, the rest standstills and void probes"
+    ))
 }
 
 fn none_outside(record: &Record) -> Result<String, String> {
@@ -404,7 +404,7 @@ mod tests {
         let claims = examine(&record);
         let recovery = claims.iter().find(|claim| claim.text.contains("recovery")).expect("a claim");
         let borne_out = recovery.outcome.as_ref().expect("it held");
-        assert!(borne_out.contains("void probes raised by up to 1500 ms"), "{borne_out}");
+        assert!(borne_out.contains("of at most 1750 ms: 250 ms tolerance, the rest"), "{borne_out}");
     }
 
     #[test]

@@ -206,6 +206,9 @@ impl Story {
         }
         let ruled = |story: &Story| story.record.changes.last().is_none_or(|change| change.ruling.is_some());
         self.pump(ordered + VERDICT_PATIENCE, ruled)?;
+        // The machine may have used our patience up.
+        let lost = self.allowance(backend);
+        self.pump(ordered + VERDICT_PATIENCE + lost, ruled)?;
         self.gather();
         let Some(change) = self.record.changes.last().filter(|change| change.ruling.is_some()) else {
             return Err(Stopped::Stuck(format!("no verdict on \"{}\" within {VERDICT_PATIENCE:?}", self.act)));
@@ -226,6 +229,14 @@ impl Story {
             self.note(Tone::Strong, text);
         }
         Ok(())
+    }
+
+    /// What standstills and void probes have cost since the open change was ordered.
+    fn allowance(&self, backend: usize) -> Duration {
+        let timing = &self.record.timing;
+        let voids = self.stage.known().get(backend).map_or(0, |known| known.voids).saturating_sub(self.before.voids);
+        let stalled = self.stalls.total().saturating_sub(self.before.stalled);
+        stalled + (timing.timeout + timing.interval).saturating_mul(u32::try_from(voids).unwrap_or(u32::MAX))
     }
 
     fn mode(&self, backend: usize) -> Mode {

@@ -266,8 +266,8 @@ impl World {
             let Some(event) = socket.event() else { continue };
             self.mark(id, Fact::Notified(event.token));
             if event.readable && event.writable && self.dice.happens(self.faults.split_events) {
-                let mut halves =
-                    [Event { readable: false, hangup: false, ..event }, Event { writable: false, ..event }];
+                // Both tell of a hangup: writable without it would say that a dialled connection stands.
+                let mut halves = [Event { readable: false, ..event }, Event { writable: false, ..event }];
                 if self.dice.below(2) == 0 {
                     halves.reverse();
                 }

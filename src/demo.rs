@@ -51,8 +51,9 @@ const REQUESTS_PER_SECOND: u32 = 200;
 const CONNECTIONS_KEPT: usize = 8;
 /// A third of the requests waits 1.5 s on a hanging backend: about 100 at once. Four times that is trouble.
 const CONNECTIONS_MAX: usize = 400;
-/// After this the client calls a request lost without an answer. More than the pool's `response_timeout`.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
+/// After this the client calls a request lost without an answer. The node has to answer within its
+/// `response_timeout`; so much more than that only a node that forgot the request takes, or a machine that stands still.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Time to see a healthy pool before anything happens.
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -69,6 +70,9 @@ const PROBE_TAKES: Duration = Duration::from_millis(10);
 const TOLERANCE: Duration = Duration::from_millis(250);
 /// A wake-up later than this is a standstill of the machine; it is measured and allowed on top of the tolerance.
 const STALL: Duration = Duration::from_millis(10);
+
+/// A machine that stood still for more than this percentage of the story is named beside a broken claim.
+const STALLED_PERCENT: u128 = 5;
 
 const FRAMES_PER_SECOND: u32 = 5;
 /// Plain output, for pipes and dumb terminals, gets one line of figures in this time.

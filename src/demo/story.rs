@@ -22,7 +22,7 @@ use super::screen::{BackendRow, Entry, Figures, Frame, Line, Tone, picture, verd
 use super::stage::{Known, News, Stage};
 use super::stalls::Stalls;
 use super::terminal::Terminal;
-use super::{BACKENDS, DWELL, FRAMES_PER_SECOND, PLAIN_EVERY, RECENT, VERDICT_PATIENCE, WARM_UP};
+use super::{BACKENDS, DWELL, FRAMES_PER_SECOND, PLAIN_EVERY, RECENT, STALLED_PERCENT, VERDICT_PATIENCE, WARM_UP};
 
 /// What befalls whom, in order. Each comes back before the next one is struck.
 const ACTS: [(usize, Mode); 3] = [(0, Mode::Killed), (1, Mode::Hangs), (2, Mode::HealthFails)];
@@ -479,6 +479,10 @@ impl Story {
                     _ => (Tone::Bad, format!("{broken} of {} claims are broken", claims.len())),
                 };
                 lines.push(Line::new(tone, text));
+                if tone == Tone::Bad && self.is_machine_to_doubt() {
+                    let text = "the machine stood still too often for this to say much; try again when it is less busy";
+                    lines.push(Line::new(Tone::Notable, text));
+                }
                 u8::from(tone == Tone::Bad)
             }
         };
@@ -487,13 +491,18 @@ impl Story {
         ExitCode::from(code)
     }
 
+    fn is_machine_to_doubt(&self) -> bool {
+        self.record.stalled.as_nanos() * 100 > self.elapsed().as_nanos() * STALLED_PERCENT
+    }
+
     fn interrupted(&self) -> Line {
         if self.once {
             return Line::new(Tone::Bad, "stopped before the story was told; no claim was checked");
         }
         let told = self.telling.saturating_sub(1);
         match self.broken {
-            0 => Line::new(Tone::Plain, format!("stories told: {told}; every claim of each held")),
+            0 if told == 0 => Line::new(Tone::Plain, "no story was told to its end, so no claim was checked"),
+            0 => Line::new(Tone::Good, format!("stories told: {told}; every claim of each held")),
             broken => Line::new(Tone::Bad, format!("stories told: {told}; claims were broken in {broken}")),
         }
     }

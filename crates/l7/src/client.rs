@@ -11,7 +11,7 @@ use evenkeel_model::Instant;
 use evenkeel_model::exchange::{Attempt, Reuse};
 use evenkeel_reactor::{Driver, Errno, Send, Sock};
 
-use crate::machine::{Exchange, Timeouts, Wait};
+use crate::machine::{Exchange, Stage, Timeouts, Wait};
 use crate::tunnel::Tunnel;
 
 /// Where a client's connection stands.
@@ -28,6 +28,18 @@ pub(crate) enum Standing {
     Lingering,
 }
 
+/// Whether the socket reports its readiness.
+///
+/// A short connection with one request that is answered at once needs no report at all, and doing without
+/// saves the registration, its removal and a wake-up. So a new socket is read once and watched only when there is
+/// something to wait for from the client, or when the answer takes long enough that the client might leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watching {
+    Now,
+    /// From then on, if the connection still lives.
+    From(Instant),
+}
+
 pub(crate) struct Client {
     pub sock: Sock,
     pub address: SocketAddr,
@@ -36,6 +48,7 @@ pub(crate) struct Client {
     /// Received and not yet understood: a part of a head, or requests that wait their turn.
     pub input: Vec<u8>,
     pub output: Output,
+    pub watching: Watching,
     /// An edge came and nothing said "read up" since.
     pub readable: bool,
     pub hangup: bool,
@@ -170,6 +183,14 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing the client could do now would change anything, short of leaving.
+    pub fn only_the_backend_matters(&self) -> bool {
+        self.standing == Standing::Busy
+            && self.output.is_empty()
+            && self.exchange.request_complete()
+            && matches!(self.exchange.stage, Stage::Connecting | Stage::Awaiting | Stage::Answering)
     }
 
     /// Waits for `wait` from `now` on.

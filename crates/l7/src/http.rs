@@ -4,15 +4,19 @@
 //! `answering` and `ending`. A timeout has one meaning, that of the `Wait` it was set for.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use evenkeel_l4::{Accepted, Arena, Core, Key, ListenerSlot, Owner, token};
 use evenkeel_model::exchange::Detail;
-use evenkeel_model::{Cause, Instant};
+use evenkeel_model::{Cause, Instant, limits};
 use evenkeel_reactor::{Close, Driver, Event, Recv};
 
 use crate::backend::{Backend, State};
-use crate::client::{Attempting, Client, Output, Standing};
+use crate::client::{Attempting, Client, Output, Standing, Watching};
 use crate::machine::{Exchange, Stage, Timeouts, Wait};
+
+/// How long a new connection is served without watching its socket.
+const WATCH_AFTER: Duration = Duration::from_millis(limits::WATCH_AFTER.value);
 
 /// All HTTP connections of one worker.
 pub struct Http {
@@ -46,7 +50,6 @@ impl Http {
     pub fn open<D: Driver>(&mut self, core: &mut Core<D>, accepted: Accepted) {
         let Accepted { sock, client: address, listener, at } = accepted;
         let timeouts = listener_timeouts(&listener);
-        let id = core.next_id();
         let key = self.clients.insert_with(|_| Client {
             sock,
             address,
@@ -54,7 +57,9 @@ impl Http {
             standing: Standing::Idle,
             input: Vec::new(),
             output: Output::default(),
-            readable: false,
+            watching: Watching::From(at + WATCH_AFTER),
+            // The request often arrives with the handshake's last packet.
+            readable: true,
             hangup: false,
             served: 0,
             wait: Wait::KeepAlive,
@@ -65,16 +70,7 @@ impl Http {
             attempt: Attempting::default(),
             tunnel: None,
         });
-        let watched = core.driver.watch(sock, token(Owner::HttpClient, key));
-        let Some(client) = self.clients.get_mut(key) else { return };
-        if let Err(errno) = watched {
-            client.exchange.reset(id, at);
-            client.exchange.failure = Some((Cause::BalancerOverloaded, Some(Detail::Errno(errno.0))));
-            self.record(core, key, at);
-            self.drop_client(core, key, Close::Reset);
-            return;
-        }
-        self.arm_client(core, key);
+        self.drive(core, key, at);
     }
 
     pub fn client_event<D: Driver>(&mut self, core: &mut Core<D>, key: Key, event: Event, now: Instant) {
@@ -134,6 +130,8 @@ impl Http {
         }
         if now >= client.deadline {
             self.timed_out(core, key, now);
+        } else if matches!(client.watching, Watching::From(from) if now >= from) {
+            self.watch(core, key, now);
         }
         self.arm_client(core, key);
     }
@@ -206,10 +204,33 @@ impl Http {
         self.arm_client(core, key);
     }
 
+    /// Sets the timer of whatever the connection waits for, and has its socket watched once that matters.
     pub(crate) fn arm_client<D: Driver>(&mut self, core: &mut Core<D>, key: Key) {
-        if let Some(client) = self.clients.get_mut(key) {
-            core.arm(token(Owner::HttpClient, key), client.deadline, &mut client.armed);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let mut deadline = client.deadline;
+        if let Watching::From(from) = client.watching {
+            if !client.only_the_backend_matters() {
+                self.watch(core, key, core.driver.now());
+                return;
+            }
+            deadline = deadline.min(from);
         }
+        core.arm(token(Owner::HttpClient, key), deadline, &mut client.armed);
+    }
+
+    /// Has the socket report its readiness from now on.
+    fn watch<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.watching = Watching::Now;
+        if let Err(errno) = core.driver.watch(client.sock, token(Owner::HttpClient, key)) {
+            if client.standing == Standing::Idle {
+                let id = core.next_id();
+                client.exchange.reset(id, now);
+            }
+            self.cut(core, key, Cause::BalancerOverloaded, Some(Detail::Errno(errno.0)), now);
+            return;
+        }
+        core.arm(token(Owner::HttpClient, key), client.deadline, &mut client.armed);
     }
 
     /// Everything the client was to be sent has been taken by its socket.

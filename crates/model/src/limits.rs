@@ -197,6 +197,8 @@ fixed! {
         "One try and the ten retries that `retries` allows at most.";
     ACCEPT_BATCH = 64, "connections",
         "Connections taken from one listener before others get their turn.";
+    WATCH_AFTER = 5, "ms",
+        "A new http connection whose request is whole is watched for its client's leaving after this time; one that is answered sooner never is, which saves three calls' worth of work.";
     ACCESS_LOG_BUFFER = 65_536, "bytes",
         "Log lines a worker gathers before it hands them to the writer; they also go after a tenth of a second.";
     ACCESS_LOG_QUEUE = 64, "buffers",

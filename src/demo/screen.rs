@@ -141,6 +141,11 @@ impl Entry {
     }
 }
 
+/// Rows of the table of windows when a story has been told: a fault and a return for each backend.
+const CHANGES: usize = 6;
+/// A log shorter than this gives way to nothing, the config to it.
+const LOG_LEAST: usize = 8;
+
 /// The whole picture, at most `height` lines of at most `width` characters.
 pub fn picture(frame: &Frame<'_>, width: usize, height: usize) -> Vec<Line> {
     let mut top = vec![
@@ -167,8 +172,8 @@ pub fn picture(frame: &Frame<'_>, width: usize, height: usize) -> Vec<Line> {
     let log = frame.log;
     let config: Vec<&str> = frame.config.lines().collect();
     // On a tall screen the config has a place of its own; on a small one it is shown until the first fault.
-    let log_least = 12;
-    if room >= config.len() + log_least + 2 {
+    let rows_to_come = CHANGES.saturating_sub(frame.record.changes.len());
+    if room >= config.len() + LOG_LEAST + rows_to_come + 2 {
         room -= config.len() + 2;
         top.extend(logged(log, room));
         top.push(Line::new(Tone::Faint, "the whole config:"));
@@ -247,7 +252,7 @@ fn backends(rows: &[BackendRow], width: usize) -> Vec<Line> {
             (Tone::Notable, format!("{:<15}", row.progress)),
             (Tone::Plain, row.in_flight.to_string()),
             (Tone::Plain, format!("{} %", row.share)),
-            (Tone::Good, "█".repeat(row.share as usize / 10)),
+            (Tone::Good, "█".repeat((row.share as usize + 5) / 10)),
         ]);
     }
     table.lines(width)
@@ -296,8 +301,9 @@ pub fn verdict_on(claims: &[Claim], width: usize) -> Vec<Line> {
             Ok(why) => (Tone::Good, "held  ", why),
             Err(why) => (Tone::Bad, "BROKEN", why),
         };
-        let line = Line::new(tone, word).then(Tone::Plain, format!("  {:<longest$}", claim.text));
-        let whole = line.clone().then(Tone::Faint, format!("  {why}"));
+        let line = Line::new(tone, word).then(Tone::Plain, format!("  {}", claim.text));
+        let gap = " ".repeat(longest - claim.text.chars().count());
+        let whole = line.clone().then(Tone::Faint, format!("{gap}  {why}"));
         if whole.width() <= width {
             lines.push(whole);
         } else {
@@ -373,7 +379,9 @@ impl Table {
                     Side::Left => format!("{text:<room$}"),
                     Side::Right => format!("{text:>room$}"),
                 };
-                line = line.then(Tone::Plain, gap).then(tone, cell);
+                if !cell.is_empty() {
+                    line = line.then(Tone::Plain, gap).then(tone, cell);
+                }
             }
             lines.push(line.fit(width));
         }
@@ -476,7 +484,7 @@ mod tests {
 
     #[test]
     fn a_tall_terminal_shows_the_config_beside_the_log() {
-        let text = draw(100, 50).join("\n");
+        let text = draw(100, 52).join("\n");
         assert!(text.contains("workers = 1") && text.contains("entry 49"), "{text}");
     }
 

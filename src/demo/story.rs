@@ -260,6 +260,10 @@ impl Story {
             if now >= until || so(self) {
                 return Ok(());
             }
+            // Told once, the exit code is still wanted; told for ever, nothing is.
+            if self.terminal.is_gone() && !self.once {
+                return Err(Stopped::Interrupted);
+            }
             match self.stage.news.recv_timeout(until.min(self.next_frame) - now) {
                 Ok(News::Recorded(event)) => self.hear(&event),
                 Ok(News::Interrupted) => return Err(Stopped::Interrupted),
@@ -538,8 +542,7 @@ impl Story {
         }
         let stalled = self.record.stalled;
         if !stalled.is_zero() {
-            let text =
-                format!("this process was kept from running for {} in all: the machine is busy", millis(stalled));
+            let text = format!("this process was kept from running for {} in all by a busy machine", millis(stalled));
             lines.push(Line::new(Tone::Notable, text));
         }
         lines

@@ -14,6 +14,7 @@ pub struct Terminal {
     live: bool,
     color: bool,
     open: bool,
+    gone: bool,
 }
 
 impl Terminal {
@@ -21,12 +22,17 @@ impl Terminal {
         let word = |name| std::env::var(name).unwrap_or_default();
         let live = stdout().is_terminal() && !["", "dumb"].contains(&word("TERM").as_str());
         // no-color.org: any value but an empty one.
-        Terminal { live, color: live && word("NO_COLOR").is_empty(), open: false }
+        Terminal { live, color: live && word("NO_COLOR").is_empty(), open: false, gone: false }
     }
 
     /// Whether pictures are shown.
     pub const fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// Whether nobody reads us any more: a pipe that was closed, a terminal that was taken away.
+    pub const fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Columns and lines.
@@ -53,7 +59,7 @@ impl Terminal {
             out.push_str("\x1b[K");
         }
         out.push_str("\x1b[J");
-        print(&out);
+        self.print(&out);
     }
 
     /// Prints lines that stay, on the screen the demo was started from.
@@ -64,12 +70,17 @@ impl Terminal {
             line.write(&mut out, self.color);
             out.push('\n');
         }
-        print(&out);
+        self.print(&out);
+    }
+
+    fn print(&mut self, text: &str) {
+        let mut out = stdout().lock();
+        self.gone |= out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err();
     }
 
     fn close(&mut self) {
         if std::mem::take(&mut self.open) {
-            print("\x1b[?7h\x1b[?25h\x1b[?1049l");
+            self.print("\x1b[?7h\x1b[?25h\x1b[?1049l");
         }
     }
 }
@@ -78,10 +89,4 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// Whoever reads us may have left; the story and its exit code do not depend on it.
-fn print(text: &str) {
-    let mut out = stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

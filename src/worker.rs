@@ -214,12 +214,12 @@ impl<D: Driver> Worker<D> {
             match self.core.driver.accept(listening.sock) {
                 Ok(Some((sock, client))) => {
                     let accepted = Accepted { sock, client, listener: Rc::clone(&listening.slot), at: now };
-                    if !self.core.admit(&accepted) {
-                        continue;
-                    }
-                    match accepted.listener.read(|settings| settings.protocol) {
-                        Protocol::Tcp => self.relays.open(&mut self.core, accepted),
-                        Protocol::Http => self.http.open(&mut self.core, accepted),
+                    let admitted = self.core.admit(&accepted);
+                    match (accepted.listener.read(|settings| settings.protocol), admitted) {
+                        (Protocol::Tcp, true) => self.relays.open(&mut self.core, accepted),
+                        (Protocol::Tcp, false) => self.core.driver.close(accepted.sock, Close::Reset),
+                        (Protocol::Http, true) => self.http.open(&mut self.core, accepted),
+                        (Protocol::Http, false) => self.http.turn_away(&mut self.core, &accepted),
                     }
                 }
                 Ok(None) => return false,

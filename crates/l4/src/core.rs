@@ -8,9 +8,12 @@ use std::rc::Rc;
 use evenkeel_model::exchange::{ExchangeId, Outcome, Times};
 use evenkeel_model::{Cause, Instant, limits};
 use evenkeel_observe::Observer;
-use evenkeel_reactor::{Close, Driver, Errno, Sock, Token, Wheel, errno};
+use evenkeel_reactor::{Driver, Errno, Event, Sock, Token, Wheel, errno};
 
 use crate::roster::{ListenerSlot, Roster};
+
+/// Lowest port Linux gives to an outgoing connection when it is left to choose (`ip_local_port_range`).
+const EPHEMERAL_FROM: u16 = 32_768;
 
 pub struct Core<D: Driver> {
     pub driver: D,
@@ -93,11 +96,10 @@ impl<D: Driver> Core<D> {
         self.connections
     }
 
-    /// Counts a client connection in, or turns it away when the worker is full.
+    /// Counts a client connection in. False when the worker is full: the caller tells the client and closes.
     pub fn admit(&mut self, accepted: &Accepted) -> bool {
         accepted.listener.metrics.connections.one();
         if self.connections >= self.connections_max {
-            self.driver.close(accepted.sock, Close::Reset);
             self.refuse(accepted, Cause::BalancerOverloaded);
             return false;
         }
@@ -110,6 +112,19 @@ impl<D: Driver> Core<D> {
     pub fn discharge(&mut self, listener: &ListenerSlot) {
         self.connections -= 1;
         listener.metrics.connections_now.less_one();
+    }
+
+    /// How `event` decided a dial to `to`.
+    ///
+    /// A dial to a closed port of this very host can be given that port as its own and so meet itself (both
+    /// sides of a TCP handshake may open at once, RFC 9293 section 3.5). Nobody serves there: it counts as refused.
+    pub fn dialed(&mut self, sock: Sock, to: SocketAddr, event: Event) -> Option<Result<(), Errno>> {
+        let decided = self.driver.dialed(sock, event)?;
+        let may_be_ours = to.ip().is_loopback() && to.port() >= EPHEMERAL_FROM;
+        if decided.is_ok() && may_be_ours && self.driver.local_address(sock) == Some(to) {
+            return Some(Err(errno::ECONNREFUSED));
+        }
+        Some(decided)
     }
 
     /// Sets a timer unless an earlier one of the same owner is set already. `armed` is when the owner's

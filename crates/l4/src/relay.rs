@@ -132,11 +132,12 @@ impl<D: Driver> Relays<D> {
     pub fn backend_event(&mut self, core: &mut Core<D>, key: Key, event: Event, now: Instant) {
         let Some(relay) = self.relays.get_mut(key) else { return };
         let Some(sock) = relay.backend_sock else { return };
+        let Some(to) = relay.picked.as_ref().map(|picked| picked.backend.address) else { return };
         let ended = if relay.connected {
             relay.backend_ready(event);
             relay.pump(core, now)
         } else {
-            match core.driver.dialed(sock, event) {
+            match core.dialed(sock, to, event) {
                 None => None,
                 Some(Ok(())) => {
                     relay.established(now);

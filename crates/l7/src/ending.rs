@@ -3,7 +3,7 @@
 //! An end has many causes and must be recorded once, so all of them meet here. A cut answer is made to look cut:
 //! an end that could be taken for the proper one would pass half a body off as the whole.
 
-use evenkeel_l4::{Core, Key};
+use evenkeel_l4::{Accepted, Core, Key};
 use evenkeel_model::exchange::{Detail, Outcome};
 use evenkeel_model::{Cause, Instant, Phase};
 use evenkeel_reactor::{Close, Driver};
@@ -12,6 +12,8 @@ use crate::client::{Follows, Standing};
 use crate::http::{Http, listener_timeouts};
 use crate::machine::{Stage, Wait};
 use crate::own_answer::write_own_answer;
+
+const OVERLOADED: u16 = 503;
 
 impl Http {
     /// Answers the client ourselves with the cause's status, whatever the exchange was doing.
@@ -49,6 +51,22 @@ impl Http {
         if sent.is_err() || drained {
             self.exchange_over(core, key, now);
         }
+    }
+
+    /// Tells a client for whom there is no room so, and lets it go without keeping anything of it. Its request is
+    /// read first if it is there, because closing over unread bytes would reset the answer away.
+    pub fn turn_away<D: Driver>(&mut self, core: &mut Core<D>, accepted: &Accepted) {
+        let mut scratch = core.scratch();
+        let _ = core.driver.recv(accepted.sock, &mut scratch);
+        core.give_back(scratch);
+        let mut out = std::mem::take(&mut self.head);
+        out.clear();
+        let id = core.next_id();
+        write_own_answer(&mut out, Cause::BalancerOverloaded, None, OVERLOADED, true, false, id);
+        // A client that is gone, or an empty socket that takes nothing, misses what it would have been told.
+        let _ = core.driver.send_final(accepted.sock, &out);
+        self.head = out;
+        core.driver.close(accepted.sock, Close::Orderly);
     }
 
     /// The answer is out: records the exchange and makes the connection ready for the next, or ends it.

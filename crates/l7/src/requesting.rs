@@ -265,7 +265,7 @@ impl Http {
         now: Instant,
     ) {
         let Some(backend) = self.backends.get_mut(made) else { return };
-        match core.driver.dialed(backend.sock, event) {
+        match core.dialed(backend.sock, backend.slot.address, event) {
             None => {}
             Some(Ok(())) => {
                 backend.state = State::Busy;

@@ -243,9 +243,11 @@ fn pure_room(file: &str) -> Option<&str> {
 }
 
 /// (c) A stranger should know after the header whether to read on.
+///
+/// One line is enough for tiny files and for parts of a test binary, whose reason stands in the file that names them.
 fn header(file: &str, text: &str) -> Vec<String> {
     let header = text.lines().take_while(|line| line.starts_with("//!")).filter(|line| line.len() > 4).count();
-    let wanted = if text.lines().count() < 15 { 1 } else { 2 };
+    let wanted = if text.lines().count() < 15 || is_part_of_test(file) { 1 } else { 2 };
     if header >= wanted {
         return Vec::new();
     }
@@ -362,6 +364,12 @@ fn registries(lock: &str) -> Vec<String> {
 
 fn is_test(file: &str) -> bool {
     file.starts_with("tests/") || file.contains("/tests/") || file.ends_with("/tests.rs")
+}
+
+/// `tests/e2e/client.rs`, but neither `tests/tidy.rs` nor `tests/e2e/main.rs`, which cargo builds by themselves.
+fn is_part_of_test(file: &str) -> bool {
+    let inside = file.strip_prefix("tests/").or_else(|| file.split_once("/tests/").map(|(_, inside)| inside));
+    inside.is_some_and(|inside| inside.contains('/') && !inside.ends_with("/main.rs"))
 }
 
 /// `crates/health/Cargo.toml` is the manifest of `health`.

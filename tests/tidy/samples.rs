@@ -149,6 +149,14 @@ fn a_file_without_a_reason_is_refused() {
     assert!(header("a.rs", &format!("//! Two\n//! lines.\n{long}")).is_empty());
     assert!(header("a.rs", "//! A tiny file.\nmod a;").is_empty());
     complaint(&header("a.rs", "mod a;"));
+    let one = format!("//! One line.\n{long}");
+    for part in ["tests/e2e/client.rs", "crates/probe/tests/lab/mod.rs"] {
+        assert!(header(part, &one).is_empty(), "{part}");
+        complaint(&header(part, &long));
+    }
+    for whole in ["tests/tidy.rs", "tests/e2e/main.rs", "crates/probe/tests/sim.rs", "crates/l4/src/relay/flow.rs"] {
+        complaint(&header(whole, &one));
+    }
 }
 
 #[test]

@@ -1,0 +1,330 @@
+//! The HTTP servers behind the node: they look into the book what to do with each request, and write
+//! down what they saw.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use evenkeel_model::Instant;
+use evenkeel_reactor::sim::{Backend, End, Net};
+
+use crate::book::{After, Answer, Answered, Ends, Form, Framed, Reply, Seen, Shared, chunked};
+use crate::http1::{Framing, Head, Reader, Step};
+
+pub struct HttpServer {
+    pub address: SocketAddr,
+    listening: Backend,
+    connections: Vec<Connection>,
+    book: Shared,
+}
+
+struct Connection {
+    end: End,
+    read: usize,
+    reader: Reader,
+    /// Id and row of the request that is being read or answered.
+    current: Option<(u64, usize)>,
+    request_whole: bool,
+    answering: bool,
+    queue: VecDeque<(Instant, Deed)>,
+    tunnel: Option<Vec<u8>>,
+    over: bool,
+}
+
+enum Deed {
+    Send(Vec<u8>),
+    /// The answer is out.
+    Answered(After),
+    /// Says that nothing more comes, and reads on.
+    Finish,
+    Ends(Ends),
+}
+
+impl HttpServer {
+    pub fn new(net: &Net, address: SocketAddr, book: &Shared) -> Self {
+        let listening = net.backend_listen(address);
+        HttpServer { address, listening, connections: Vec::new(), book: book.clone() }
+    }
+
+    pub fn act(&mut self, net: &Net) {
+        while let Some(end) = self.listening.accept() {
+            self.connections.push(Connection {
+                end,
+                read: 0,
+                reader: Reader::default(),
+                current: None,
+                request_whole: false,
+                answering: false,
+                queue: VecDeque::new(),
+                tunnel: None,
+                over: false,
+            });
+        }
+        for connection in &mut self.connections {
+            connection.act(net, self.address, &self.book);
+        }
+        self.connections.retain(|connection| !connection.over);
+    }
+}
+
+impl Connection {
+    fn act(&mut self, net: &Net, backend: SocketAddr, book: &Shared) {
+        if self.end.received_len() > 0 {
+            for byte in self.end.take() {
+                self.read += 1;
+                self.byte(byte, net, backend, book);
+            }
+        }
+        while !self.over && self.queue.front().is_some_and(|(at, _)| *at <= net.now()) {
+            let (_, deed) = self.queue.pop_front().expect("looked a line above");
+            match deed {
+                Deed::Send(bytes) => self.end.send(&bytes),
+                Deed::Answered(after) => self.answered(net, after),
+                Deed::Finish => self.end.finish(),
+                Deed::Ends(Ends::Fin) => self.close(),
+                Deed::Ends(Ends::Reset) => {
+                    self.end.reset();
+                    self.over = true;
+                }
+            }
+        }
+        if !self.over && self.end.saw_reset() {
+            self.close();
+        }
+        if !self.over && self.end.saw_fin() {
+            self.input_ended(book);
+        }
+    }
+
+    fn close(&mut self) {
+        self.end.close();
+        self.over = true;
+    }
+
+    fn input_ended(&mut self, book: &Shared) {
+        if let (Some(received), Some((id, _))) = (self.tunnel.take(), self.current) {
+            let mut book = book.borrow_mut();
+            let meant = book.requests[&id].upgrade.clone().unwrap_or_default();
+            if received != meant {
+                book.complain(format!("request {id}: the tunnel brought other bytes than its client sent"));
+            }
+        }
+        // What is still to be sent may go out: only the other direction has ended.
+        if self.queue.is_empty() {
+            self.close();
+        }
+    }
+
+    fn byte(&mut self, byte: u8, net: &Net, backend: SocketAddr, book: &Shared) {
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.push(byte);
+            return;
+        }
+        if self.request_whole {
+            let what = format!("{backend} got a byte behind request {:?} before its answer was out", self.current);
+            book.borrow_mut().complain(what);
+            return;
+        }
+        let step = self.reader.feed(byte, Framing::of_request);
+        if self.reader.begun && self.current.is_none() {
+            let head = self.reader.message.head.clone();
+            self.head_came(&head, net, backend, book);
+        }
+        if step == Step::Done {
+            self.request_came(net, book);
+        }
+        if self.reader.is_broken() {
+            book.borrow_mut().complain(format!("{backend} got a broken body: {:?}", self.reader));
+        }
+    }
+
+    fn head_came(&mut self, head: &Head, net: &Net, backend: SocketAddr, book: &Shared) {
+        let mut book = book.borrow_mut();
+        let Some(id) = head.number("x-id").filter(|id| book.requests.contains_key(id)) else {
+            book.complain(format!("{backend} got a request that nobody sent: {head:?}"));
+            return;
+        };
+        let request = book.requests[&id].clone();
+        let rows = book.seen.entry(id).or_default();
+        rows.push(Seen { backend, whole: false });
+        let row = rows.len() - 1;
+        self.current = Some((id, row));
+        let expected = format!("{} /r{id} HTTP/1.1", request.method);
+        if head.start != expected {
+            book.complain(format!("request {id} reached {backend} as {:?}", head.start));
+        }
+        if request.form == Form::BadHead {
+            book.complain(format!("malformed request {id} reached {backend}: {head:?}"));
+        }
+        let early = match &request.reply {
+            Reply::Answer(answer) => answer.early,
+            _ => false,
+        };
+        if request.expects && !early && matches!(request.reply, Reply::Answer(_)) && id % 3 != 0 {
+            self.queue.push_back((net.now(), Deed::Send(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec())));
+            net.alarm(net.now());
+        }
+        if early {
+            drop(book);
+            self.reply(&request.reply, net, id, row, request.method == "HEAD");
+        }
+    }
+
+    fn request_came(&mut self, net: &Net, book: &Shared) {
+        self.request_whole = true;
+        let message = self.reader.take();
+        let Some((id, row)) = self.current else { return };
+        let mut held = book.borrow_mut();
+        let request = held.requests[&id].clone();
+        if let Some(seen) = held.seen.get_mut(&id).and_then(|rows| rows.get_mut(row)) {
+            seen.whole = true;
+        }
+        if message.body != request.body {
+            held.complain(format!("request {id} reached its backend with another body: {:?}", text(&message.body)));
+        }
+        if request.form == Form::BadBody {
+            held.complain(format!("request {id} with a malformed body reached its backend as a whole one"));
+        }
+        if request.trailer && message.trailers != [("X-Sum".to_owned(), id.to_string())] {
+            held.complain(format!("request {id} lost its trailer: {:?}", message.trailers));
+        }
+        drop(held);
+        if self.answering {
+            self.finish_early();
+            return;
+        }
+        self.reply(&request.reply, net, id, row, request.method == "HEAD");
+    }
+
+    /// The rest of an upload that was answered early.
+    fn finish_early(&mut self) {
+        if self.queue.is_empty() {
+            self.ready_for_next();
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply, net: &Net, id: u64, row: usize, to_head: bool) {
+        self.answering = true;
+        let now = net.now();
+        match reply {
+            Reply::Answer(answer) => self.answer(answer, net, id, row, to_head),
+            Reply::EndsOnce(ends, answer) => {
+                if row == 0 {
+                    self.queue.push_back((now, Deed::Ends(*ends)));
+                } else {
+                    self.answer(answer, net, id, row, to_head);
+                }
+            }
+            Reply::Switch(bytes) => {
+                let head = format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Id: {id}\r\nX-Try: {row}\r\n\r\n"
+                );
+                // An interim answer in front, in the same segment.
+                let hint =
+                    if id % 2 == 0 { format!("HTTP/1.1 103 Early Hints\r\nX-Id: {id}\r\n\r\n") } else { String::new() };
+                self.end.send(&[hint.as_bytes(), head.as_bytes(), bytes].concat());
+                self.end.finish();
+                self.tunnel = Some(Vec::new());
+            }
+            Reply::Garbage(bytes) => {
+                self.queue.push_back((now, Deed::Send(bytes.clone())));
+                self.queue.push_back((now, Deed::Ends(Ends::Fin)));
+            }
+            Reply::Ends(ends) => self.queue.push_back((now, Deed::Ends(*ends))),
+            Reply::Never => {}
+        }
+        net.alarm(now);
+    }
+
+    fn answer(&mut self, answer: &Answer, net: &Net, id: u64, row: usize, to_head: bool) {
+        let start = net.now() + answer.delay;
+        for status in &answer.interim {
+            let interim = format!("HTTP/1.1 {status} Wait\r\nX-Id: {id}\r\n\r\n");
+            self.queue.push_back((start, Deed::Send(interim.into_bytes())));
+        }
+        let mut wire = wire(answer, id, row, to_head);
+        if let Some((thousandths, _)) = answer.cut {
+            wire.truncate((wire.len() as u64 * thousandths / 1000) as usize);
+        }
+        let second = wire.split_off(wire.len() / 2);
+        self.queue.push_back((start, Deed::Send(wire)));
+        let last = start + answer.pause;
+        self.queue.push_back((last, Deed::Send(second)));
+        let end = match (answer.cut, answer.framed) {
+            (Some((_, ends)), _) => Deed::Ends(ends),
+            // Closing with the upload still coming would reset the answer away.
+            (None, Framed::UntilClose) if answer.early => Deed::Finish,
+            (None, Framed::UntilClose) if !to_head => Deed::Ends(Ends::Fin),
+            (None, _) => Deed::Answered(answer.after),
+        };
+        self.queue.push_back((last, end));
+        net.alarm(start);
+        net.alarm(last);
+    }
+
+    fn answered(&mut self, net: &Net, after: After) {
+        match after {
+            After::Announced if self.request_whole => self.close(),
+            After::Announced => self.end.finish(),
+            // An early answer may be followed by the rest of the request.
+            _ if !self.request_whole => {}
+            After::Kept => self.ready_for_next(),
+            After::Silent(wait) => {
+                self.ready_for_next();
+                self.queue.push_back((net.now() + wait, Deed::Ends(Ends::Fin)));
+                net.alarm(net.now() + wait);
+            }
+        }
+    }
+
+    fn ready_for_next(&mut self) {
+        self.current = None;
+        self.request_whole = false;
+        self.answering = false;
+    }
+}
+
+fn wire(answer: &Answer, id: u64, row: usize, to_head: bool) -> Vec<u8> {
+    let bodiless = to_head || matches!(answer.status, 204 | 304);
+    let mut head = format!("HTTP/1.1 {} Said\r\nX-Id: {id}\r\nX-Try: {row}\r\n", answer.status);
+    match answer.framed {
+        _ if matches!(answer.status, 204 | 304) => {}
+        Framed::Length => head.push_str(&format!("Content-Length: {}\r\n", answer.body.len())),
+        Framed::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
+        Framed::UntilClose => {}
+    }
+    if answer.after == After::Announced {
+        head.push_str("Connection: close\r\n");
+    }
+    head.push_str("\r\n");
+    let mut out = head.into_bytes();
+    if !bodiless {
+        match answer.framed {
+            Framed::Length | Framed::UntilClose => out.extend_from_slice(&answer.body),
+            Framed::Chunked => {
+                let trailer = answer.trailer.then(|| format!("X-Sum: {id}"));
+                out.extend_from_slice(&chunked(&answer.body, 1 + answer.body.len() / 3, trailer.as_deref()));
+            }
+        }
+    }
+    out
+}
+
+/// What a client may get to see of the reply of this row.
+pub fn planned(reply: &Reply, row: usize) -> Option<Answered> {
+    let answer = match reply {
+        Reply::Answer(answer) => answer,
+        Reply::EndsOnce(_, answer) if row > 0 => answer,
+        Reply::EndsOnce(..) | Reply::Switch(_) | Reply::Garbage(_) | Reply::Ends(_) | Reply::Never => return None,
+    };
+    let bodiless = matches!(answer.status, 204 | 304);
+    Some(Answered {
+        status: answer.status,
+        body: if bodiless { Vec::new() } else { answer.body.clone() },
+        trailer: answer.trailer && answer.framed == Framed::Chunked && !bodiless,
+        whole: answer.cut.is_none(),
+    })
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned()
+}

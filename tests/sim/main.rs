@@ -1,0 +1,35 @@
+//! The serving code itself, in a network that exists only in memory.
+//!
+//! What runs here is the worker that ships, on the simulated driver: virtual clients send requests good and bad,
+//! virtual backends answer well, badly or not at all, and the network delays, cuts, resets and swallows. Every
+//! request and every answer says whose it is, so that one byte in the wrong place shows.
+//!
+//! Each test walks many seeds. A failure names its seed; `SIM_SEED=n cargo test --test sim name` shows it again,
+//! to the last byte. `SIM_SEEDS=10` walks ten times as many.
+//!
+//! | file | question it answers |
+//! |---|---|
+//! | `world` | how the worker is put together, and what must hold when all is at rest |
+//! | `book` | what was meant: each request, and what a backend is to do about it |
+//! | `generate` | which stories there are |
+//! | `client`, `backend` | the peers |
+//! | `http1` | a second, naive reader of HTTP, so that the code under test does not judge itself |
+//! | `check` | do clients, backends and outcomes tell the same |
+//! | `http`, `stories` | the tests |
+
+mod backend;
+mod book;
+mod check;
+mod client;
+mod generate;
+mod http;
+mod http1;
+mod reload;
+mod tcp;
+mod world;
+
+/// The seeds of a test: `usual` of them, times `SIM_SEEDS`.
+fn count(usual: usize) -> Vec<u64> {
+    let times: usize = std::env::var("SIM_SEEDS").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    evenkeel_reactor::sim::seeds(usual * times)
+}

@@ -1,0 +1,163 @@
+//! New snapshots and drains while exchanges run.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use evenkeel_model::{Cause, Instant};
+use evenkeel_reactor::sim::{Dice, Ended, Faults, Net};
+
+use crate::count;
+use crate::generate::Temper;
+use crate::http::Story;
+use crate::world::{Operator, Patience, World, backend_address, config, plan};
+
+/// Something the operator, or the checks, do at a time.
+enum Order {
+    /// The same plan, other verdicts: the backends with these last bytes are out.
+    Verdicts(Vec<u8>),
+    /// Another plan: these backends and listeners.
+    Plan { backends: Vec<u8>, listeners: Vec<&'static str> },
+    /// Stop by then.
+    Drain(Duration),
+}
+
+struct Orders {
+    due: Vec<(Instant, Order)>,
+    text: String,
+    patience: Patience,
+    listeners: Vec<&'static str>,
+    out: Vec<u8>,
+    drain_deadline: Option<Instant>,
+}
+
+impl Orders {
+    fn act(&mut self, net: &Net, operator: &mut Operator) {
+        while self.due.first().is_some_and(|(at, _)| *at <= net.now()) {
+            let (_, order) = self.due.remove(0);
+            match order {
+                Order::Verdicts(out) => self.out = out,
+                Order::Plan { backends, listeners } => {
+                    // Bind before publish, as the node does.
+                    for (name, port) in [("web", 80), ("side", 81)] {
+                        if listeners.contains(&name) && !self.listeners.contains(&name) {
+                            operator.listen(name, port);
+                        }
+                    }
+                    self.text = config(self.patience, &backends, &listeners);
+                    self.listeners = listeners;
+                }
+                Order::Drain(timeout) => {
+                    let deadline = net.now() + timeout;
+                    self.drain_deadline = Some(deadline);
+                    operator.drain(deadline);
+                    continue;
+                }
+            }
+            let plan = plan(&self.text);
+            let out: Vec<SocketAddr> = self.out.iter().map(|number| backend_address(*number)).collect();
+            operator.publish(&plan, |address| !out.contains(&address));
+        }
+    }
+}
+
+fn drawn(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &mut Dice) -> (Story, Orders) {
+    let text = config(patience, &[1, 2, 3, 4], &["web", "side"]);
+    let world = World::new(seed, faults, &text);
+    let mut story = Story::new(world, &[1, 2, 3, 4]);
+    // In kind stories the clients are at the listener that stays.
+    let ports: &[u16] = if temper == Temper::Kind { &[80] } else { &[80, 81] };
+    story.draw(dice, temper, ports);
+    let mut due = Vec::new();
+    for _ in 0..1 + dice.below(6) {
+        let at = Instant::START + Duration::from_millis(dice.below(3000));
+        let order = if dice.below(2) == 0 {
+            // One is always left.
+            Order::Verdicts((2..=4).filter(|_| dice.below(2) == 0).collect())
+        } else {
+            let mut backends: Vec<u8> = (2..=4).filter(|_| dice.below(2) == 0).collect();
+            backends.push(1);
+            let mut listeners = vec!["web"];
+            if dice.below(2) == 0 {
+                listeners.push("side");
+            }
+            Order::Plan { backends, listeners }
+        };
+        due.push((at, order));
+    }
+    due.sort_by_key(|(at, _)| *at);
+    for (at, _) in &due {
+        story.world.net.alarm(*at);
+    }
+    let listeners = vec!["web", "side"];
+    (story, Orders { due, text, patience, listeners, out: Vec::new(), drain_deadline: None })
+}
+
+fn run(story: &mut Story, orders: &mut Orders) {
+    let Story { world, clients, servers, .. } = story;
+    let mut act = |net: &Net, operator: &mut Operator| {
+        orders.act(net, operator);
+        for server in servers.iter_mut() {
+            server.act(net);
+        }
+        for client in clients.iter_mut() {
+            client.act(net);
+        }
+    };
+    let ended = world.run(&mut act, |_| false);
+    assert_eq!(ended, Ended::Quiet);
+}
+
+#[test]
+fn reloads_lose_nothing_on_an_awkward_network() {
+    for seed in count(150) {
+        let mut dice = Dice::new(seed ^ 0x7265_6c6f_6164);
+        let (mut story, mut orders) = drawn(seed, Faults::awkward(seed), Patience::Endless, Temper::Kind, &mut dice);
+        run(&mut story, &mut orders);
+        story.check(Temper::Kind);
+        story.world.finish(&|| story.tell());
+    }
+}
+
+#[test]
+fn reloads_leave_nothing_behind_whatever_fails() {
+    for seed in count(250) {
+        let mut dice = Dice::new(seed ^ 0x7265_6c6f_6164);
+        let (mut story, mut orders) = drawn(seed, Faults::from_seed(seed), Patience::Usual, Temper::Rough, &mut dice);
+        run(&mut story, &mut orders);
+        story.check(Temper::Rough);
+        story.world.finish(&|| story.tell());
+    }
+}
+
+#[test]
+fn a_drain_ends_by_its_deadline_with_every_socket_closed() {
+    let mut waited = 0;
+    for seed in count(250) {
+        let mut dice = Dice::new(seed ^ 0x6472_6169_6e21);
+        let faults = if dice.below(2) == 0 { Faults::awkward(seed) } else { Faults::from_seed(seed) };
+        let (mut story, mut orders) = drawn(seed, faults.clone(), Patience::Usual, Temper::Rough, &mut dice);
+        let at = Instant::START + Duration::from_millis(dice.below(3000));
+        let timeout = Duration::from_millis(dice.below(8000));
+        orders.due.push((at, Order::Drain(timeout)));
+        orders.due.sort_by_key(|(at, _)| *at);
+        story.world.net.alarm(at);
+        run(&mut story, &mut orders);
+        let Some(deadline) = orders.drain_deadline else { panic!("SIM_SEED={seed}: no drain") };
+        match story.world.drained_at {
+            None => story.world.complain("the worker never said that it had drained"),
+            // The wheel rounds up to its millisecond, and a node may be paused.
+            Some(done) if done > deadline + faults.pause_max * 2 + Duration::from_millis(2) => {
+                story.world.complain(format!("drained at {done:?}, the deadline was {deadline:?}"));
+            }
+            Some(done) => waited += u32::from(done + Duration::from_millis(1) > deadline),
+        }
+        for record in story.world.records.all() {
+            if record.cause == Some(Cause::BalancerDraining) && record.times.ended < deadline.min(at + Duration::from_secs(30)) {
+                story.world.complain(format!("cut by a drain before the deadline {deadline:?}: {record:?}"));
+            }
+        }
+        story.check(Temper::Rough);
+        story.world.finish(&|| story.tell());
+    }
+    assert!(waited > 0 || std::env::var("SIM_SEED").is_ok(), "no drain had to wait for its deadline");
+}

@@ -84,8 +84,12 @@ impl Http {
             return;
         }
         // Closing with unread bytes in the socket would reset the connection and could destroy the answer
-        // on its way (RFC 9112 section 9.6), so the rest of the request is read and thrown away.
-        let unread = !client.exchange.request_complete() || !client.input.is_empty() || client.readable;
+        // on its way (RFC 9112 section 9.6), so the rest of the request is read and thrown away. A client that did not
+        // ask for the end may have sent its next request already.
+        let unread = !client.exchange.request_complete()
+            || !client.input.is_empty()
+            || client.readable
+            || !client.exchange.client_asked_to_close();
         if unread && !client.hangup {
             core.driver.finish(client.sock);
             client.standing = Standing::Lingering;

@@ -283,6 +283,11 @@ impl Exchange {
         self.close
     }
 
+    /// Whether the client said that this request is its last on the connection.
+    pub fn client_asked_to_close(&self) -> bool {
+        !self.client_keep_alive
+    }
+
     /// The client must see that the answer is cut; an orderly end would look like its proper one.
     pub fn must_cut(&self) -> bool {
         self.answer_until_close || self.decode

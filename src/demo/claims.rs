@@ -284,16 +284,7 @@ mod tests {
 
     fn change(backend: usize, from: Mode, to: Mode, ordered: u64, verdict: u64) -> Change {
         let word = if to == Mode::Works { Verdict::Healthy } else { Verdict::Unhealthy };
-        let window = Duration::from_secs(1);
-        let ruling = Ruling {
-            at: at(verdict),
-            to: word,
-            probes: 3,
-            window,
-            window_computed: window,
-            voids: 0,
-            stalled: Duration::ZERO,
-        };
+        let ruling = Ruling { at: at(verdict), to: word, probes: 3, voids: 0, stalled: Duration::ZERO };
         Change { backend, from, to, ordered: at(ordered), ruling: Some(ruling) }
     }
 

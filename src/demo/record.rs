@@ -96,9 +96,6 @@ pub struct Ruling {
     pub to: Verdict,
     /// Length of the run that led to it.
     pub probes: u32,
-    /// From the start of the run's first probe to the end of its last, observed and by the sum of W5 and W6.
-    pub window: Duration,
-    pub window_computed: Duration,
     /// Void probes of this backend since the order (W7). The evidence counts only those inside the run.
     pub voids: u64,
     /// How long this process was kept from running since the order.

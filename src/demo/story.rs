@@ -165,21 +165,14 @@ impl Story {
         if !well(self) {
             return Err(Stopped::Stuck("the backends did not become healthy in the first place".to_owned()));
         }
-        self.pause(WARM_UP)?;
+        self.pause_about(WARM_UP)?;
         for (backend, fault) in ACTS {
             self.change(backend, fault)?;
-            self.pause(self.dwell())?;
+            self.pause_about(DWELL)?;
             self.change(backend, Mode::Works)?;
-            self.pause(self.dwell())?;
+            self.pause_about(DWELL)?;
         }
         Ok(())
-    }
-
-    /// Verdicts come with probes. Without a random part everything would be done right after one, and each
-    /// observation would be the same near the best case.
-    fn dwell(&self) -> Duration {
-        let random = RandomState::new().build_hasher().finish() % 1000;
-        DWELL + self.record.timing.interval * (random as u32) / 1000
     }
 
     /// Gives a backend another mode and waits for the verdict on it.
@@ -244,8 +237,12 @@ impl Story {
         last.map_or(Mode::Works, |change| change.to)
     }
 
-    fn pause(&mut self, duration: Duration) -> Result<(), Stopped> {
-        let until = self.stage.clock.now() + duration;
+    /// Waits so long and up to one interval of the check more. Verdicts come with probes: without a random part
+    /// everything would be done right after one, and each observation would be the same near the best case.
+    fn pause_about(&mut self, duration: Duration) -> Result<(), Stopped> {
+        let random = RandomState::new().build_hasher().finish() % 1000;
+        let more = self.record.timing.interval * (random as u32) / 1000;
+        let until = self.stage.clock.now() + duration + more;
         self.pump(until, |_| false)
     }
 
@@ -304,8 +301,6 @@ impl Story {
                     at: event.at,
                     to: changed.to,
                     probes: evidence.probes,
-                    window: evidence.window,
-                    window_computed: evidence.computed,
                     voids: voids.saturating_sub(self.before.voids),
                     stalled: self.stalls.total().saturating_sub(self.before.stalled),
                 });

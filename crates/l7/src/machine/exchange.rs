@@ -283,9 +283,10 @@ impl Exchange {
         self.close
     }
 
-    /// Whether the client said that this request is its last on the connection.
+    /// Whether the client said that this request is its last on the connection. A head that was not understood
+    /// says nothing.
     pub fn client_asked_to_close(&self) -> bool {
-        !self.client_keep_alive
+        self.times.head.is_some() && !self.client_keep_alive
     }
 
     /// The client must see that the answer is cut; an orderly end would look like its proper one.

@@ -134,6 +134,14 @@ impl Http {
         });
         pool.budget().request(now);
         client.attempt.pool = Some(pool);
+        // First of all, since what is behind this request is another's, whatever becomes of this one.
+        match client.exchange.body(rest) {
+            Ok(consumed) => client.input.extend_from_slice(&rest[consumed..]),
+            Err(refusal) => {
+                self.answer(core, key, refusal.cause, Some(Detail::Text(refusal.detail)), now);
+                return;
+            }
+        }
         if forward::has_loop(head, &self.loop_id) {
             self.answer(core, key, Cause::LoopDetected, None, now);
             return;
@@ -142,13 +150,6 @@ impl Http {
             let limit = settings.http.body_limit;
             self.answer(core, key, Cause::ClientBodyTooLarge, Some(Detail::Limit(limit)), now);
             return;
-        }
-        match client.exchange.body(rest) {
-            Ok(consumed) => client.input.extend_from_slice(&rest[consumed..]),
-            Err(refusal) => {
-                self.answer(core, key, refusal.cause, Some(Detail::Text(refusal.detail)), now);
-                return;
-            }
         }
         self.attempt(core, key, Connection::Any, now);
     }

@@ -298,7 +298,7 @@ impl<D: Driver> Relay<D> {
     /// Moves what can be moved, both ways.
     fn pump(&mut self, core: &mut Core<D>, now: Instant) -> Option<Ending> {
         let backend_sock = self.backend_sock?;
-        let before = (self.up.bytes(), self.down.bytes());
+        let before = (self.up.progress(), self.down.progress());
         let broken =
             pump(core, &mut self.up, Then::after(&self.down), Some(&mut self.up_pipe), self.client_sock, backend_sock)
                 .map(|broken| if broken.source { Side::Client } else { Side::Backend })
@@ -313,7 +313,7 @@ impl<D: Driver> Relay<D> {
                     )
                     .map(|broken| if broken.source { Side::Backend } else { Side::Client })
                 });
-        if (self.up.bytes(), self.down.bytes()) != before {
+        if (self.up.progress(), self.down.progress()) != before {
             self.deadline = now + self.idle_timeout();
             if self.times.first_byte.is_none() && self.down.bytes() > 0 {
                 self.times.first_byte = Some(now);

@@ -95,6 +95,7 @@ impl Http {
         let Some(tunnel) = client.tunnel.as_mut() else { return };
         let client_sock = client.sock;
         let before = (tunnel.up.bytes(), tunnel.down.bytes());
+        let progress = (tunnel.up.progress(), tunnel.down.progress());
         let broken = pump(core, &mut tunnel.up, Then::after(&tunnel.down), None, client_sock, backend_sock)
             .map(|broken| if broken.source { Cause::ClientAborted } else { Cause::BackendResetRelay })
             .or_else(|| {
@@ -105,7 +106,7 @@ impl Http {
         let over = tunnel.up.is_finished() && tunnel.down.is_finished();
         client.exchange.bytes_in += after.0 - before.0;
         client.exchange.bytes_out += after.1 - before.1;
-        if after != before || client.wait != Wait::Relay {
+        if (tunnel.up.progress(), tunnel.down.progress()) != progress || client.wait != Wait::Relay {
             client.wait_for(Wait::Relay, now);
         }
         if let Some(cause) = broken {

@@ -166,6 +166,11 @@ impl Flow {
         self.finished
     }
 
+    /// Changes whenever bytes have come or gone.
+    pub fn progress(&self) -> (u64, usize) {
+        (self.bytes, self.backlog.len() - self.sent + self.piped)
+    }
+
     /// Bytes that came from the source.
     pub const fn bytes(&self) -> u64 {
         self.bytes

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
 
@@ -152,18 +152,14 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
-/// One request that did not end as it should.
-#[derive(Clone, Debug)]
-pub struct Loss {
-    pub at: SystemTime,
-    pub text: String,
-}
-
 /// What a steady client saw.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub good: u64,
-    pub losses: Vec<Loss>,
+    /// Connects that nobody listened for any more.
+    pub refused: u64,
+    /// Requests that did not end as they should: when, since the start, and how.
+    pub losses: Vec<String>,
 }
 
 /// Clients that ask for the same page over keep-alive connections at a steady rate, and honour
@@ -175,24 +171,17 @@ pub struct Steady {
 }
 
 impl Steady {
-    /// `enter` runs first in each thread; for network namespaces.
-    pub fn start(
-        address: SocketAddr,
-        target: &'static str,
-        connections: u32,
-        per_second: u32,
-        enter: impl Fn() + Send + Sync + 'static,
-    ) -> Steady {
+    /// Its threads are in the caller's network namespace.
+    pub fn start(address: SocketAddr, target: &'static str, connections: u32, per_second: u32) -> Steady {
         let stop = Arc::new(AtomicBool::new(false));
         let tally: Arc<Mutex<Tally>> = Arc::default();
-        let enter = Arc::new(enter);
+        let begun = Instant::now();
         let gap = Duration::from_secs(1) * connections / per_second;
         let threads = (0..connections)
             .map(|index| {
-                let (stop, tally, enter) = (Arc::clone(&stop), Arc::clone(&tally), Arc::clone(&enter));
+                let (stop, tally) = (Arc::clone(&stop), Arc::clone(&tally));
                 std::thread::spawn(move || {
-                    enter();
-                    let mut next = Instant::now() + gap * index / connections;
+                    let mut next = begun + gap * index / connections;
                     let mut wire = None;
                     while !stop.load(Ordering::Relaxed) {
                         let now = Instant::now();
@@ -202,15 +191,13 @@ impl Steady {
                         }
                         // A client that fell behind does not catch up with a burst.
                         next = now.max(next + gap);
-                        let at = SystemTime::now();
+                        let after = begun.elapsed();
                         let asked = ask(&mut wire, address, target);
                         let mut tally = tally.lock().expect("no client panics with it");
                         match asked {
                             Ok(true) => tally.good += 1,
-                            // Nobody listens any more: the service has ended, nothing was accepted and lost.
-                            Ok(false) if stop.load(Ordering::Relaxed) => {}
-                            Ok(false) => tally.losses.push(Loss { at, text: "connection refused".to_owned() }),
-                            Err(text) => tally.losses.push(Loss { at, text }),
+                            Ok(false) => tally.refused += 1,
+                            Err(text) => tally.losses.push(format!("after {after:?}: {text}")),
                         }
                     }
                 })

@@ -145,6 +145,8 @@ impl Daemon {
             }
             daemon.events().iter().any(|line| line.contains(" node.started ")).then_some(())
         });
+        // Traffic comes first: the pages open a moment after it.
+        until("the admin address", || TcpStream::connect(admin).ok());
         daemon
     }
 
@@ -280,6 +282,22 @@ impl Drop for Daemon {
             eprintln!("events of the daemon in {}: {:#?}", self.folder.0.display(), self.events());
         }
     }
+}
+
+/// A time as the daemon writes it, `2026-01-31T12:00:00.123Z`, since 1970.
+pub fn unix_time(text: &str) -> Duration {
+    let numbers: Vec<u64> = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|word| !word.is_empty())
+        .map(|word| word.parse().expect("digits"))
+        .collect();
+    let [year, month, day, hour, minute, second, ..] = numbers[..] else { panic!("\"{text}\" is not a time") };
+    // Days since 0000-03-01 and back, as in Hinnant's "chrono-compatible low-level date algorithms".
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let fraction = text.split_once('.').map_or("", |(_, rest)| rest.trim_end_matches('Z'));
+    let nanos: u32 = format!("{fraction:0<9}").parse().expect("digits");
+    Duration::new(((days * 24 + hour) * 60 + minute) * 60 + second, nanos)
 }
 
 /// The kernel's letters for a TCP socket's state in /proc/net/tcp.

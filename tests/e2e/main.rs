@@ -8,5 +8,8 @@ mod backend;
 mod causes;
 mod client;
 mod daemon;
+mod faults;
 mod lab;
+mod nginx;
 mod reload;
+mod tcp;

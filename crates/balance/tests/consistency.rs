@@ -1,4 +1,6 @@
 //! What `source` promises: a client stays where it is, and few move when the pool changes.
+//!
+//! The figures are SPEC's (about 1/N of the clients move) with the tolerance written beside each.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,4 +1,6 @@
 //! Backends with bad manners, and one with good ones: a thread for each connection, a script for each thread.
+//!
+//! Plain blocking sockets rather than a server library, which would be too well behaved for what is tested here.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,6 @@
 //! Clients: a raw one that sees every byte and how the connection ended, and a steady one that counts losses.
+//!
+//! An HTTP library would hide the very things that are promised: who closed, whether by a reset, and what came before.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

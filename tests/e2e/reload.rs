@@ -1,4 +1,7 @@
 //! Reloads and the end: what SIGHUP and SIGTERM promise to those who are connected.
+//!
+//! The losses other balancers have here are single requests out of thousands, so clients count every one and the
+//! access log has to agree with them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

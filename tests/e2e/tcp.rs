@@ -1,4 +1,6 @@
 //! TCP listeners: what relays promise to connections that last.
+//!
+//! Ends, resets, silence and bulk in both directions, seen from both sides and in the connection's line of the access log.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

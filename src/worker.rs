@@ -217,7 +217,10 @@ impl<D: Driver> Worker<D> {
                     let admitted = self.core.admit(&accepted);
                     match (accepted.listener.read(|settings| settings.protocol), admitted) {
                         (Protocol::Tcp, true) => self.relays.open(&mut self.core, accepted),
-                        (Protocol::Tcp, false) => self.core.driver.close(accepted.sock, Close::Reset),
+                        (Protocol::Tcp, false) => {
+                            self.core.refuse(&accepted, None);
+                            self.core.driver.close(accepted.sock, Close::Reset);
+                        }
                         (Protocol::Http, true) => self.http.open(&mut self.core, accepted),
                         (Protocol::Http, false) => self.http.turn_away(&mut self.core, &accepted),
                     }

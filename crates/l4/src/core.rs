@@ -96,11 +96,10 @@ impl<D: Driver> Core<D> {
         self.connections
     }
 
-    /// Counts a client connection in. False when the worker is full: the caller tells the client and closes.
+    /// Counts a client connection in. False when the worker is full: the caller closes it, see [`Core::refuse`].
     pub fn admit(&mut self, accepted: &Accepted) -> bool {
         accepted.listener.metrics.connections.one();
         if self.connections >= self.connections_max {
-            self.refuse(accepted, Cause::BalancerOverloaded);
             return false;
         }
         self.connections += 1;
@@ -136,8 +135,9 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// Records a connection that ended before it began.
-    fn refuse(&mut self, accepted: &Accepted, cause: Cause) {
+    /// Records a connection that found no room, with the status its client is sent if it is sent one.
+    pub fn refuse(&mut self, accepted: &Accepted, status: Option<u16>) -> ExchangeId {
+        let cause = Cause::BalancerOverloaded;
         accepted.listener.metrics.causes.one(cause);
         let id = self.next_id();
         let limit = self.connections_max as u64;
@@ -148,7 +148,7 @@ impl<D: Driver> Core<D> {
             client: accepted.client,
             backend: None,
             request: None,
-            status: None,
+            status,
             cause: Some(cause),
             phase: None,
             detail: Some(evenkeel_model::exchange::Detail::Limit(limit)),
@@ -159,6 +159,7 @@ impl<D: Driver> Core<D> {
             reuse: None,
             client_requests: 0,
         });
+        id
     }
 }
 

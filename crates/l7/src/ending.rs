@@ -61,7 +61,8 @@ impl Http {
         core.give_back(scratch);
         let mut out = std::mem::take(&mut self.head);
         out.clear();
-        let id = core.next_id();
+        accepted.listener.metrics.request(OVERLOADED);
+        let id = core.refuse(accepted, Some(OVERLOADED));
         write_own_answer(&mut out, Cause::BalancerOverloaded, None, OVERLOADED, true, false, id);
         // A client that is gone, or an empty socket that takes nothing, misses what it would have been told.
         let _ = core.driver.send_final(accepted.sock, &out);

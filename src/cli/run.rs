@@ -25,14 +25,13 @@ pub fn run(file: &Path) -> ExitCode {
     };
     let (clock, epoch) = Clock::start();
     let sink = Box::new(move |event: &Event| print_event(event, epoch));
-    let node = match Node::start(Arc::clone(&plan), clock, epoch, sink) {
+    let node = match Node::start(plan, clock, epoch, sink) {
         Ok(node) => node,
         Err(refused) => {
             eprintln!("{refused}");
             return ExitCode::from(1);
         }
     };
-    say(epoch, &node, "node.started", &describe(&plan));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(serve(node, file, epoch)),
@@ -56,6 +55,8 @@ async fn serve(mut node: Node, file: &Path, epoch: Epoch) -> ExitCode {
         node.drain(std::time::Duration::ZERO);
         return ExitCode::from(1);
     }
+    // Last, so that whoever waits for this line may ask the admin pages at once.
+    say(epoch, &node, "node.started", &describe(node.plan()));
     loop {
         tokio::select! {
             _ = hangup.recv() => reload(&mut node, &mut admin, file, epoch).await,

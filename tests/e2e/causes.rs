@@ -511,3 +511,60 @@ fn a_node_at_its_limit_turns_clients_away_by_name() {
     assert_eq!(served + turned_away, 5);
     explains("balancer_overloaded");
 }
+
+#[test]
+fn a_kept_connection_that_turns_out_dead_costs_a_get_nothing_and_a_post_its_answer() {
+    // Every connection serves one request and is reset when the second arrives: a backend whose keep-alive
+    // timeout ends just as we use its connection.
+    let server = backend(|mut stream| {
+        if read_head(&mut stream).is_some() {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n");
+            read_head(&mut stream);
+            reset(&stream);
+        }
+    });
+    let row = Row::new("kept", Cause::BackendResetBeforeResponse, get()).at(server);
+    let address = free_address();
+    let daemon = Daemon::start("kept", &config(std::slice::from_ref(&row), &[address]));
+    let mut wire = Wire::open(address);
+    assert_eq!(wire.get("/first").status, 200);
+    assert_eq!(wire.get("/second").status, 200, "asked again on a fresh connection");
+    let line = daemon.wait_log("/second");
+    assert!(line["cause"].is_null(), "{line}");
+    assert_eq!(line["attempts"][0]["cause"], "backend_reset_before_response", "{line}");
+    wire.send("POST /third HTTP/1.1\r\nHost: e2e\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(wire.answer().expect("an answer").status, 502, "it may have been done already");
+    let line = daemon.wait_log("/third");
+    assert_eq!((&line["cause"], &line["reused"]), (&"backend_reset_before_response".into(), &true.into()), "{line}");
+    assert!(line["idle_ms"].is_number(), "{line}");
+}
+
+#[test]
+fn a_request_beyond_the_limit_is_told_503_and_the_id_of_its_log_line() {
+    let (address, server) = (free_address(), backend(polite));
+    let row = Row::new("full", Cause::BalancerOverloaded, get()).at(server);
+    let body = config(std::slice::from_ref(&row), &[address]);
+    let daemon = Daemon::start_with(&Setup { name: "full", node: "connections = 2", body: &body, namespace: None });
+    // Two workers, one connection each: whoever comes third is turned away wherever the kernel sends it.
+    let mut clients: Vec<Wire> = (0..3).map(|_| Wire::open(address)).collect();
+    daemon.wait_log_where("an overload", |line| line["cause"] == "balancer_overloaded");
+    let mut turned_away = 0;
+    for client in &mut clients {
+        // One that was turned away has its answer already, perhaps with the end behind it.
+        let _ = client.stream.write_all(b"GET / HTTP/1.1\r\nHost: e2e\r\n\r\n");
+        let answer = client.answer().expect("everybody is answered");
+        if answer.status == 200 {
+            continue;
+        }
+        turned_away += 1;
+        assert_eq!(answer.status, 503, "{}", answer.head);
+        assert!(answer.field("proxy-status").is_some_and(|status| status.contains("balancer_overloaded")));
+        assert!(answer.says_close() && answer.field("retry-after").is_some(), "{}", answer.head);
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let id =
+            text.lines().find_map(|line| line.strip_prefix("id: ")).expect("an answer of ours has an id").to_owned();
+        let line = daemon.wait_log_where(&id, |line| line["id"] == *id);
+        assert_eq!((&line["cause"], &line["status"]), (&"balancer_overloaded".into(), &503.into()), "{line}");
+    }
+    assert!(turned_away >= 1);
+}

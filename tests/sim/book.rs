@@ -14,6 +14,8 @@ pub struct Book {
     pub requests: BTreeMap<u64, Request>,
     /// What backends saw of each request, a row for each head that reached one.
     pub seen: BTreeMap<u64, Vec<Seen>>,
+    /// What came through a tunnel to its backend.
+    pub tunnelled: BTreeMap<u64, Vec<u8>>,
     /// Broken promises that were noticed on the way.
     pub complaints: Vec<String>,
 }
@@ -39,7 +41,6 @@ pub enum Form {
 
 #[derive(Clone, Debug)]
 pub struct Request {
-    pub id: u64,
     pub method: &'static str,
     pub http10: bool,
     pub form: Form,

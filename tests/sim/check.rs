@@ -1,7 +1,7 @@
 //! Compares what clients, backends and outcomes say of the same requests.
 
 use crate::backend::{planned, text};
-use crate::book::{Book, Form, Reply, Request};
+use crate::book::{Book, Form, Framed, Reply, Request};
 use crate::client::{Client, Leaves, View};
 use crate::generate::Temper;
 use crate::world::{Record, World};
@@ -39,7 +39,9 @@ pub fn check_http(world: &mut World, book: &Book, clients: &[Client], temper: Te
 
 fn check_client(book: &Book, client: &Client, records: &[Record], complaints: &mut Vec<String>) {
     let who = client.address;
-    if records.len() > client.begun {
+    // A connection that we cannot go on with between two requests is told of as well.
+    let is_request = |record: &&Record| record.cause != Some(Cause::BalancerOverloaded) || record.target.is_some();
+    if records.iter().filter(is_request).count() > client.begun {
         complaints.push(format!("client {who:?} began {} requests and has {} outcomes", client.begun, records.len()));
     }
     if records.len() < client.views.len() {
@@ -110,6 +112,10 @@ fn check_view(book: &Book, client: &Client, view: &View, record: &Record, compla
         complaints.push(format!("request {id} got an answer to a try that did not reach a backend: {head:?}"));
         return;
     }
+    let answerer = record.attempts.last().map(|attempt| attempt.backend);
+    if answerer != Some(book.seen(id)[row].backend) {
+        complaints.push(format!("request {id} was answered by {:?}: {record:?}", book.seen(id)[row]));
+    }
     if let Reply::Switch(bytes) = &request.reply {
         let received = client.tunnel.clone().unwrap_or_default();
         if !bytes.starts_with(&received) {
@@ -157,14 +163,19 @@ fn check_view(book: &Book, client: &Client, view: &View, record: &Record, compla
 /// which it is read and thrown away; the reset that follows may then overtake the answer.
 fn check_kindness(book: &Book, client: &Client, records: &[Record], slow: bool, complaints: &mut Vec<String>) {
     let who = client.address;
-    let still_sending = |position: usize| {
-        let view = client.views.get(position);
-        let early =
-            view.is_some_and(|view| matches!(&book.requests[&view.id].reply, Reply::Answer(answer) if answer.early));
-        let ends = view.is_some_and(|view| ends_connection(&book.requests[&view.id], view));
-        slow && ends && (early || position + 1 < client.script.requests.len())
+    let ends = |request: &Request| match &request.reply {
+        Reply::Answer(answer) => answer.early || answer.framed == Framed::UntilClose || request.http10,
+        _ => false,
     };
-    if client.views.len().checked_sub(1).is_some_and(still_sending) {
+    let last = client.views.len().saturating_sub(1);
+    let still_sending = |position: usize| {
+        let early = |answer: &Reply| matches!(answer, Reply::Answer(answer) if answer.early);
+        let request = client.script.requests.get(position).and_then(|id| book.requests.get(id));
+        request.is_some_and(|request| {
+            ends(request) && (early(&request.reply) || position + 1 < client.script.requests.len())
+        })
+    };
+    if slow && (still_sending(last) || still_sending(last + 1)) {
         return;
     }
     if client.refused || client.saw_reset {
@@ -188,7 +199,7 @@ fn check_kindness(book: &Book, client: &Client, records: &[Record], slow: bool, 
             complaints.push(format!("request {id} was not answered in full: {view:?}"));
         }
         if let Reply::Switch(bytes) = &request.reply
-            && client.tunnel.as_ref() != Some(bytes)
+            && (client.tunnel.as_ref() != Some(bytes) || book.tunnelled.get(id) != request.upgrade.as_ref())
         {
             complaints.push(format!("request {id}: the tunnel lost bytes"));
         }
@@ -196,7 +207,7 @@ fn check_kindness(book: &Book, client: &Client, records: &[Record], slow: bool, 
         let meant = match &request.reply {
             _ if request.http10 => 0,
             Reply::Answer(answer) => answer.interim.iter().filter(|status| **status == 103).count(),
-            Reply::Switch(_) => usize::from(id % 2 == 0),
+            Reply::Switch(_) => usize::from(id.is_multiple_of(2)),
             _ => 0,
         };
         if interim != meant {

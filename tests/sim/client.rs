@@ -274,7 +274,9 @@ impl Client {
             return;
         }
         if let Pace::OneByOne(_) = self.script.pace
-            && (self.views.len() < position || now < self.next_request_at)
+            && (self.views.len() < position
+                || !self.views.last().is_none_or(|view| view.whole)
+                || now < self.next_request_at)
         {
             return;
         }

@@ -138,7 +138,10 @@ impl Generator<'_> {
             head.push_str("Expect: 100-continue\r\n");
         }
         match (http10, self.dice.below(4)) {
-            (true, 0 | 1) => head.push_str("Connection: keep-alive\r\n"),
+            // Who says that this is all and goes on sending has itself to blame.
+            (true, roll) if roll < 2 || (!last && self.temper == Temper::Kind) => {
+                head.push_str("Connection: keep-alive\r\n")
+            }
             (false, 0) if last => head.push_str("Connection: close\r\n"),
             _ => {}
         }
@@ -153,7 +156,7 @@ impl Generator<'_> {
             wire.extend_from_slice(&body);
         }
         let reply = self.reply(id, last && has_body && !expects);
-        Request { id, method, http10, form: Form::Good, wire, head_len, body, trailer, expects, upgrade: None, reply }
+        Request { method, http10, form: Form::Good, wire, head_len, body, trailer, expects, upgrade: None, reply }
     }
 
     fn upgrade(&mut self, id: u64) -> Request {
@@ -162,10 +165,14 @@ impl Generator<'_> {
         )
         .into_bytes();
         let (theirs, ours) = (self.size(), self.size());
-        let reply = if self.one_in(4) { self.reply(id, false) } else { Reply::Switch(pattern(id, 3, theirs)) };
+        let reply = match self.reply(id, false) {
+            // Some garbage would be a proper answer here.
+            Reply::Garbage(_) => Reply::Ends(Ends::Fin),
+            other if self.one_in(4) => other,
+            _ => Reply::Switch(pattern(id, 3, theirs)),
+        };
         let upgrade = matches!(reply, Reply::Switch(_)).then(|| pattern(id, 4, ours));
         Request {
-            id,
             method: "GET",
             http10: false,
             form: Form::Good,
@@ -218,7 +225,6 @@ impl Generator<'_> {
         wire.extend_from_slice(body);
         let reply = Reply::Answer(self.answer(id, false));
         Request {
-            id,
             method: "POST",
             http10: false,
             form,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use evenkeel_model::Instant;
-use evenkeel_reactor::sim::{Dice, Ended, Faults, Segments, Strike, Way};
+use evenkeel_reactor::sim::{Chance, Dice, Ended, Faults, Segments, Strike, Way};
 
 use crate::backend::HttpServer;
 use crate::book::Shared;
@@ -192,12 +192,10 @@ fn a_strike_at_any_packet_hurts_one_client_at_most() {
 #[test]
 fn nobody_lives_longer_than_all_deadlines_together() {
     for seed in count(200) {
-        let mut story = drawn(
-            seed,
-            Faults { black_hole: evenkeel_reactor::sim::Chance::per_mille(20), ..Faults::none() },
-            Patience::Usual,
-            Temper::Rough,
-        );
+        // Buffers that keep the messages small: peers that drip a byte each few milliseconds shall end soon.
+        let lossy =
+            Faults { black_hole: Chance::per_mille(20), send_buffer: 1000, receive_window: 1000, ..Faults::none() };
+        let mut story = drawn(seed, lossy, Patience::Usual, Temper::Rough);
         story.run();
         story.check(Temper::Rough);
         // Peers act for some seconds; a connection carries up to four exchanges.

@@ -25,6 +25,7 @@ mod generate;
 mod http;
 mod http1;
 mod reload;
+mod stories;
 mod tcp;
 mod world;
 

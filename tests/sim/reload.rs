@@ -152,7 +152,9 @@ fn a_drain_ends_by_its_deadline_with_every_socket_closed() {
             Some(done) => waited += u32::from(done + Duration::from_millis(1) > deadline),
         }
         for record in story.world.records.all() {
-            if record.cause == Some(Cause::BalancerDraining) && record.times.ended < deadline.min(at + Duration::from_secs(30)) {
+            if record.cause == Some(Cause::BalancerDraining)
+                && record.times.ended < deadline.min(at + Duration::from_secs(30))
+            {
                 story.world.complain(format!("cut by a drain before the deadline {deadline:?}: {record:?}"));
             }
         }

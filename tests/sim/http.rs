@@ -184,7 +184,7 @@ fn a_strike_at_any_packet_hurts_one_client_at_most() {
                 }
                 story.world.finish(&|| story.tell());
             }
-            assert!(struck > 20, "SIM_SEED={seed}: only {struck} points");
+            assert!(struck > 5, "SIM_SEED={seed}: only {struck} points");
         }
     }
 }

@@ -297,8 +297,12 @@ impl Http {
         }
         match core.driver.send(backend.sock, unsent) {
             Send::Taken(taken) => {
+                let whom = client.exchange.wait(!client.output.is_empty());
                 client.exchange.sent(taken, now);
-                client.wait_on_exchange(now);
+                // A backend that takes nothing gets no new time, however much the client still sends.
+                if taken > 0 || client.exchange.wait(!client.output.is_empty()) != whom {
+                    client.wait_on_exchange(now);
+                }
             }
             Send::Failed(_) => {
                 // It may have answered before it closed (413 to a long upload): reading tells.

@@ -300,6 +300,8 @@ impl Exchange {
             Stage::Connecting => Wait::Connect,
             Stage::Flushing => Wait::ClientRead,
             Stage::Relaying => Wait::Relay,
+            // An interim answer that the client does not take holds the backend's next bytes up.
+            Stage::Awaiting if self.all_sent() && client_reading => Wait::ClientRead,
             Stage::Awaiting if self.all_sent() => Wait::Response,
             Stage::Awaiting if self.backend_blocked => Wait::BackendWrite,
             Stage::Awaiting => Wait::ClientBody,

@@ -332,3 +332,39 @@ impl Exchange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evenkeel_wire::{FieldSlots, Parsed, parse_request};
+
+    fn begun(request: &[u8]) -> Exchange {
+        let mut exchange = Exchange::default();
+        let mut slots = FieldSlots::new();
+        let Parsed::Whole(head) = parse_request(request, &mut slots, 4096) else { panic!("a good request") };
+        exchange.begin(&head, 0, Instant::START).extend_from_slice(&request[..head.len]);
+        exchange.body(&request[head.len..]).expect("a good body");
+        exchange.connected(Instant::START);
+        exchange
+    }
+
+    #[test]
+    fn a_sent_request_waits_for_the_backend_unless_the_client_holds_an_interim_answer_up() {
+        let mut exchange = begun(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        exchange.sent(exchange.unsent().len(), Instant::START);
+        assert_eq!(exchange.wait(false), Wait::Response);
+        assert_eq!(exchange.wait(true), Wait::ClientRead);
+    }
+
+    #[test]
+    fn an_upload_waits_for_whoever_holds_it_up() {
+        let mut exchange = begun(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+        exchange.sent(5, Instant::START);
+        assert_eq!(exchange.wait(false), Wait::BackendWrite, "a part of what is there was not taken");
+        exchange.sent(exchange.unsent().len(), Instant::START);
+        assert_eq!(exchange.wait(false), Wait::ClientBody, "all that is there was taken, and there is more to come");
+        assert_eq!(exchange.body(b"defghiNEXT").expect("the rest"), 6, "what follows is another request's");
+        exchange.sent(6, Instant::START);
+        assert_eq!(exchange.wait(false), Wait::Response);
+    }
+}

@@ -21,9 +21,11 @@ pub fn ready(control: &Control) -> Value {
     let snapshot = control.snapshot();
     let mut refusing = Vec::new();
     for listener in &snapshot.plan.listeners {
-        if let Some(cause) = snapshot.pool(listener.pool).refusal {
-            let pool = &snapshot.plan.pools[listener.pool.index()].name;
-            refusing.push(json!({ "listener": *listener.name, "pool": **pool, "cause": cause.code() }));
+        for pool in listener.pools() {
+            if let Some(cause) = snapshot.pool(pool).refusal {
+                let pool = &snapshot.plan.pools[pool.index()].name;
+                refusing.push(json!({ "listener": *listener.name, "pool": **pool, "cause": cause.code() }));
+            }
         }
     }
     json!({ "ready": refusing.is_empty(), "refusing": refusing })
@@ -73,7 +75,7 @@ fn listener(snapshot: &evenkeel_plan::Snapshot, registry: &Registry, id: Listene
         "name": *listener.name,
         "protocol": listener.protocol.word(),
         "listen": listener.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "pool": *plan.pools[listener.pool.index()].name,
+        "pool": listener.pool.map(|pool| &*plan.pools[pool.index()].name),
         "connections": number(|set| set.connections_now.read()),
         "connections_total": number(|set| set.connections.read()),
         "requests_total": number(|set| set.requests.iter().map(evenkeel_observe::metrics::Count::read).sum()),

@@ -221,8 +221,8 @@ impl<D: Driver> Worker<D> {
                             self.core.refuse(&accepted, None);
                             self.core.driver.close(accepted.sock, Close::Reset);
                         }
-                        (Protocol::Http, true) => self.http.open(&mut self.core, accepted),
-                        (Protocol::Http, false) => self.http.turn_away(&mut self.core, &accepted),
+                        (Protocol::Http | Protocol::Https, true) => self.http.open(&mut self.core, accepted),
+                        (Protocol::Http | Protocol::Https, false) => self.http.turn_away(&mut self.core, &accepted),
                     }
                 }
                 Ok(None) => return false,

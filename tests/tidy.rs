@@ -33,14 +33,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control", &["model", "health", "balance", "plan", "cluster"]),
     ("diagnose", &["model", "health", "balance", "plan"]),
     ("l4", &["model", "balance", "plan", "wire", "tls", "observe", "reactor"]),
-    ("l7", &["model", "balance", "plan", "wire", "tls", "observe", "reactor", "l4"]),
+    // h2: docs/decisions/0013
+    ("h2", &["model", "wire"]),
+    ("l7", &["model", "balance", "plan", "wire", "h2", "tls", "observe", "reactor", "l4"]),
     // health, for its settings: docs/decisions/0007
     ("probe", &["model", "health", "wire", "tls", "observe", "reactor", "l4"]),
     ("kernel", &["model", "balance", "plan", "observe"]),
 ];
 
 /// Rooms that decide: they are told the time and the facts.
-const PURE: &[&str] = &["model", "health", "balance", "wire", "plan", "config", "cluster", "control", "diagnose"];
+const PURE: &[&str] = &["model", "health", "balance", "wire", "h2", "plan", "config", "cluster", "control", "diagnose"];
 
 /// Rooms whose `machine` files decide, while their other files touch the world.
 const HALF_PURE: &[&str] = &["l4", "l7"];

@@ -10,8 +10,11 @@ use std::sync::Arc;
 
 use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Timing, UdpProbe};
 use evenkeel_model::finding::ProbeKind;
-use evenkeel_model::{BackendId, PoolId, TargetId};
-use evenkeel_plan::{Admin, Backend, HttpSettings, Listener, Node, Plan, Pool, Protocol, Target};
+use evenkeel_model::{BackendId, PoolId, TargetId, limits};
+use evenkeel_plan::{
+    Access, Admin, Backend, HashOn, HttpSettings, Listener, Node, Plan, Pool, Protocol, Rates, Rules, Speaks,
+    StreamLimits, Target,
+};
 
 use crate::config::{self, Check, Config};
 
@@ -62,6 +65,16 @@ pub(crate) fn plan(config: &Config) -> Plan {
             retries: narrow(pool.retries),
             retry_budget: narrow(pool.retry_budget),
             slow_start: pool.slow_start,
+            speaks: Speaks::Http1,
+            tls: None,
+            sticky: None,
+            hash_on: HashOn::Address,
+            bounded_load: None,
+            try_timeout: None,
+            hedge_after: None,
+            backend_limit: None,
+            queue: 0,
+            queue_timeout: std::time::Duration::from_secs(1),
             check: settings,
         }));
     }
@@ -105,9 +118,22 @@ fn lower_listener(config: &Config, listener: &config::Listener) -> Listener {
         name: listener_name(listener).expect("a config without errors has a listen address").into(),
         listen: listener.listen.iter().map(|at| at.value).collect(),
         protocol: listener.protocol.expect("a config without errors has a known protocol"),
-        pool: PoolId::from_index(pool.expect("a config without errors names pools that exist")),
+        pool: pool.map(PoolId::from_index),
         backlog: narrow(listener.backlog),
         idle_timeout: listener.idle_timeout,
+        access: Access::default(),
+        rates: Rates {
+            connections: None,
+            client_connections: None,
+            requests: None,
+            client_requests: None,
+            concurrency: None,
+            client_concurrency: None,
+            ipv4_prefix: 32,
+            ipv6_prefix: 64,
+        },
+        tls: None,
+        rules: Rules::default(),
         http: HttpSettings {
             keep_alive_timeout: listener.keep_alive_timeout,
             header_timeout: listener.header_timeout,
@@ -117,6 +143,15 @@ fn lower_listener(config: &Config, listener: &config::Listener) -> Listener {
             trusted: listener.trusted.iter().map(|at| at.value).collect(),
             x_forwarded: listener.x_forwarded,
             forwarded: listener.forwarded,
+            http2: true,
+            streams: StreamLimits {
+                streams: narrow(limits::STREAMS.default),
+                stream_window: narrow(limits::STREAM_WINDOW.default),
+                connection_window: narrow(limits::STREAMS_WINDOW.default),
+            },
+            redirect_to_https: None,
+            hsts: None,
+            compression: None,
         },
     }
 }

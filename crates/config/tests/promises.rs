@@ -88,13 +88,15 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
     assert_eq!(http.trusted, trusted);
     assert!(http.x_forwarded && http.forwarded);
 
-    let pool = &plan.pools[web.pool.index()];
+    let pool = &plan.pools[web.pool.expect("a pool").index()];
     assert_eq!((&*pool.name, pool.schedule.word()), ("web", "p2c"));
     let seconds = [pool.connect_timeout, pool.response_timeout, pool.body_timeout, pool.idle_timeout, pool.slow_start];
     assert_eq!(seconds.map(|time| time.as_secs()), [2, 30, 30, 60, 30]);
     assert_eq!((pool.idle_connections, pool.retries, pool.retry_budget), (64, 1, 10));
-    let backends: Vec<(String, u32)> =
-        plan.backends_of(web.pool).map(|(_, backend)| (backend.address.to_string(), backend.weight)).collect();
+    let backends: Vec<(String, u32)> = plan
+        .backends_of(web.pool.expect("a pool"))
+        .map(|(_, backend)| (backend.address.to_string(), backend.weight))
+        .collect();
     assert_eq!(backends, [("10.0.0.11:8080".into(), 100), ("10.0.0.12:8080".into(), 50)]);
 
     let check = pool.check.as_ref().expect("the check is on");
@@ -111,7 +113,7 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
     assert_eq!((timing.healthy_threshold, timing.unhealthy_threshold), (2, 4));
     assert_eq!(plan.targets[0].address.to_string(), "10.0.0.11:8081", "the check has a port of its own");
 
-    let mail = plan.pools[plan.listeners[2].pool.index()].check.as_ref().expect("the check is on");
+    let mail = plan.pools[plan.listeners[2].pool.expect("a pool").index()].check.as_ref().expect("the check is on");
     assert_eq!(mail.probe, ProbeSettings::Tcp(TcpProbe::Full));
     let ProbeSettings::Udp(udp) = &plan.pools[1].check.as_ref().expect("the check is on").probe else {
         panic!("the resolvers are probed by udp")

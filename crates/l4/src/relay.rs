@@ -81,8 +81,13 @@ impl<D: Driver> Relays<D> {
     /// Takes over a connection that was admitted.
     pub fn open(&mut self, core: &mut Core<D>, accepted: Accepted) {
         let Accepted { sock, client, listener, at } = accepted;
+        // A listener without rules has a pool; should that ever break, a reset beats a panic.
+        let Some(pool) = listener.pool() else {
+            core.driver.close(sock, Close::Reset);
+            core.discharge(&listener);
+            return;
+        };
         let id = core.next_id();
-        let pool = listener.pool();
         let key = self.relays.insert_with(|_| Relay {
             id,
             listener,

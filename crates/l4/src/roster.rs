@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use evenkeel_balance::{InFlight, Load, Picker, RetryBudget, Ticket, Wanted};
-use evenkeel_model::{BackendId, Cause};
+use evenkeel_model::{BackendId, Cause, PoolId};
 use evenkeel_observe::metrics::BackendLabel;
 use evenkeel_observe::{BackendMetrics, ListenerMetrics, Registry};
 use evenkeel_plan::{Listener, Plan, Pool, PoolView, Snapshot};
@@ -22,7 +22,7 @@ pub struct ListenerSlot {
     pub name: Arc<str>,
     pub metrics: Arc<ListenerMetrics>,
     settings: RefCell<Arc<Listener>>,
-    pool: RefCell<Rc<PoolSlot>>,
+    pool: RefCell<Option<Rc<PoolSlot>>>,
     /// No longer in the plan: its connections end after the request they are at.
     removed: Cell<bool>,
 }
@@ -37,8 +37,9 @@ impl ListenerSlot {
         of(&self.settings.borrow())
     }
 
-    pub fn pool(&self) -> Rc<PoolSlot> {
-        Rc::clone(&self.pool.borrow())
+    /// Where everything goes that no rule takes.
+    pub fn pool(&self) -> Option<Rc<PoolSlot>> {
+        self.pool.borrow().clone()
     }
 
     pub fn is_removed(&self) -> bool {
@@ -163,15 +164,31 @@ pub struct Roster {
     plan: Option<Arc<Plan>>,
     listeners: HashMap<Arc<str>, Rc<ListenerSlot>>,
     pools: HashMap<Arc<str>, Rc<PoolSlot>>,
+    /// By [`PoolId`] of the plan followed.
+    by_id: Vec<Rc<PoolSlot>>,
 }
 
 impl Roster {
     pub fn new(worker: usize, seed: u64, registry: Arc<Registry>) -> Self {
-        Roster { worker, seed, registry, generation: 0, plan: None, listeners: HashMap::new(), pools: HashMap::new() }
+        Roster {
+            worker,
+            seed,
+            registry,
+            generation: 0,
+            plan: None,
+            listeners: HashMap::new(),
+            pools: HashMap::new(),
+            by_id: Vec::new(),
+        }
     }
 
     pub fn listener(&self, name: &str) -> Option<&Rc<ListenerSlot>> {
         self.listeners.get(name)
+    }
+
+    /// The pool that a rule of the plan followed last names.
+    pub fn pool(&self, id: PoolId) -> Option<&Rc<PoolSlot>> {
+        self.by_id.get(id.index())
     }
 
     /// Brings the slots in step with `snapshot`. True when the plan itself changed, not only verdicts.
@@ -198,6 +215,7 @@ impl Roster {
     fn follow_pools(&mut self, snapshot: &Snapshot) {
         let plan = &snapshot.plan;
         let mut before = std::mem::take(&mut self.pools);
+        self.by_id.clear();
         for (pool, view) in plan.pools.iter().zip(&snapshot.pools) {
             let old = before.remove(&pool.name);
             let first = pool.first_backend.index();
@@ -235,6 +253,7 @@ impl Roster {
             };
             slot.first.set(pool.first_backend.0);
             *slot.members.borrow_mut() = members;
+            self.by_id.push(Rc::clone(&slot));
             self.pools.insert(Arc::clone(&pool.name), slot);
         }
         // Pools that are gone keep their members for connections of removed listeners; no new connection
@@ -260,18 +279,18 @@ impl Roster {
     fn follow_listeners(&mut self, plan: &Plan) {
         let mut before = std::mem::take(&mut self.listeners);
         for listener in &plan.listeners {
-            let pool = &self.pools[&plan.pools[listener.pool.index()].name];
+            let pool = listener.pool.and_then(|id| self.pool(id)).cloned();
             let slot = match before.remove(&listener.name) {
                 Some(slot) => {
                     *slot.settings.borrow_mut() = Arc::clone(listener);
-                    *slot.pool.borrow_mut() = Rc::clone(pool);
+                    *slot.pool.borrow_mut() = pool;
                     slot
                 }
                 None => Rc::new(ListenerSlot {
                     name: Arc::clone(&listener.name),
                     metrics: self.registry.listener(self.worker, &listener.name),
                     settings: RefCell::new(Arc::clone(listener)),
-                    pool: RefCell::new(Rc::clone(pool)),
+                    pool: RefCell::new(pool),
                     removed: Cell::new(false),
                 }),
             };

@@ -102,7 +102,7 @@ impl Http {
     ) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.standing = Standing::Busy;
-        let pool = client.listener.pool();
+        let Some(pool) = client.listener.pool() else { return };
         let listener = Rc::clone(&client.listener);
         let settings = listener.settings();
         let request = client.exchange.begin(head, settings.http.body_limit, now);

@@ -14,6 +14,6 @@ pub mod standing;
 pub mod time;
 
 pub use cause::{Blame, Cause, Phase};
-pub use cidr::Cidr;
+pub use cidr::{Cidr, CidrSet};
 pub use ids::{BackendId, ListenerId, PoolId, TargetId};
 pub use time::{Epoch, Instant};

@@ -106,6 +106,13 @@ settings! {
     BODY_LIMIT: Size u64 = "listener.body_limit", 0, 0, u64::MAX, None,
         "Largest request body; 0 means no limit. Bodies are streamed, so a large one costs no memory here.";
 
+    STREAMS: Count u64 = "listener.http2.streams", 128, 1, 65_535, None,
+        "Streams (requests) at once on one HTTP/2 connection. RFC 9113 asks for at least 100; nginx has 128.";
+    STREAM_WINDOW: Size u64 = "listener.http2.stream_window", 64 * KIB, 16 * KIB, 16 * MIB, None,
+        "Bytes of a request's body a client may send on one stream before we have passed them on. Larger ones make one upload over a long path faster and cost that much memory for each stream.";
+    STREAMS_WINDOW: Size u64 = "listener.http2.connection_window", MIB, 64 * KIB, 64 * MIB, None,
+        "The same for all streams of a connection together: what one connection can make us hold.";
+
     WEIGHT: Count u64 = "pool.backends.weight", 100, 0, 100, None,
         "Share of new work relative to the other backends of the pool; 0 means no new work.";
     CONNECT_TIMEOUT: Duration Duration = "pool.connect_timeout", secs(5), millis(1), secs(300), None,

@@ -6,8 +6,13 @@
 
 mod plan;
 mod publish;
+mod rules;
 mod snapshot;
 
-pub use plan::{AccessLog, Admin, Backend, HttpSettings, Listener, Node, Plan, Pool, Protocol, Target};
+pub use plan::{
+    Access, AccessLog, Admin, Backend, Coding, Compression, HashOn, Hsts, HttpSettings, Listener, Node, Plan, Pool,
+    Protocol, Rate, Rates, Speaks, Sticky, StickyMode, StreamLimits, Target,
+};
 pub use publish::{Publisher, Reader};
+pub use rules::{Action, HeaderCondition, HeaderEdits, HostPattern, Rule, Rules};
 pub use snapshot::{PoolView, Snapshot};

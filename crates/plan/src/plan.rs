@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use evenkeel_balance::Schedule;
 use evenkeel_health::settings::CheckSettings;
-use evenkeel_model::{BackendId, Cidr, PoolId, TargetId};
+use evenkeel_model::{BackendId, Cidr, CidrSet, PoolId, TargetId};
+
+use crate::rules::{Action, Rules};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -52,6 +54,7 @@ pub struct Admin {
 pub enum Protocol {
     Tcp,
     Http,
+    Https,
 }
 
 impl Protocol {
@@ -59,7 +62,13 @@ impl Protocol {
         match self {
             Protocol::Tcp => "tcp",
             Protocol::Http => "http",
+            Protocol::Https => "https",
         }
+    }
+
+    /// Whether requests are balanced rather than connections.
+    pub const fn is_http(self) -> bool {
+        matches!(self, Protocol::Http | Protocol::Https)
     }
 }
 
@@ -69,12 +78,61 @@ pub struct Listener {
     pub name: Arc<str>,
     pub listen: Vec<SocketAddr>,
     pub protocol: Protocol,
-    pub pool: PoolId,
+    /// Where everything goes that no rule takes. Listeners without rules have one.
+    pub pool: Option<PoolId>,
     pub backlog: u32,
     /// Relayed connections: tcp listeners and upgraded requests.
     pub idle_timeout: Duration,
-    /// Read by http listeners only.
+    pub access: Access,
+    pub rates: Rates,
+    /// Present exactly on https listeners.
+    pub tls: Option<Arc<evenkeel_tls::Server>>,
+    /// Read by http and https listeners only, as are the rules.
     pub http: HttpSettings,
+    pub rules: Rules,
+}
+
+impl Listener {
+    /// Every pool that traffic of this listener can reach, each once.
+    pub fn pools(&self) -> Vec<PoolId> {
+        let ruled = self.rules.iter().filter_map(|rule| match rule.action {
+            Action::Pool(pool) => Some(pool),
+            Action::Redirect { .. } | Action::Answer { .. } => None,
+        });
+        let mut pools: Vec<PoolId> = self.pool.into_iter().chain(ruled).collect();
+        pools.sort_unstable_by_key(|pool| pool.index());
+        pools.dedup();
+        pools
+    }
+}
+
+/// Who may connect. A denied address is refused even when it is allowed as well; with an empty `allow` everybody
+/// else may.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Access {
+    pub allow: CidrSet,
+    pub deny: CidrSet,
+}
+
+/// How much a listener takes; `None` means no limit. "Client" is the client's address cut to the prefix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rates {
+    pub connections: Option<Rate>,
+    pub client_connections: Option<Rate>,
+    pub requests: Option<Rate>,
+    pub client_requests: Option<Rate>,
+    /// Connections at once.
+    pub concurrency: Option<u32>,
+    pub client_concurrency: Option<u32>,
+    pub ipv4_prefix: u8,
+    pub ipv6_prefix: u8,
+}
+
+/// `burst` at once, `per_second` in the long run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub per_second: u32,
+    pub burst: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +149,63 @@ pub struct HttpSettings {
     pub x_forwarded: bool,
     /// Whether to send RFC 7239 Forwarded to backends.
     pub forwarded: bool,
+    /// Whether clients may speak HTTP/2: by ALPN on https listeners, with prior knowledge on http listeners.
+    pub http2: bool,
+    pub streams: StreamLimits,
+    /// The port that plain requests are sent on to, instead of being served.
+    pub redirect_to_https: Option<u16>,
+    pub hsts: Option<Hsts>,
+    pub compression: Option<Compression>,
+}
+
+/// What one HTTP/2 connection may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Streams at once.
+    pub streams: u32,
+    /// Bytes a client may send on one stream before we have passed them on.
+    pub stream_window: u32,
+    /// The same for all streams of a connection together.
+    pub connection_window: u32,
+}
+
+/// RFC 6797.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hsts {
+    pub max_age: Duration,
+    pub subdomains: bool,
+    pub preload: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compression {
+    /// In our order of preference; a client's own order wins.
+    pub codings: Vec<Coding>,
+    /// Answers known to be smaller stay as they are.
+    pub min_size: u64,
+    /// Media types, in lower case: `text/html`, or `text/*`.
+    pub types: Vec<Box<str>>,
+    /// 1, fast, to 9, small; each coding takes its own scale's equivalent.
+    pub level: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Coding {
+    Gzip,
+    Br,
+    Zstd,
+}
+
+impl Coding {
+    pub const ALL: [Coding; 3] = [Coding::Gzip, Coding::Br, Coding::Zstd];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Coding::Gzip => "gzip",
+            Coding::Br => "br",
+            Coding::Zstd => "zstd",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -110,8 +225,63 @@ pub struct Pool {
     /// Percent of requests.
     pub retry_budget: u32,
     pub slow_start: Duration,
+    /// What is spoken to the backends.
+    pub speaks: Speaks,
+    /// `None`: without TLS.
+    pub tls: Option<Arc<evenkeel_tls::Client>>,
+    pub sticky: Option<Sticky>,
+    /// What hash schedules hash.
+    pub hash_on: HashOn,
+    /// Percent of the mean load at which a hash schedule passes a backend over; `None` takes no notice.
+    pub bounded_load: Option<u32>,
+    /// Time one attempt may take to the head of the answer while there may be another; `None`: the whole
+    /// response timeout.
+    pub try_timeout: Option<Duration>,
+    /// When a safe request without an answer is asked of a second backend too; `None`: never.
+    pub hedge_after: Option<Duration>,
+    /// Requests at once at each backend; `None` is no limit.
+    pub backend_limit: Option<u32>,
+    /// Requests that may wait, per worker, when every backend is at its limit.
+    pub queue: u32,
+    pub queue_timeout: Duration,
     /// `None` when the check is off.
     pub check: Option<Arc<CheckSettings>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Speaks {
+    Http1,
+    Http2,
+}
+
+/// How a client finds its backend again (SPEC 3).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sticky {
+    pub mode: StickyMode,
+    /// Name of the cookie.
+    pub cookie: Box<str>,
+    /// Age of an inserted cookie; `None`: for as long as the browser runs.
+    pub max_age: Option<Duration>,
+    /// How long a drained backend still gets its sticky clients.
+    pub drain_timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StickyMode {
+    /// A cookie of our own.
+    Insert,
+    /// The backend's cookie, with our token in front of its value.
+    Rewrite,
+}
+
+/// What of a request a hash schedule hashes. Where a request lacks it, the client's address is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HashOn {
+    Address,
+    Header(Box<str>),
+    Cookie(Box<str>),
+    /// Path and query.
+    Uri,
 }
 
 #[derive(Clone, Debug, PartialEq)]

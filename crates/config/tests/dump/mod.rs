@@ -20,7 +20,7 @@ pub fn dump(plan: &Plan) -> String {
     let _ = writeln!(out, "admin {}", plan.admin.as_ref().map_or("off".into(), |admin| admin.listen.to_string()));
     for listener in &plan.listeners {
         let addresses: Vec<String> = listener.listen.iter().map(ToString::to_string).collect();
-        let pool = &plan.pools[listener.pool.index()].name;
+        let pool = &plan.pools[listener.pool.expect("a pool").index()].name;
         let protocol = listener.protocol.word();
         let mut line = Line::new(format!("listener {} {protocol} on {} -> {pool}", listener.name, addresses.join(" ")));
         line.number("backlog", u64::from(listener.backlog), limits::LISTENER_BACKLOG.default);

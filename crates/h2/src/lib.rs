@@ -1,0 +1,4 @@
+//! HTTP/2 as a machine: frames, HPACK, streams, flow control, for both ends of a connection.
+//!
+//! Each stream looks to its user like a connection that carries one HTTP/1.1 exchange: what comes out of it and goes into
+//! it is HTTP/1.1 text, so that one strict parser judges all requests, however they came.

@@ -87,6 +87,7 @@ impl<D: Driver> Worker<D> {
             self.accept(key, now);
         }
         self.timers(now);
+        self.http.flush(&mut self.core, now);
         !self.is_done()
     }
 
@@ -217,12 +218,12 @@ impl<D: Driver> Worker<D> {
                     let admitted = self.core.admit(&accepted);
                     match (accepted.listener.read(|settings| settings.protocol), admitted) {
                         (Protocol::Tcp, true) => self.relays.open(&mut self.core, accepted),
-                        (Protocol::Tcp, false) => {
+                        (Protocol::Tcp | Protocol::Https, false) => {
                             self.core.refuse(&accepted, None);
                             self.core.driver.close(accepted.sock, Close::Reset);
                         }
                         (Protocol::Http | Protocol::Https, true) => self.http.open(&mut self.core, accepted),
-                        (Protocol::Http | Protocol::Https, false) => self.http.turn_away(&mut self.core, &accepted),
+                        (Protocol::Http, false) => self.http.turn_away(&mut self.core, &accepted),
                     }
                 }
                 Ok(None) => return false,

@@ -136,6 +136,7 @@ fn lower_listener(config: &Config, listener: &config::Listener) -> Listener {
         rules: Rules::default(),
         http: HttpSettings {
             keep_alive_timeout: listener.keep_alive_timeout,
+            handshake_timeout: limits::HANDSHAKE_TIMEOUT.default,
             header_timeout: listener.header_timeout,
             body_timeout: listener.body_timeout,
             header_limit: small(listener.header_limit),

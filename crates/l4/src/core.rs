@@ -148,6 +148,7 @@ impl<D: Driver> Core<D> {
             client: accepted.client,
             backend: None,
             request: None,
+            sni: None,
             status,
             cause: Some(cause),
             phase: None,

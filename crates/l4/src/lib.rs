@@ -13,6 +13,6 @@ mod roster;
 
 pub use arena::{Arena, Key, Owner, owner_of, token};
 pub use core::{Accepted, Core, Origin, dial_failure};
-pub use pump::{Broken, Piping, Then, pump};
+pub use pump::{Ends, Then, pump};
 pub use relay::Relays;
 pub use roster::{BackendSlot, ListenerSlot, Picked, PoolSlot, Roster};

@@ -1,7 +1,8 @@
-//! Moves one direction's bytes between two sockets: the hands of [`Flow`].
+//! Moves one direction's bytes from one end to another: the hands of [`Flow`].
 //!
 //! It keeps no state of its own: what may be read and what is owed is the flow's to say, so relays and tunnels
-//! share these hands.
+//! share these hands. What an end is made of is the caller's: a relay has two sockets, a tunnel may have TLS or a stream of
+//! HTTP/2 on either side.
 
 use evenkeel_model::limits;
 use evenkeel_reactor::{Driver, Recv, Send, Sock};
@@ -33,26 +34,83 @@ pub enum Then {
     Close,
 }
 
-/// Moves bytes until the source is dry or the sink is full. With `piping`, bulk goes through the kernel.
-pub fn pump<D: Driver>(
-    core: &mut Core<D>,
-    flow: &mut Flow,
-    then: Then,
-    mut piping: Option<&mut Piping<D>>,
-    from: Sock,
-    to: Sock,
-) -> Option<Broken> {
+/// Where a direction begins and ends.
+pub trait Ends<D: Driver> {
+    fn recv(&mut self, driver: &mut D, into: &mut [u8]) -> Recv;
+    fn send(&mut self, driver: &mut D, from: &[u8]) -> Send;
+    /// Tells the sink that nothing more comes.
+    fn finish(&mut self, driver: &mut D);
+    /// Whether a read of `bytes` into room for `room` has left nothing behind.
+    fn is_drained(&self, bytes: usize, room: usize) -> bool {
+        bytes < room
+    }
+}
+
+/// Two sockets.
+#[derive(Clone, Copy, Debug)]
+pub struct Socks {
+    pub from: Sock,
+    pub to: Sock,
+}
+
+impl<D: Driver> Ends<D> for Socks {
+    fn recv(&mut self, driver: &mut D, into: &mut [u8]) -> Recv {
+        driver.recv(self.from, into)
+    }
+
+    fn send(&mut self, driver: &mut D, from: &[u8]) -> Send {
+        driver.send(self.to, from)
+    }
+
+    fn finish(&mut self, driver: &mut D) {
+        driver.finish(self.to);
+    }
+}
+
+/// Moves bytes until the source is dry or the sink is full.
+pub fn pump<D: Driver>(core: &mut Core<D>, flow: &mut Flow, then: Then, ends: &mut impl Ends<D>) -> Option<Broken> {
     loop {
         let waiting = flow.to_send();
         if !waiting.is_empty() {
-            match core.driver.send(to, waiting) {
+            match ends.send(&mut core.driver, waiting) {
                 Send::Taken(taken) => flow.sent(taken),
                 Send::Failed(_) => return Some(Broken { source: false }),
             }
             continue;
         }
-        if let (bytes @ 1.., Some(Some(pipe))) = (flow.to_drain(), piping.as_deref_mut()) {
-            match core.driver.drain(pipe, bytes, to) {
+        if !flow.wants_read() {
+            break;
+        }
+        let broken = copy(core, flow, ends);
+        if broken.is_some() {
+            return broken;
+        }
+    }
+    if flow.take_finish() && then == Then::GoOn {
+        ends.finish(&mut core.driver);
+    }
+    None
+}
+
+/// The same between two sockets; bulk goes through the kernel.
+pub fn pump_socks<D: Driver>(
+    core: &mut Core<D>,
+    flow: &mut Flow,
+    then: Then,
+    piping: &mut Piping<D>,
+    mut socks: Socks,
+) -> Option<Broken> {
+    loop {
+        let waiting = flow.to_send();
+        if !waiting.is_empty() {
+            match core.driver.send(socks.to, waiting) {
+                Send::Taken(taken) => flow.sent(taken),
+                Send::Failed(_) => return Some(Broken { source: false }),
+            }
+            continue;
+        }
+        if let (bytes @ 1.., Some(pipe)) = (flow.to_drain(), piping.as_mut()) {
+            match core.driver.drain(pipe, bytes, socks.to) {
                 Send::Taken(taken) => flow.drained(taken),
                 Send::Failed(_) => return Some(Broken { source: false }),
             }
@@ -61,33 +119,29 @@ pub fn pump<D: Driver>(
         if !flow.wants_read() {
             break;
         }
-        let broken = match piping.as_deref_mut().filter(|_| flow.is_bulk()) {
-            Some(piping) => splice(core, flow, piping, from),
-            None => copy(core, flow, from, to),
-        };
+        let broken = if flow.is_bulk() { splice(core, flow, piping, socks.from) } else { copy(core, flow, &mut socks) };
         if broken.is_some() {
             return broken;
         }
     }
-    if let Some(piping) = piping
-        && flow.is_clear()
+    if flow.is_clear()
         && let Some(pipe) = piping.take()
     {
         core.keep_pipe(pipe);
     }
     if flow.take_finish() && then == Then::GoOn {
-        core.driver.finish(to);
+        core.driver.finish(socks.to);
     }
     None
 }
 
-fn copy<D: Driver>(core: &mut Core<D>, flow: &mut Flow, from: Sock, to: Sock) -> Option<Broken> {
+fn copy<D: Driver>(core: &mut Core<D>, flow: &mut Flow, ends: &mut impl Ends<D>) -> Option<Broken> {
     let mut scratch = core.scratch();
     let mut broken = None;
-    match core.driver.recv(from, &mut scratch) {
+    match ends.recv(&mut core.driver, &mut scratch) {
         Recv::Bytes(bytes) => {
-            flow.received(if bytes == scratch.len() { Received::Full } else { Received::Short });
-            match core.driver.send(to, &scratch[..bytes]) {
+            flow.received(if ends.is_drained(bytes, scratch.len()) { Received::Short } else { Received::Full });
+            match ends.send(&mut core.driver, &scratch[..bytes]) {
                 Send::Taken(taken) => flow.passed(&scratch[..bytes], taken),
                 Send::Failed(_) => broken = Some(Broken { source: false }),
             }

@@ -20,7 +20,7 @@ use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Sock}
 use crate::arena::{Arena, Key, Owner, token};
 use crate::core::{Accepted, Core, dial_failure};
 use crate::machine::Flow;
-use crate::pump::{Piping, Then, pump};
+use crate::pump::{Piping, Socks, Then, pump_socks};
 use crate::roster::{BackendSlot, ListenerSlot, Picked, PoolSlot};
 
 pub struct Relays<D: Driver> {
@@ -304,20 +304,14 @@ impl<D: Driver> Relay<D> {
     fn pump(&mut self, core: &mut Core<D>, now: Instant) -> Option<Ending> {
         let backend_sock = self.backend_sock?;
         let before = (self.up.progress(), self.down.progress());
-        let broken =
-            pump(core, &mut self.up, Then::after(&self.down), Some(&mut self.up_pipe), self.client_sock, backend_sock)
-                .map(|broken| if broken.source { Side::Client } else { Side::Backend })
-                .or_else(|| {
-                    pump(
-                        core,
-                        &mut self.down,
-                        Then::after(&self.up),
-                        Some(&mut self.down_pipe),
-                        backend_sock,
-                        self.client_sock,
-                    )
+        let up = Socks { from: self.client_sock, to: backend_sock };
+        let down = Socks { from: backend_sock, to: self.client_sock };
+        let broken = pump_socks(core, &mut self.up, Then::after(&self.down), &mut self.up_pipe, up)
+            .map(|broken| if broken.source { Side::Client } else { Side::Backend })
+            .or_else(|| {
+                pump_socks(core, &mut self.down, Then::after(&self.up), &mut self.down_pipe, down)
                     .map(|broken| if broken.source { Side::Backend } else { Side::Client })
-                });
+            });
         if (self.up.progress(), self.down.progress()) != before {
             self.deadline = now + self.idle_timeout();
             if self.times.first_byte.is_none() && self.down.bytes() > 0 {
@@ -361,6 +355,7 @@ impl<D: Driver> Relay<D> {
             client: self.client,
             backend: self.tried.last().map(|backend| backend.address),
             request: None,
+            sni: None,
             status: None,
             cause,
             phase: self.connected.then_some(Phase::Relay).filter(|_| cause.is_some()),

@@ -64,6 +64,8 @@ pub struct BackendSlot {
     in_flight: InFlight,
     /// Kept connections, the one used last at the end.
     pub idle: RefCell<Vec<Key>>,
+    /// Connections that carry streams, or will.
+    pub carriers: RefCell<Vec<Key>>,
     removed: Cell<bool>,
 }
 
@@ -272,6 +274,7 @@ impl Roster {
             metrics: self.registry.backend(self.worker, &label),
             in_flight: InFlight::default(),
             idle: RefCell::default(),
+            carriers: RefCell::default(),
             removed: Cell::new(false),
         })
     }

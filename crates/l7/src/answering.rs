@@ -39,14 +39,14 @@ impl Http {
             }
             // What the client has not taken is not read from the backend either: memory stays bounded and
             // TCP slows the backend down.
-            if !client.output.is_empty() {
+            if client.is_behind() {
                 return;
             }
             let mut scratch = core.scratch();
-            let received = core.driver.recv(backend.sock, &mut scratch);
+            let received = backend.link.recv(&mut core.driver, &mut self.carriers, &mut scratch);
             let next = match received {
                 Recv::Bytes(bytes) => {
-                    backend.readable = bytes == scratch.len() || backend.hangup;
+                    backend.readable = !backend.link.is_drained(bytes, scratch.len()) || backend.hangup;
                     backend.slot.metrics.bytes_in.add(bytes as u64);
                     if backend.input.is_empty() {
                         self.answer_bytes(core, key, &scratch[..bytes], now)
@@ -138,7 +138,7 @@ impl Http {
             proxy_status: None,
         };
         forward::write_response(head, &edits, &mut out);
-        let sent = client.send(&mut core.driver, &mut out, &[], Follows::More);
+        let sent = client.send(&mut core.driver, &mut self.carriers, &mut out, &[], Follows::More);
         self.head = out;
         if sent.is_err() {
             self.client_gone(core, key, now);
@@ -192,7 +192,7 @@ impl Http {
             Err(detail) => {
                 // The head may have come in the same read. The client gets it whether or not it did, so that what
                 // it sees does not hang on how the backend's bytes were split. That it has left is no news here.
-                let _ = client.send(&mut core.driver, &mut head, &[], Follows::End);
+                let _ = client.send(&mut core.driver, &mut self.carriers, &mut head, &[], Follows::End);
                 self.put_head_back(head);
                 self.cut(core, key, Cause::BackendMalformedBody, Some(Detail::Text(detail)), now);
                 return Next::Stop;
@@ -200,7 +200,7 @@ impl Http {
         };
         let passed = if client.exchange.decodes() { &[] } else { &bytes[..consumed] };
         let then = if done && client.exchange.closes() { Follows::End } else { Follows::More };
-        let sent = client.send(&mut core.driver, &mut head, passed, then);
+        let sent = client.send(&mut core.driver, &mut self.carriers, &mut head, passed, then);
         self.put_head_back(head);
         let Some(client) = self.clients.get_mut(key) else { return Next::Stop };
         if sent.is_err() {
@@ -228,7 +228,7 @@ impl Http {
         client.exchange.stage = Stage::Flushing;
         self.release_backend(core, key, reusable, now);
         let Some(client) = self.clients.get_mut(key) else { return };
-        if client.output.is_empty() {
+        if !client.is_behind() {
             self.exchange_over(core, key, now);
         } else {
             client.wait_for(Wait::ClientRead, now);
@@ -244,6 +244,8 @@ impl Http {
         let Some(backend) = self.backends.get_mut(made) else { return };
         backend.client = None;
         let keep = reusable
+            && !backend.link.is_stream()
+            && backend.link.is_flushed()
             && !backend.hangup
             && !backend.readable
             && !backend.slot.is_removed()
@@ -251,7 +253,8 @@ impl Http {
             && kept_max > 0;
         if !keep {
             if let Some(backend) = self.backends.remove(made) {
-                core.driver.close(backend.sock, if reusable { Close::Orderly } else { Close::Reset });
+                let how = if reusable { Close::Orderly } else { Close::Reset };
+                backend.link.close(&mut core.driver, &mut self.carriers, how);
             }
             return;
         }
@@ -264,7 +267,7 @@ impl Http {
         let surplus = if idle.len() > kept_max { Some(idle.remove(0)) } else { None };
         drop(idle);
         if let Some(backend) = surplus.and_then(|surplus| self.backends.remove(surplus)) {
-            core.driver.close(backend.sock, Close::Orderly);
+            backend.link.close(&mut core.driver, &mut self.carriers, Close::Orderly);
         }
     }
 
@@ -272,7 +275,7 @@ impl Http {
     pub(crate) fn discard_idle<D: Driver>(&mut self, core: &mut Core<D>, made: Key) {
         if let Some(backend) = self.backends.remove(made) {
             backend.slot.idle.borrow_mut().retain(|&kept| kept != made);
-            core.driver.close(backend.sock, Close::Orderly);
+            backend.link.close(&mut core.driver, &mut self.carriers, Close::Orderly);
         }
     }
 
@@ -288,6 +291,12 @@ impl Http {
                 self.cut(core, key, Cause::BackendResetMidResponse, failed.map(Detail::Errno), now);
             }
             _ => {
+                // Only the peer of a stream can refuse after the connection stood: it did not look at the request.
+                if failed == Some(errno::ECONNREFUSED.0)
+                    && let Some(backend) = client.attempt.backend.and_then(|made| self.backends.get_mut(made))
+                {
+                    backend.refused = backend.link.is_stream();
+                }
                 let cause = match failed {
                     Some(number) if number != errno::EPIPE.0 => Cause::BackendResetBeforeResponse,
                     _ => Cause::BackendClosedBeforeResponse,
@@ -305,7 +314,7 @@ impl Http {
                 return false;
             }
             let mut scratch = core.scratch();
-            let received = core.driver.recv(client.sock, &mut scratch);
+            let received = client.link.recv(&mut core.driver, &mut self.carriers, &mut scratch);
             core.give_back(scratch);
             match received {
                 Recv::Bytes(_) => {}

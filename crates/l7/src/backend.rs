@@ -4,21 +4,27 @@
 //! is never kept: what is left of one exchange must not reach another.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use evenkeel_l4::{BackendSlot, Key};
+use evenkeel_l4::{BackendSlot, Key, PoolSlot};
 use evenkeel_model::Instant;
-use evenkeel_reactor::Sock;
+
+use crate::link::Link;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Dialing,
+    /// Connected; the TLS handshake is not over.
+    Securing,
+    /// HTTP/2: it carries streams, which are connections of their own here.
+    Carrying,
     Busy,
     /// Nobody's. Whatever it reports now means that it is of no more use.
     Idle,
 }
 
 pub(crate) struct Backend {
-    pub sock: Sock,
+    pub link: Link,
     pub slot: Rc<BackendSlot>,
     pub state: State,
     pub client: Option<Key>,
@@ -32,4 +38,37 @@ pub(crate) struct Backend {
     /// When an idle connection is closed.
     pub deadline: Instant,
     pub armed: Instant,
+    /// The HTTP/2 connection it carries.
+    pub carries: Option<Key>,
+    /// Who waits until it can carry streams.
+    pub waiting: Vec<Key>,
+    /// The backend said that it has not looked at the request.
+    pub refused: bool,
+    /// What the connection is to be secured with, until it is.
+    pub tls: Option<Arc<evenkeel_tls::Client>>,
+    /// Whose settings hold for a connection that carries streams.
+    pub pool: Option<Rc<PoolSlot>>,
+}
+
+impl Backend {
+    pub fn new(link: Link, slot: Rc<BackendSlot>) -> Self {
+        Backend {
+            link,
+            slot,
+            state: State::Dialing,
+            client: None,
+            input: Vec::new(),
+            readable: false,
+            hangup: false,
+            reused: false,
+            idle_since: Instant::START,
+            deadline: Instant::NEVER,
+            armed: Instant::NEVER,
+            carries: None,
+            waiting: Vec::new(),
+            refused: false,
+            tls: None,
+            pool: None,
+        }
+    }
 }

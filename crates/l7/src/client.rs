@@ -2,21 +2,27 @@
 //!
 //! Plain data and the sending of bytes. What a request means is the exchange's, how it ends is `ending`'s.
 
-use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use evenkeel_l4::{BackendSlot, Key, ListenerSlot, Picked, PoolSlot};
 use evenkeel_model::Instant;
 use evenkeel_model::exchange::{Attempt, Reuse};
-use evenkeel_reactor::{Driver, Errno, Send, Sock};
+use evenkeel_reactor::{Driver, Errno, Send};
 
+use crate::carriers::Carriers;
+use crate::link::Link;
 use crate::machine::{Exchange, Stage, Timeouts, Wait};
+use crate::secured::Identity;
 use crate::tunnel::Tunnel;
 
 /// Where a client's connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
+    /// The TLS handshake is not over.
+    Securing,
+    /// HTTP/2: the connection carries streams, which are clients of their own.
+    Carrying,
     /// No byte of a request has come.
     Idle,
     /// A part of a head has come.
@@ -41,9 +47,18 @@ pub(crate) enum Watching {
 }
 
 pub(crate) struct Client {
-    pub sock: Sock,
+    pub link: Link,
     pub address: SocketAddr,
     pub listener: Rc<ListenerSlot>,
+    /// Whether it came by TLS, itself or by what carries it.
+    pub secure: bool,
+    pub identity: Option<Rc<Identity>>,
+    /// The name asked for in a handshake that failed.
+    pub sni: Option<Box<str>>,
+    /// The address it was reached at, once somebody asked.
+    pub local: Option<SocketAddr>,
+    /// The HTTP/2 connection it carries.
+    pub carries: Option<Key>,
     pub standing: Standing,
     /// Received and not yet understood: a part of a head, or requests that wait their turn.
     pub input: Vec<u8>,
@@ -81,6 +96,8 @@ pub(crate) struct Attempting {
     pub picked: Option<Picked>,
     /// The connection in use.
     pub backend: Option<Key>,
+    /// The connection on the way that will carry the request as a stream.
+    pub awaits: Option<Key>,
     pub started: Instant,
     pub reuse: Option<Reuse>,
     pub tried: Vec<Rc<BackendSlot>>,
@@ -92,6 +109,7 @@ impl Attempting {
         self.pool = None;
         self.picked = None;
         self.backend = None;
+        self.awaits = None;
         self.reuse = None;
         self.tried.clear();
         self.attempts.clear();
@@ -139,6 +157,7 @@ impl Client {
     pub fn send<D: Driver>(
         &mut self,
         driver: &mut D,
+        carriers: &mut Carriers,
         head: &mut Vec<u8>,
         mut body: &[u8],
         then: Follows,
@@ -152,9 +171,9 @@ impl Client {
         if self.output.is_empty() {
             let sent = match (&head[..], body) {
                 ([], []) => return Ok(()),
-                ([], only) | (only, []) if then == Follows::More => driver.send(self.sock, only),
-                ([], only) | (only, []) => driver.send_final(self.sock, only),
-                (head, body) => driver.send_vectored(self.sock, &[IoSlice::new(head), IoSlice::new(body)]),
+                ([], only) | (only, []) if then == Follows::More => self.link.send(driver, carriers, only),
+                ([], only) | (only, []) => self.link.send_final(driver, carriers, only),
+                (head, body) => self.link.send_both(driver, carriers, head, body),
             };
             match sent {
                 Send::Taken(bytes) => taken = bytes,
@@ -174,9 +193,10 @@ impl Client {
     ///
     /// # Errors
     /// When the client is gone.
-    pub fn flush<D: Driver>(&mut self, driver: &mut D) -> Result<(), Errno> {
+    pub fn flush<D: Driver>(&mut self, driver: &mut D, carriers: &mut Carriers) -> Result<(), Errno> {
+        self.link.flush(driver)?;
         while !self.output.is_empty() {
-            match driver.send(self.sock, &self.output.bytes[self.output.sent..]) {
+            match self.link.send(driver, carriers, &self.output.bytes[self.output.sent..]) {
                 Send::Taken(0) => break,
                 Send::Taken(taken) => self.output.taken(taken),
                 Send::Failed(errno) => return Err(errno),
@@ -185,10 +205,20 @@ impl Client {
         Ok(())
     }
 
+    /// Whether it has not taken all that it was sent.
+    pub fn is_behind(&self) -> bool {
+        !self.output.is_empty() || !self.link.is_flushed()
+    }
+
+    /// Whether the connection may turn out to be one of HTTP/2 without TLS having said so.
+    pub fn may_carry(&self) -> bool {
+        self.served == 0 && matches!(self.link, Link::Plain(_)) && self.listener.read(|settings| settings.http.http2)
+    }
+
     /// Whether nothing the client could do now would change anything, short of leaving.
     pub fn only_the_backend_matters(&self) -> bool {
         self.standing == Standing::Busy
-            && self.output.is_empty()
+            && !self.is_behind()
             && self.exchange.request_complete()
             && matches!(self.exchange.stage, Stage::Connecting | Stage::Awaiting | Stage::Answering)
     }
@@ -201,6 +231,6 @@ impl Client {
 
     /// Waits for whoever the exchange says has to act next.
     pub fn wait_on_exchange(&mut self, now: Instant) {
-        self.wait_for(self.exchange.wait(!self.output.is_empty()), now);
+        self.wait_for(self.exchange.wait(self.is_behind()), now);
     }
 }

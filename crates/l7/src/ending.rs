@@ -44,9 +44,9 @@ impl Http {
         out.clear();
         write_own_answer(&mut out, cause, detail, status, close, client.exchange.asked().head, client.exchange.id);
         let then = if close { Follows::End } else { Follows::More };
-        let sent = client.send(&mut core.driver, &mut out, &[], then);
+        let sent = client.send(&mut core.driver, &mut self.carriers, &mut out, &[], then);
         self.head = out;
-        let drained = client.output.is_empty();
+        let drained = !client.is_behind();
         client.wait_for(Wait::ClientRead, now);
         if sent.is_err() || drained {
             self.exchange_over(core, key, now);
@@ -78,6 +78,11 @@ impl Http {
         client.served += 1;
         client.attempt.clear();
         client.exchange.trim();
+        if client.link.is_stream() {
+            client.link.finish(&mut core.driver, &mut self.carriers);
+            self.drop_client(core, key, Close::Orderly);
+            return;
+        }
         if !client.exchange.closes() {
             client.standing = Standing::Idle;
             client.timeouts = listener_timeouts(&client.listener);
@@ -92,7 +97,7 @@ impl Http {
             || client.readable
             || !client.exchange.client_asked_to_close();
         if unread && !client.hangup {
-            core.driver.finish(client.sock);
+            client.link.finish(&mut core.driver, &mut self.carriers);
             client.standing = Standing::Lingering;
             client.input = Vec::new();
             client.wait_for(Wait::Linger, now);
@@ -143,15 +148,19 @@ impl Http {
     /// something, so nobody can use it again.
     pub(crate) fn drop_backend<D: Driver>(&mut self, core: &mut Core<D>, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
+        client.attempt.awaits = None;
         if let Some(backend) = client.attempt.backend.take().and_then(|made| self.backends.remove(made)) {
-            core.driver.close(backend.sock, Close::Reset);
+            backend.link.close(&mut core.driver, &mut self.carriers, Close::Reset);
         }
     }
 
     pub(crate) fn drop_client<D: Driver>(&mut self, core: &mut Core<D>, key: Key, how: Close) {
         if let Some(client) = self.clients.remove(key) {
-            core.driver.close(client.sock, how);
-            core.discharge(&client.listener);
+            let carried = client.link.is_stream();
+            client.link.close(&mut core.driver, &mut self.carriers, how);
+            if !carried {
+                core.discharge(&client.listener);
+            }
         }
     }
 
@@ -195,6 +204,7 @@ impl Http {
                 .map(|picked| picked.backend.address)
                 .or_else(|| client.attempt.attempts.last().map(|attempt| attempt.backend)),
             request: exchange.line.request(),
+            sni: client.sni.as_deref(),
             status: exchange.status,
             cause,
             phase,

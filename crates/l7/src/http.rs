@@ -10,10 +10,14 @@ use evenkeel_l4::{Accepted, Arena, Core, Key, ListenerSlot, Owner, token};
 use evenkeel_model::exchange::Detail;
 use evenkeel_model::{Cause, Instant, limits};
 use evenkeel_reactor::{Close, Driver, Event, Recv};
+use evenkeel_tls::Session;
 
 use crate::backend::{Backend, State};
+use crate::carriers::Carriers;
 use crate::client::{Attempting, Client, Output, Standing, Watching};
+use crate::link::Link;
 use crate::machine::{Exchange, Stage, Timeouts, Wait};
+use crate::secured::Secured;
 
 /// How long a new connection is served without watching its socket.
 const WATCH_AFTER: Duration = Duration::from_millis(limits::WATCH_AFTER.value);
@@ -22,6 +26,7 @@ const WATCH_AFTER: Duration = Duration::from_millis(limits::WATCH_AFTER.value);
 pub struct Http {
     pub(crate) clients: Arena<Client>,
     pub(crate) backends: Arena<Backend>,
+    pub(crate) carriers: Carriers,
     /// Where heads are written before they are sent.
     pub(crate) head: Vec<u8>,
     /// What this cluster signs CDN-Loop with.
@@ -33,6 +38,7 @@ impl Http {
         Http {
             clients: Arena::default(),
             backends: Arena::default(),
+            carriers: Carriers::default(),
             head: Vec::with_capacity(4096),
             loop_id: loop_id.into(),
         }
@@ -50,11 +56,30 @@ impl Http {
     pub fn open<D: Driver>(&mut self, core: &mut Core<D>, accepted: Accepted) {
         let Accepted { sock, client: address, listener, at } = accepted;
         let timeouts = listener_timeouts(&listener);
+        let session = listener.read(|settings| settings.tls.as_ref().map(|tls| Session::server(tls)));
+        let secure = session.is_some();
+        let link = match session {
+            None => Link::Plain(sock),
+            Some(Ok(session)) => Link::Tls(Box::new(Secured::new(sock, session, false))),
+            // Only a config that rustls refuses at every session could do that, and such a config is not compiled.
+            Some(Err(_)) => {
+                core.driver.close(sock, Close::Reset);
+                core.discharge(&listener);
+                return;
+            }
+        };
+        let (standing, wait) =
+            if secure { (Standing::Securing, Wait::Handshake) } else { (Standing::Idle, Wait::KeepAlive) };
         let key = self.clients.insert_with(|_| Client {
-            sock,
+            link,
             address,
             listener,
-            standing: Standing::Idle,
+            secure,
+            identity: None,
+            sni: None,
+            local: None,
+            carries: None,
+            standing,
             input: Vec::new(),
             output: Output::default(),
             watching: Watching::From(at + WATCH_AFTER),
@@ -62,14 +87,20 @@ impl Http {
             readable: true,
             hangup: false,
             served: 0,
-            wait: Wait::KeepAlive,
-            deadline: at + timeouts.keep_alive,
+            wait,
+            deadline: at + timeouts.of(wait),
             armed: Instant::NEVER,
             timeouts,
             exchange: Exchange::default(),
             attempt: Attempting::default(),
             tunnel: None,
         });
+        if secure {
+            let id = core.next_id();
+            if let Some(client) = self.clients.get_mut(key) {
+                client.exchange.reset(id, at);
+            }
+        }
         self.drive(core, key, at);
     }
 
@@ -81,12 +112,16 @@ impl Http {
             self.tunnel_client_event(core, key, event, now);
             return;
         }
-        if event.writable && !client.output.is_empty() {
-            if client.flush(&mut core.driver).is_err() {
+        if client.standing == Standing::Carrying {
+            self.carry(core, key, event, now);
+            return;
+        }
+        if event.writable && client.is_behind() && client.standing != Standing::Securing {
+            if client.flush(&mut core.driver, &mut self.carriers).is_err() {
                 self.client_gone(core, key, now);
                 return;
             }
-            if client.output.is_empty() {
+            if !client.is_behind() {
                 self.output_drained(core, key, now);
             } else if client.wait == Wait::ClientRead {
                 // It reads, if slowly: the time is counted from the last progress.
@@ -102,13 +137,20 @@ impl Http {
         backend.hangup |= event.hangup;
         let client = backend.client;
         match (backend.state, client) {
-            (State::Dialing, Some(client)) => self.dial_decided(core, key, client, event, now),
+            (State::Dialing, _) => self.dial_decided(core, key, event, now),
+            (State::Securing, _) => self.secure_backend(core, key, now),
+            (State::Carrying, _) => self.carry_backend(core, key, event, now),
             (State::Busy, Some(client)) => {
                 if self.clients.get(client).is_some_and(|client| client.tunnel.is_some()) {
                     self.tunnel_backend_event(core, client, event, now);
                     return;
                 }
                 if event.writable {
+                    if backend.link.flush(&mut core.driver).is_err() {
+                        // Reading tells what became of it.
+                        backend.readable = true;
+                        backend.hangup = true;
+                    }
                     self.send_request(core, client, now);
                 }
                 self.read_answer(core, client, now);
@@ -141,11 +183,16 @@ impl Http {
         if now >= backend.armed {
             backend.armed = Instant::NEVER;
         }
-        if backend.state != State::Idle {
-            return;
+        match backend.state {
+            State::Busy => return,
+            State::Idle | State::Carrying | State::Dialing | State::Securing => {}
         }
         if now >= backend.deadline {
-            self.discard_idle(core, key);
+            match backend.state {
+                State::Idle => self.discard_idle(core, key),
+                State::Carrying => self.rest_carrier(core, key, now),
+                State::Dialing | State::Securing | State::Busy => self.carrier_not_made(core, key, now),
+            }
         } else {
             core.arm(token(Owner::HttpBackend, key), backend.deadline, &mut backend.armed);
         }
@@ -154,12 +201,14 @@ impl Http {
     /// The plan changed: connections kept for backends that are gone are of no more use.
     pub fn plan_changed<D: Driver>(&mut self, core: &mut Core<D>) {
         for key in self.backends.keys() {
-            let useless =
-                self.backends.get(key).is_some_and(|backend| backend.state == State::Idle && backend.slot.is_removed());
-            if useless {
-                self.discard_idle(core, key);
+            let Some(backend) = self.backends.get(key).filter(|backend| backend.slot.is_removed()) else { continue };
+            match backend.state {
+                State::Idle => self.discard_idle(core, key),
+                State::Carrying => self.retire_carrier(key),
+                State::Dialing | State::Securing | State::Busy => {}
             }
         }
+        self.announce_drain(core);
     }
 
     /// Ends every connection for which `which` says so: the drain deadline has passed.
@@ -170,7 +219,10 @@ impl Http {
                 continue;
             }
             match client.standing {
-                Standing::Idle | Standing::Lingering => self.drop_client(core, key, Close::Orderly),
+                Standing::Idle | Standing::Lingering | Standing::Securing => {
+                    self.drop_client(core, key, Close::Orderly);
+                }
+                Standing::Carrying => self.end_carrying(core, key, now),
                 Standing::Head | Standing::Busy => self.cut(core, key, Cause::BalancerDraining, None, now),
             }
         }
@@ -179,16 +231,21 @@ impl Http {
     /// Closes kept connections; for the end of the process.
     pub fn close_idle<D: Driver>(&mut self, core: &mut Core<D>) {
         for key in self.backends.keys() {
-            if self.backends.get(key).is_some_and(|backend| backend.state == State::Idle) {
-                self.discard_idle(core, key);
+            match self.backends.get(key).map(|backend| backend.state) {
+                Some(State::Idle) => self.discard_idle(core, key),
+                Some(State::Carrying) => self.retire_carrier(key),
+                _ => {}
             }
         }
+        self.announce_drain(core);
     }
 
     /// Goes on with a connection as far as what has been received allows.
     pub(crate) fn drive<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
         while let Some(client) = self.clients.get_mut(key) {
             let went_on = match client.standing {
+                Standing::Securing => self.secure_client(core, key, now),
+                Standing::Carrying => false,
                 Standing::Idle | Standing::Head => self.read_head(core, key, now),
                 Standing::Busy => {
                     self.read_body(core, key, now);
@@ -222,8 +279,8 @@ impl Http {
     fn watch<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.watching = Watching::Now;
-        if let Err(errno) = core.driver.watch(client.sock, token(Owner::HttpClient, key)) {
-            if client.standing == Standing::Idle {
+        if let Err(errno) = client.link.watch(&mut core.driver, Owner::HttpClient, key) {
+            if matches!(client.standing, Standing::Idle | Standing::Securing | Standing::Carrying) {
                 let id = core.next_id();
                 client.exchange.reset(id, now);
             }
@@ -254,9 +311,10 @@ impl Http {
         let Some(client) = self.clients.get_mut(key) else { return };
         let timeout = Some(Detail::Timeout(client.timeouts.of(client.wait)));
         match client.wait {
+            Wait::KeepAlive if client.standing == Standing::Carrying => self.carrying_timed_out(core, key, now),
             Wait::KeepAlive => {
                 // A request may have arrived in this very moment: look before closing.
-                if matches!(core.driver.peek(client.sock), Recv::Bytes(_)) {
+                if matches!(client.link.peek(&mut core.driver, &mut self.carriers), Recv::Bytes(_)) {
                     client.readable = true;
                     client.wait_for(Wait::KeepAlive, now);
                     self.drive(core, key, now);
@@ -264,9 +322,20 @@ impl Http {
                     self.drop_client(core, key, Close::Orderly);
                 }
             }
+            Wait::Handshake => {
+                let detail = Detail::Timeout(client.timeouts.handshake);
+                self.securing_failed(core, key, Cause::TlsHandshakeFailed, detail, now);
+            }
             Wait::Linger => self.drop_client(core, key, Close::Orderly),
             Wait::Header => self.answer(core, key, Cause::ClientHeaderTimeout, timeout, now),
-            Wait::Connect => self.attempt_failed(core, key, Cause::BackendConnectTimeout, timeout, now),
+            Wait::Connect => {
+                let securing = client.attempt.backend.and_then(|made| self.backends.get(made));
+                let cause = match securing.map(|backend| backend.state) {
+                    Some(State::Securing) => Cause::BackendTlsFailed,
+                    _ => Cause::BackendConnectTimeout,
+                };
+                self.attempt_failed(core, key, cause, timeout, now);
+            }
             Wait::ClientBody => self.answer(core, key, Cause::ClientBodyTimeout, timeout, now),
             Wait::BackendWrite => self.attempt_failed(core, key, Cause::BackendWriteTimeout, timeout, now),
             Wait::Response => self.attempt_failed(core, key, Cause::BackendResponseTimeout, timeout, now),
@@ -281,6 +350,7 @@ impl Http {
 /// The times of a listener; those of the pool are added when one is chosen.
 pub(crate) fn listener_timeouts(listener: &ListenerSlot) -> Timeouts {
     listener.read(|settings| Timeouts {
+        handshake: settings.http.handshake_timeout,
         keep_alive: settings.http.keep_alive_timeout,
         header: settings.http.header_timeout,
         client_body: settings.http.body_timeout,

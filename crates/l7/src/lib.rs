@@ -6,12 +6,18 @@
 
 mod answering;
 mod backend;
+mod carriers;
+mod carrying;
 mod client;
 mod ending;
 mod http;
+mod link;
 pub mod machine;
+mod multiplexing;
 mod own_answer;
 mod requesting;
+mod secured;
+mod securing;
 mod tunnel;
 
 pub use http::Http;

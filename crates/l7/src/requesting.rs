@@ -3,18 +3,25 @@
 //! No byte reaches a backend before the head was read and judged. Whether a failed attempt may be made again is
 //! the machine's word; whether there is somebody to make it at, the pool's.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use evenkeel_l4::{BackendSlot, Core, Key, Owner, dial_failure, token};
 use evenkeel_model::exchange::{Attempt, Detail, Reuse};
 use evenkeel_model::{Cause, Instant};
+use evenkeel_plan::{Listener, Speaks};
 use evenkeel_reactor::{Close, Dial, Driver, Event, Handshake, Recv, Send};
 use evenkeel_wire::{FieldSlots, Forwarding, Parsed, RequestHead, forward, parse_request};
 
 use crate::backend::{Backend, State};
-use crate::client::Standing;
+use crate::client::{Client, Standing};
 use crate::http::Http;
+use crate::link::Link;
 use crate::machine::{Retry, Stage, Tried, Wait};
+
+/// What a client of HTTP/2 says first (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Http {
     /// Reads and understands a head. True when something changed and the connection should be driven on.
@@ -29,10 +36,10 @@ impl Http {
             return false;
         }
         let mut scratch = core.scratch();
-        let received = core.driver.recv(client.sock, &mut scratch);
+        let received = client.link.recv(&mut core.driver, &mut self.carriers, &mut scratch);
         let went_on = match received {
             Recv::Bytes(bytes) => {
-                client.readable = bytes == scratch.len() || client.hangup;
+                client.readable = !client.link.is_drained(bytes, scratch.len()) || client.hangup;
                 if client.input.is_empty() {
                     self.take_head(core, key, &scratch[..bytes], now)
                 } else {
@@ -66,6 +73,17 @@ impl Http {
             let id = core.next_id();
             client.exchange.reset(id, now);
             client.wait_for(Wait::Header, now);
+        }
+        if input.starts_with(&PREFACE[..3]) && client.may_carry() {
+            if let Some(rest) = input.get(..PREFACE.len()) {
+                if rest == PREFACE {
+                    self.begin_carrying(core, key, input, now);
+                    return false;
+                }
+            } else if PREFACE.starts_with(input) {
+                client.input.extend_from_slice(input);
+                return client.readable;
+            }
         }
         let limit = client.listener.read(|settings| settings.http.header_limit);
         let mut slots = FieldSlots::new();
@@ -105,12 +123,8 @@ impl Http {
         let Some(pool) = client.listener.pool() else { return };
         let listener = Rc::clone(&client.listener);
         let settings = listener.settings();
+        let local = local_address(&core.driver, client, &settings);
         let request = client.exchange.begin(head, settings.http.body_limit, now);
-        let local = if settings.listen[0].ip().is_unspecified() || settings.listen.len() > 1 {
-            core.driver.local_address(client.sock).unwrap_or(settings.listen[0])
-        } else {
-            settings.listen[0]
-        };
         let peer = client.address.ip();
         // Only HTTP/1.0 may leave the host out; then the address it reached is what it asked for.
         let default_host = if head.host.is_none() { local.to_string() } else { String::new() };
@@ -118,7 +132,7 @@ impl Http {
             client: peer,
             client_port: client.address.port(),
             local,
-            scheme: "http",
+            scheme: if client.secure { "https" } else { "http" },
             trusted_peer: settings.http.trusted.iter().any(|cidr| cidr.contains(peer)),
             trusted: &settings.http.trusted,
             x_forwarded: settings.http.x_forwarded,
@@ -176,7 +190,21 @@ impl Http {
                 self.use_kept(core, key, kept, now);
                 return;
             }
-            match self.dial(core, key, &slot) {
+            if pool.read(|settings| settings.speaks) == Speaks::Http2 {
+                match self.find_carrier(core, key, &slot, now) {
+                    Ok(()) => return,
+                    Err(errno) => {
+                        let detail = Some(Detail::Errno(errno));
+                        let cause = dial_failure(evenkeel_reactor::Errno(errno));
+                        if !self.may_try_again(key, cause, Tried::Connecting, now) {
+                            self.answer_failed(core, key, cause, detail, now);
+                            return;
+                        }
+                        continue;
+                    }
+                }
+            }
+            match self.dial_for(core, key, &slot) {
                 Ok(()) => {
                     if let Some(client) = self.clients.get_mut(key) {
                         client.wait_on_exchange(now);
@@ -203,11 +231,11 @@ impl Http {
             let backend = self.backends.get_mut(kept)?;
             // What cannot be repeated deserves a look first: the backend may have closed since the last
             // turn of the loop. What can be repeated is not worth the call.
-            if idempotent || core.driver.peek(backend.sock) == Recv::Dry {
+            if idempotent || backend.link.peek(&mut core.driver, &mut self.carriers) == Recv::Dry {
                 return Some(kept);
             }
             if let Some(backend) = self.backends.remove(kept) {
-                core.driver.close(backend.sock, Close::Orderly);
+                backend.link.close(&mut core.driver, &mut self.carriers, Close::Orderly);
             }
         }
     }
@@ -225,31 +253,10 @@ impl Http {
         self.send_request(core, key, now);
     }
 
-    fn dial<D: Driver>(&mut self, core: &mut Core<D>, key: Key, slot: &Rc<BackendSlot>) -> Result<(), i32> {
-        slot.metrics.connections.one();
-        let dial = Dial { to: slot.address, from: None, handshake: Handshake::Full };
-        let mut dialed = Err(0);
-        let made = self.backends.insert_with(|made| {
-            dialed = core.driver.dial(dial, token(Owner::HttpBackend, made)).map_err(|errno| errno.0);
-            Backend {
-                // A failed dial has no socket; the entry is taken out again below.
-                sock: dialed.unwrap_or(evenkeel_reactor::Sock(u32::MAX)),
-                slot: Rc::clone(slot),
-                state: State::Dialing,
-                client: Some(key),
-                input: Vec::new(),
-                readable: false,
-                hangup: false,
-                reused: false,
-                idle_since: Instant::START,
-                deadline: Instant::NEVER,
-                armed: Instant::NEVER,
-            }
-        });
-        if let Err(errno) = dialed {
-            self.backends.remove(made);
-            return Err(errno);
-        }
+    fn dial_for<D: Driver>(&mut self, core: &mut Core<D>, key: Key, slot: &Rc<BackendSlot>) -> Result<(), i32> {
+        let pool = self.clients.get(key).and_then(|client| client.attempt.pool.as_ref());
+        let tls = pool.and_then(|pool| pool.read(|settings| settings.tls.clone()));
+        let made = self.dial(core, slot, Some(key), tls)?;
         if let Some(client) = self.clients.get_mut(key) {
             client.attempt.backend = Some(made);
             client.attempt.reuse = Some(Reuse::Fresh);
@@ -257,30 +264,77 @@ impl Http {
         Ok(())
     }
 
-    pub(crate) fn dial_decided<D: Driver>(
+    /// Starts a connection to `slot`, for one client or for nobody yet.
+    pub(crate) fn dial<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        slot: &Rc<BackendSlot>,
+        client: Option<Key>,
+        tls: Option<Arc<evenkeel_tls::Client>>,
+    ) -> Result<Key, i32> {
+        slot.metrics.connections.one();
+        let dial = Dial { to: slot.address, from: None, handshake: Handshake::Full };
+        let mut dialed = Err(0);
+        let made = self.backends.insert_with(|made| {
+            dialed = core.driver.dial(dial, token(Owner::HttpBackend, made)).map_err(|errno| errno.0);
+            // A failed dial has no socket; the entry is taken out again below.
+            let link = Link::Plain(dialed.unwrap_or(evenkeel_reactor::Sock(u32::MAX)));
+            Backend { client, tls, ..Backend::new(link, Rc::clone(slot)) }
+        });
+        if let Err(errno) = dialed {
+            self.backends.remove(made);
+            return Err(errno);
+        }
+        Ok(made)
+    }
+
+    pub(crate) fn dial_decided<D: Driver>(&mut self, core: &mut Core<D>, made: Key, event: Event, now: Instant) {
+        let Some(backend) = self.backends.get_mut(made) else { return };
+        let Some(sock) = backend.link.sock() else { return };
+        match core.dialed(sock, backend.slot.address, event) {
+            None => {}
+            Some(Ok(())) => match backend.tls.take() {
+                Some(tls) => self.begin_securing_backend(core, made, sock, &tls, now),
+                None => self.backend_ready(core, made, now),
+            },
+            Some(Err(errno)) => {
+                self.backend_not_made(core, made, dial_failure(errno), Some(Detail::Errno(errno.0)), now);
+            }
+        }
+    }
+
+    /// The connection stands, with TLS if the pool wants it.
+    pub(crate) fn backend_ready<D: Driver>(&mut self, core: &mut Core<D>, made: Key, now: Instant) {
+        let Some(backend) = self.backends.get_mut(made) else { return };
+        let Some(key) = backend.client else {
+            self.begin_carrying_backend(core, made, now);
+            return;
+        };
+        backend.state = State::Busy;
+        if let Some(client) = self.clients.get_mut(key) {
+            client.exchange.connected(now);
+        }
+        self.send_request(core, key, now);
+        self.read_answer(core, key, now);
+        self.drive(core, key, now);
+    }
+
+    /// The connection did not come about.
+    pub(crate) fn backend_not_made<D: Driver>(
         &mut self,
         core: &mut Core<D>,
         made: Key,
-        key: Key,
-        event: Event,
+        cause: Cause,
+        detail: Option<Detail>,
         now: Instant,
     ) {
-        let Some(backend) = self.backends.get_mut(made) else { return };
-        match core.dialed(backend.sock, backend.slot.address, event) {
+        match self.backends.get(made).map(|backend| backend.client) {
             None => {}
-            Some(Ok(())) => {
-                backend.state = State::Busy;
-                if let Some(client) = self.clients.get_mut(key) {
-                    client.exchange.connected(now);
-                }
-                self.send_request(core, key, now);
-                self.read_answer(core, key, now);
+            Some(Some(key)) => {
+                self.attempt_failed(core, key, cause, detail, now);
                 self.drive(core, key, now);
             }
-            Some(Err(errno)) => {
-                self.attempt_failed(core, key, dial_failure(errno), Some(Detail::Errno(errno.0)), now);
-                self.drive(core, key, now);
-            }
+            Some(None) => self.drop_unmade_carrier(core, made, cause, detail, now),
         }
     }
 
@@ -295,12 +349,12 @@ impl Http {
         if unsent.is_empty() {
             return;
         }
-        match core.driver.send(backend.sock, unsent) {
+        match backend.link.send(&mut core.driver, &mut self.carriers, unsent) {
             Send::Taken(taken) => {
-                let whom = client.exchange.wait(!client.output.is_empty());
+                let whom = client.exchange.wait(client.is_behind());
                 client.exchange.sent(taken, now);
                 // A backend that takes nothing gets no new time, however much the client still sends.
-                if taken > 0 || client.exchange.wait(!client.output.is_empty()) != whom {
+                if taken > 0 || client.exchange.wait(client.is_behind()) != whom {
                     client.wait_on_exchange(now);
                 }
             }
@@ -327,9 +381,9 @@ impl Http {
                 return;
             }
             let mut scratch = core.scratch();
-            match core.driver.recv(client.sock, &mut scratch) {
+            match client.link.recv(&mut core.driver, &mut self.carriers, &mut scratch) {
                 Recv::Bytes(bytes) => {
-                    client.readable = bytes == scratch.len() || client.hangup;
+                    client.readable = !client.link.is_drained(bytes, scratch.len()) || client.hangup;
                     match client.exchange.body(&scratch[..bytes]) {
                         Ok(consumed) => {
                             client.input.extend_from_slice(&scratch[consumed..bytes]);
@@ -358,13 +412,16 @@ impl Http {
     ) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let made = client.attempt.backend.take().and_then(|made| self.backends.remove(made));
+        client.attempt.awaits = None;
         let tried = match (&made, client.exchange.stage) {
             (_, Stage::Connecting) | (None, _) => Tried::Connecting,
+            // As good as not connected: the backend has not looked at it.
+            (Some(backend), _) if backend.refused => Tried::Connecting,
             (Some(backend), _) if backend.reused => Tried::Reused,
             (Some(_), _) => Tried::Fresh,
         };
         if let Some(backend) = made {
-            core.driver.close(backend.sock, Close::Reset);
+            backend.link.close(&mut core.driver, &mut self.carriers, Close::Reset);
         }
         if self.may_try_again(key, cause, tried, now) {
             let connection = if tried == Tried::Connecting { Connection::Any } else { Connection::Fresh };
@@ -429,6 +486,17 @@ impl Http {
             self.answer(core, key, cause, detail, now);
         }
     }
+}
+
+/// The address the client reached us at.
+fn local_address<D: Driver>(driver: &D, client: &mut Client, settings: &Listener) -> SocketAddr {
+    if !settings.listen[0].ip().is_unspecified() && settings.listen.len() == 1 {
+        return settings.listen[0];
+    }
+    let asked = || client.link.sock().and_then(|sock| driver.local_address(sock));
+    let local = client.local.or_else(asked).unwrap_or(settings.listen[0]);
+    client.local = Some(local);
+    local
 }
 
 /// Which connection an attempt may use.

@@ -4,13 +4,15 @@
 //! never becomes HTTP again.
 
 use evenkeel_l4::machine::Flow;
-use evenkeel_l4::{Core, Key, Then, pump};
+use evenkeel_l4::{Core, Ends, Key, Then, pump};
 use evenkeel_model::exchange::Attempt;
 use evenkeel_model::{Cause, Instant};
-use evenkeel_reactor::{Close, Driver, Event};
+use evenkeel_reactor::{Close, Driver, Event, Recv, Send};
 use evenkeel_wire::{Connection, OutFraming, ResponseEdits, ResponseHead, Version, forward};
 
+use crate::carriers::Carriers;
 use crate::http::Http;
+use crate::link::Link;
 use crate::machine::{Stage, Wait};
 
 /// Both directions of an upgraded request.
@@ -18,6 +20,31 @@ use crate::machine::{Stage, Wait};
 pub(crate) struct Tunnel {
     up: Flow,
     down: Flow,
+}
+
+/// Where one direction of a tunnel begins and ends.
+struct Links<'a> {
+    from: &'a mut Link,
+    to: &'a mut Link,
+    carriers: &'a mut Carriers,
+}
+
+impl<D: Driver> Ends<D> for Links<'_> {
+    fn recv(&mut self, driver: &mut D, into: &mut [u8]) -> Recv {
+        self.from.recv(driver, self.carriers, into)
+    }
+
+    fn send(&mut self, driver: &mut D, from: &[u8]) -> Send {
+        self.to.send(driver, self.carriers, from)
+    }
+
+    fn finish(&mut self, driver: &mut D) {
+        self.to.finish(driver, self.carriers);
+    }
+
+    fn is_drained(&self, bytes: usize, room: usize) -> bool {
+        self.from.is_drained(bytes, room)
+    }
 }
 
 impl Http {
@@ -71,6 +98,13 @@ impl Http {
                 tunnel.down.writable();
             }
         }
+        if let Some(client) = self.clients.get_mut(key)
+            && event.writable
+            && client.link.flush(&mut core.driver).is_err()
+        {
+            self.cut(core, key, Cause::ClientAborted, None, now);
+            return;
+        }
         self.pump_tunnel(core, key, now);
     }
 
@@ -83,27 +117,37 @@ impl Http {
                 tunnel.up.writable();
             }
         }
+        let made = self.clients.get(key).and_then(|client| client.attempt.backend);
+        if let Some(backend) = made.and_then(|made| self.backends.get_mut(made))
+            && event.writable
+            && backend.link.flush(&mut core.driver).is_err()
+        {
+            self.cut(core, key, Cause::BackendResetRelay, None, now);
+            return;
+        }
         self.pump_tunnel(core, key, now);
     }
 
     fn pump_tunnel<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        let Some(backend_sock) = client.attempt.backend.and_then(|made| self.backends.get(made)).map(|made| made.sock)
-        else {
-            return;
-        };
+        let Some(backend) = client.attempt.backend.and_then(|made| self.backends.get_mut(made)) else { return };
         let Some(tunnel) = client.tunnel.as_mut() else { return };
-        let client_sock = client.sock;
         let before = (tunnel.up.bytes(), tunnel.down.bytes());
         let progress = (tunnel.up.progress(), tunnel.down.progress());
-        let broken = pump(core, &mut tunnel.up, Then::after(&tunnel.down), None, client_sock, backend_sock)
-            .map(|broken| if broken.source { Cause::ClientAborted } else { Cause::BackendResetRelay })
-            .or_else(|| {
-                pump(core, &mut tunnel.down, Then::after(&tunnel.up), None, backend_sock, client_sock)
-                    .map(|broken| if broken.source { Cause::BackendResetRelay } else { Cause::ClientAborted })
-            });
+        let carriers = &mut self.carriers;
+        let mut ends = Links { from: &mut client.link, to: &mut backend.link, carriers };
+        let mut broken = pump(core, &mut tunnel.up, Then::after(&tunnel.down), &mut ends)
+            .map(|broken| if broken.source { Cause::ClientAborted } else { Cause::BackendResetRelay });
+        if broken.is_none() {
+            let mut ends = Links { from: &mut backend.link, to: &mut client.link, carriers: &mut self.carriers };
+            broken = pump(core, &mut tunnel.down, Then::after(&tunnel.up), &mut ends)
+                .map(|broken| if broken.source { Cause::BackendResetRelay } else { Cause::ClientAborted });
+        }
         let after = (tunnel.up.bytes(), tunnel.down.bytes());
-        let over = tunnel.up.is_finished() && tunnel.down.is_finished();
+        let over = tunnel.up.is_finished()
+            && tunnel.down.is_finished()
+            && client.link.is_flushed()
+            && backend.link.is_flushed();
         client.exchange.bytes_in += after.0 - before.0;
         client.exchange.bytes_out += after.1 - before.1;
         if (tunnel.up.progress(), tunnel.down.progress()) != progress || client.wait != Wait::Relay {
@@ -114,7 +158,7 @@ impl Http {
         } else if over {
             // In good order: what the backend's socket still holds must reach it.
             if let Some(backend) = client.attempt.backend.take().and_then(|made| self.backends.remove(made)) {
-                core.driver.close(backend.sock, Close::Orderly);
+                backend.link.close(&mut core.driver, &mut self.carriers, Close::Orderly);
             }
             self.record(core, key, now);
             self.drop_client(core, key, Close::Orderly);

@@ -20,6 +20,8 @@ pub struct Outcome<'a> {
     /// The backend that answered or was tried last.
     pub backend: Option<SocketAddr>,
     pub request: Option<RequestLine<'a>>,
+    /// The name a client asked for in a TLS handshake that failed.
+    pub sni: Option<&'a str>,
     /// What the client was sent; 499 when it left before an answer; `None` on tcp listeners.
     pub status: Option<u16>,
     pub cause: Option<Cause>,

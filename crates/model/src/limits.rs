@@ -106,6 +106,8 @@ settings! {
     BODY_LIMIT: Size u64 = "listener.body_limit", 0, 0, u64::MAX, None,
         "Largest request body; 0 means no limit. Bodies are streamed, so a large one costs no memory here.";
 
+    HANDSHAKE_TIMEOUT: Duration Duration = "listener.tls.handshake_timeout", secs(10), millis(10), secs(3600), None,
+        "Time a client has for its TLS handshake, from the accepted connection to its last message. As long as a request head may take.";
     STREAMS: Count u64 = "listener.http2.streams", 128, 1, 65_535, None,
         "Streams (requests) at once on one HTTP/2 connection. RFC 9113 asks for at least 100; nginx has 128.";
     STREAM_WINDOW: Size u64 = "listener.http2.stream_window", 64 * KIB, 16 * KIB, 16 * MIB, None,
@@ -206,6 +208,12 @@ fixed! {
         "Connections taken from one listener before others get their turn.";
     WATCH_AFTER = 5, "ms",
         "A new http connection whose request is whole is watched for its client's leaving after this time; one that is answered sooner never is, which saves three calls' worth of work.";
+    HTTP2_FRAME = 16_384, "bytes",
+        "Largest HTTP/2 frame we take: the least RFC 9113 allows, and what every client sends.";
+    HTTP2_BACKEND_WINDOW = 262_144, "bytes",
+        "What a backend may send on one HTTP/2 stream before the client has taken it; as much as is held for a slow client elsewhere.";
+    HTTP2_BACKEND_WINDOWS = 4_194_304, "bytes",
+        "The same for all streams of one connection to a backend together.";
     ACCESS_LOG_BUFFER = 65_536, "bytes",
         "Log lines a worker gathers before it hands them to the writer; they also go after a tenth of a second.";
     ACCESS_LOG_QUEUE = 64, "buffers",

@@ -63,6 +63,9 @@ pub(crate) fn write_line_with(outcome: &Outcome<'_>, epoch: Epoch, date: &mut Da
             line.text("user_agent", request.user_agent, FIELD);
         }
     }
+    if let Some(sni) = outcome.sni {
+        line.text("sni", sni.as_bytes(), FIELD);
+    }
     if let Some(status) = outcome.status {
         line.number("status", u64::from(status));
     }
@@ -180,6 +183,7 @@ mod tests {
                 version: "HTTP/1.1",
                 user_agent: b"",
             }),
+            sni: None,
             status: Some(504),
             cause: Some(Cause::BackendResponseTimeout),
             phase: None,

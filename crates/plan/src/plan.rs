@@ -138,6 +138,8 @@ pub struct Rate {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpSettings {
     pub keep_alive_timeout: Duration,
+    /// https listeners only.
+    pub handshake_timeout: Duration,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub header_limit: usize,

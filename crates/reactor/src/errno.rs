@@ -10,6 +10,7 @@ pub const ENOMEM: Errno = Errno(12);
 pub const ENFILE: Errno = Errno(23);
 pub const EMFILE: Errno = Errno(24);
 pub const EPIPE: Errno = Errno(32);
+pub const EPROTO: Errno = Errno(71);
 pub const EADDRNOTAVAIL: Errno = Errno(99);
 pub const ENETUNREACH: Errno = Errno(101);
 pub const ECONNABORTED: Errno = Errno(103);

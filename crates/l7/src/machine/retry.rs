@@ -46,7 +46,10 @@ impl Failure {
     /// a dead kept connection was met in this exchange already.
     pub const fn retry(self, replayable: bool, idempotent: bool, stale_before: bool) -> Retry {
         match self.cause {
-            Cause::BackendConnectRefused | Cause::BackendConnectTimeout | Cause::BackendUnreachable => Retry::Other,
+            Cause::BackendConnectRefused
+            | Cause::BackendConnectTimeout
+            | Cause::BackendUnreachable
+            | Cause::BackendTlsFailed => Retry::Other,
             Cause::BackendResetBeforeResponse | Cause::BackendClosedBeforeResponse => match self.tried {
                 Tried::Connecting => Retry::Other,
                 _ if !replayable || !idempotent => Retry::No,
@@ -96,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_never_stood_carried_nothing_so_even_a_post_goes_elsewhere() {
-        for cause in [BackendConnectRefused, BackendConnectTimeout, Cause::BackendUnreachable] {
+        for cause in [BackendConnectRefused, BackendConnectTimeout, Cause::BackendUnreachable, Cause::BackendTlsFailed]
+        {
             let failure = Failure { cause, tried: Connecting };
             assert_eq!(failure.retry(true, false, false), Retry::Other);
         }
@@ -109,6 +113,7 @@ mod tests {
                 BackendConnectRefused,
                 BackendConnectTimeout,
                 Cause::BackendUnreachable,
+                Cause::BackendTlsFailed,
                 BackendResetBeforeResponse,
                 BackendClosedBeforeResponse,
             ];

@@ -9,6 +9,8 @@ use evenkeel_model::Cause;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
+    /// For the client's part of the TLS handshake.
+    Handshake,
     /// For the next request.
     KeepAlive,
     /// For the rest of a request head.
@@ -31,7 +33,8 @@ pub enum Wait {
 }
 
 impl Wait {
-    pub const ALL: [Wait; 10] = [
+    pub const ALL: [Wait; 11] = [
+        Wait::Handshake,
         Wait::KeepAlive,
         Wait::Header,
         Wait::Connect,
@@ -48,6 +51,7 @@ impl Wait {
     pub const fn cause(self) -> Option<Cause> {
         match self {
             Wait::KeepAlive | Wait::Linger => None,
+            Wait::Handshake => Some(Cause::TlsHandshakeFailed),
             Wait::Header => Some(Cause::ClientHeaderTimeout),
             Wait::Connect => Some(Cause::BackendConnectTimeout),
             Wait::ClientBody => Some(Cause::ClientBodyTimeout),
@@ -64,6 +68,7 @@ impl Wait {
 /// change the rules for a request that is under way.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
+    pub handshake: Duration,
     pub keep_alive: Duration,
     pub header: Duration,
     pub client_body: Duration,
@@ -80,6 +85,7 @@ const LINGER: Duration = Duration::from_secs(5);
 impl Timeouts {
     pub const fn of(&self, wait: Wait) -> Duration {
         match wait {
+            Wait::Handshake => self.handshake,
             Wait::KeepAlive => self.keep_alive,
             Wait::Header => self.header,
             Wait::ClientBody | Wait::ClientRead => self.client_body,
@@ -102,7 +108,7 @@ mod tests {
         for wait in Wait::ALL {
             let expected = match wait {
                 Wait::KeepAlive | Wait::Linger => None,
-                Wait::Header | Wait::ClientBody | Wait::ClientRead => Some(Blame::Client),
+                Wait::Handshake | Wait::Header | Wait::ClientBody | Wait::ClientRead => Some(Blame::Client),
                 Wait::Connect | Wait::Relay => Some(Blame::Network),
                 Wait::BackendWrite | Wait::Response | Wait::BackendBody => Some(Blame::Backend),
             };

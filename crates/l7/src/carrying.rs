@@ -1,0 +1,413 @@
+//! HTTP/2 connections: their bytes in and out, their streams as clients and backends of their own.
+//!
+//! The machine of each connection says which stream has something to read or room to write; the engine then treats the
+//! stream like any other connection. What is written is sent once at the end of the worker's turn.
+
+use evenkeel_h2::{Connection, Event as Carried, Fault, Role, Settings};
+use evenkeel_l4::{Core, Key, Owner, owner_of, token};
+use evenkeel_model::exchange::Detail;
+use evenkeel_model::{Cause, Instant, limits};
+use evenkeel_reactor::{Close, Driver, Event, Recv, Send, Token};
+
+use crate::carriers::{Holder, Lane};
+use crate::client::{Attempting, Client, Output, Standing, Watching};
+use crate::http::{Http, listener_timeouts};
+use crate::link::Link;
+use crate::machine::{Exchange, Wait};
+
+impl Http {
+    /// Whether [`Http::flush`] has something to do.
+    pub fn has_unsent(&self) -> bool {
+        self.carriers.has_touched()
+    }
+
+    /// Sends what streams wrote in this turn.
+    pub fn flush<D: Driver>(&mut self, core: &mut Core<D>, now: Instant) {
+        while self.carriers.has_touched() {
+            let touched = self.carriers.take_touched();
+            for &carrier in &touched {
+                self.flush_carrier(core, carrier, now);
+            }
+            self.carriers.give_back(touched);
+        }
+    }
+
+    fn flush_carrier<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        loop {
+            self.dispatch(core, key, now);
+            let Some(carrier) = self.carriers.get_mut(key) else { return };
+            let link = match carrier.holder {
+                Holder::Client(client) => self.clients.get_mut(client).map(|client| &mut client.link),
+                Holder::Backend(backend) => self.backends.get_mut(backend).map(|backend| &mut backend.link),
+            };
+            let Some(link) = link else { return };
+            let output = carrier.machine.output();
+            if output.is_empty() {
+                break;
+            }
+            match link.send_below(&mut core.driver, output) {
+                Send::Taken(0) => break,
+                Send::Taken(taken) => carrier.machine.sent(taken),
+                Send::Failed(_) => {
+                    self.carrier_broken(core, key, now);
+                    return;
+                }
+            }
+        }
+        self.settle_carrier(core, key, now);
+    }
+
+    /// Tells the users of streams what happened to them.
+    fn dispatch<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        while let Some(event) = self.carriers.get_mut(key).and_then(|carrier| carrier.machine.next_event()) {
+            let (tag, readable, writable, hangup) = match event {
+                Carried::Opened(stream) => {
+                    self.open_stream(core, Lane { carrier: key, stream }, now);
+                    continue;
+                }
+                Carried::GoingAway => {
+                    self.leave_carrier(key);
+                    continue;
+                }
+                Carried::Readable { tag } => (tag, true, false, false),
+                Carried::Writable { tag } => (tag, false, true, false),
+                Carried::Reset { tag } => (tag, true, true, true),
+            };
+            self.tell(core, Token(tag), Event { token: Token(tag), readable, writable, hangup }, now);
+        }
+    }
+
+    fn tell<D: Driver>(&mut self, core: &mut Core<D>, user: Token, event: Event, now: Instant) {
+        match owner_of(user) {
+            Some((Owner::HttpClient, client)) => self.client_event(core, client, event, now),
+            Some((Owner::HttpBackend, backend)) => self.backend_event(core, backend, event, now),
+            _ => {}
+        }
+    }
+
+    /// The client speaks HTTP/2: its connection carries streams from here on. `first` was received already.
+    pub(crate) fn begin_carrying<D: Driver>(&mut self, core: &mut Core<D>, key: Key, first: &[u8], now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let settings = client.listener.read(|settings| Settings {
+            streams: settings.http.streams.streams,
+            stream_window: settings.http.streams.stream_window,
+            connection_window: settings.http.streams.connection_window,
+            header_limit: settings.http.header_limit as u32,
+            max_frame: limits::HTTP2_FRAME.value as u32,
+            extended_connect: true,
+        });
+        let mut machine = Connection::new(Role::Server, &settings, now);
+        if core.is_draining(&client.listener) {
+            machine.go_away();
+        }
+        let carrier = self.carriers.insert(machine, Holder::Client(key));
+        client.standing = Standing::Carrying;
+        client.carries = Some(carrier);
+        client.input = Vec::new();
+        if first.is_empty() || self.received(core, carrier, first, now) {
+            self.carry(core, key, Event { token: Token(0), readable: false, writable: false, hangup: false }, now);
+        }
+    }
+
+    /// Something happened to a client's connection that carries streams.
+    pub(crate) fn carry<D: Driver>(&mut self, core: &mut Core<D>, key: Key, event: Event, now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(carrier) = client.carries else { return };
+        if event.writable {
+            if client.link.flush(&mut core.driver).is_err() {
+                self.carrier_broken(core, carrier, now);
+                return;
+            }
+            self.carriers.touch(carrier);
+        }
+        while let Some(client) = self.clients.get_mut(key) {
+            if !client.readable || client.carries != Some(carrier) {
+                break;
+            }
+            let mut scratch = core.scratch();
+            let received = client.link.recv(&mut core.driver, &mut self.carriers, &mut scratch);
+            let went_on = match received {
+                Recv::Bytes(bytes) => {
+                    client.readable = !client.link.is_drained(bytes, scratch.len()) || client.hangup;
+                    self.received(core, carrier, &scratch[..bytes], now)
+                }
+                Recv::Dry => {
+                    client.readable = false;
+                    false
+                }
+                Recv::End | Recv::Failed(_) => {
+                    self.carrier_broken(core, carrier, now);
+                    false
+                }
+            };
+            core.give_back(scratch);
+            if !went_on {
+                break;
+            }
+        }
+    }
+
+    /// Takes bytes of the other side in. False when the connection is over.
+    fn received<D: Driver>(&mut self, core: &mut Core<D>, key: Key, bytes: &[u8], now: Instant) -> bool {
+        let Some(carrier) = self.carriers.get_mut(key) else { return false };
+        let received = carrier.machine.receive(bytes, now);
+        self.carriers.touch(key);
+        self.dispatch(core, key, now);
+        match received {
+            Ok(()) => true,
+            Err(fault) => {
+                self.carrier_failed(core, key, &fault, now);
+                false
+            }
+        }
+    }
+
+    /// A request came on a stream of its own.
+    fn open_stream<D: Driver>(&mut self, core: &mut Core<D>, lane: Lane, now: Instant) {
+        let Some(Holder::Client(holder)) = self.carriers.get(lane.carrier).map(|carrier| carrier.holder) else {
+            return;
+        };
+        let Some(parent) = self.clients.get_mut(holder) else { return };
+        let timeouts = listener_timeouts(&parent.listener);
+        let client = Client {
+            link: Link::Stream(lane),
+            address: parent.address,
+            listener: std::rc::Rc::clone(&parent.listener),
+            secure: parent.secure,
+            identity: parent.identity.clone(),
+            sni: None,
+            local: parent.local,
+            carries: None,
+            standing: Standing::Idle,
+            input: Vec::new(),
+            output: Output::default(),
+            watching: Watching::Now,
+            readable: true,
+            hangup: false,
+            served: parent.served,
+            wait: Wait::KeepAlive,
+            deadline: now + timeouts.keep_alive,
+            armed: Instant::NEVER,
+            timeouts,
+            exchange: Exchange::default(),
+            attempt: Attempting::default(),
+            tunnel: None,
+        };
+        parent.served += 1;
+        if parent.local.is_none() {
+            parent.local = parent.link.sock().and_then(|sock| core.driver.local_address(sock));
+        }
+        let local = parent.local;
+        let key = self.clients.insert_with(|_| Client { local, ..client });
+        self.carriers.assign(lane, token(Owner::HttpClient, key));
+        self.drive(core, key, now);
+    }
+
+    /// The other side broke the protocol, or did too much of what is cheap for it: only its own connection ends.
+    fn carrier_failed<D: Driver>(&mut self, core: &mut Core<D>, key: Key, fault: &Fault, now: Instant) {
+        let Some(carrier) = self.carriers.get_mut(key) else { return };
+        match carrier.holder {
+            Holder::Client(client) => {
+                // The last word says why; that it does not arrive is no news.
+                let output = carrier.machine.output();
+                if let Some(client) = self.clients.get_mut(client) {
+                    let _ = client.link.send_below(&mut core.driver, output);
+                    client.exchange.reset(core.next_id(), now);
+                    client.exchange.failure = Some((fault.cause, Some(Detail::Text(fault.detail))));
+                }
+                self.record(core, client, now);
+                self.carrier_broken(core, key, now);
+            }
+            Holder::Backend(_) => {
+                for user in self.carriers.remove(key) {
+                    let Some((Owner::HttpBackend, made)) = owner_of(user) else { continue };
+                    let Some(client) = self.backends.get(made).and_then(|backend| backend.client) else { continue };
+                    let detail = Some(Detail::Text(fault.detail));
+                    self.attempt_failed(core, client, Cause::BackendMalformedResponse, detail, now);
+                    self.drive(core, client, now);
+                }
+                self.drop_carrying_backend(core, key, now);
+            }
+        }
+    }
+
+    /// The connection is gone, and all its streams with it.
+    fn carrier_broken<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        let Some(holder) = self.carriers.get(key).map(|carrier| carrier.holder) else { return };
+        for user in self.carriers.remove(key) {
+            self.tell(core, user, Event { token: user, readable: true, writable: true, hangup: true }, now);
+        }
+        match holder {
+            Holder::Client(client) => self.drop_client(core, client, Close::Orderly),
+            Holder::Backend(backend) => self.drop_backend_connection(core, backend, Close::Orderly),
+        }
+    }
+
+    fn drop_carrying_backend<D: Driver>(&mut self, core: &mut Core<D>, carrier: Key, _now: Instant) {
+        let held = |backend: &crate::backend::Backend| backend.carries == Some(carrier);
+        let holder = self.backends.keys().into_iter().find(|&key| self.backends.get(key).is_some_and(held));
+        if let Some(holder) = holder {
+            self.drop_backend_connection(core, holder, Close::Reset);
+        }
+    }
+
+    /// Sets the timer of a connection that carries streams, or ends it when it has nothing more to do.
+    fn settle_carrier<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        let Some(carrier) = self.carriers.get_mut(key) else { return };
+        let idle = carrier.machine.streams() == 0;
+        carrier.idle_since = if idle { Some(carrier.idle_since.unwrap_or(now)) } else { None };
+        let over = idle && carrier.machine.is_going_away() && carrier.machine.output().is_empty();
+        let (idle_since, machine_timeout) = (carrier.idle_since, carrier.machine.poll_timeout());
+        match carrier.holder {
+            Holder::Client(holder) => {
+                let Some(client) = self.clients.get_mut(holder) else { return };
+                if over && client.link.is_flushed() {
+                    self.carriers.remove(key);
+                    self.drop_client(core, holder, Close::Orderly);
+                    return;
+                }
+                client.wait = Wait::KeepAlive;
+                let keep_alive = idle_since.map(|since| since + client.timeouts.keep_alive);
+                client.deadline = earliest(keep_alive, machine_timeout);
+                self.arm_client(core, holder);
+            }
+            Holder::Backend(holder) => {
+                let Some(backend) = self.backends.get_mut(holder) else { return };
+                if over {
+                    self.carriers.remove(key);
+                    self.drop_backend_connection(core, holder, Close::Orderly);
+                    return;
+                }
+                let kept = backend.pool.as_ref().map(|pool| pool.read(|settings| settings.idle_timeout));
+                backend.deadline = earliest(idle_since.zip(kept).map(|(since, kept)| since + kept), machine_timeout);
+                core.arm(token(Owner::HttpBackend, holder), backend.deadline, &mut backend.armed);
+            }
+        }
+    }
+
+    /// The time of a client's connection that carries streams is up: the machine's, or that of an idle one.
+    pub(crate) fn carrying_timed_out<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        if let Some(carrier) = self.clients.get(key).and_then(|client| client.carries) {
+            self.carrier_timed_out(core, carrier, now);
+        }
+    }
+
+    /// The same for a connection to a backend.
+    pub(crate) fn rest_carrier<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        if let Some(carrier) = self.backends.get(key).and_then(|backend| backend.carries) {
+            self.carrier_timed_out(core, carrier, now);
+        }
+    }
+
+    fn carrier_timed_out<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        let Some(carrier) = self.carriers.get_mut(key) else { return };
+        if carrier.machine.poll_timeout().is_some_and(|due| now >= due) {
+            if let Err(fault) = carrier.machine.handle_timeout(now) {
+                self.carrier_failed(core, key, &fault, now);
+                return;
+            }
+        } else if carrier.idle_since.is_some() {
+            self.leave_carrier(key);
+            if let Some(carrier) = self.carriers.get_mut(key) {
+                carrier.machine.go_away();
+            }
+        }
+        self.carriers.touch(key);
+        self.flush_carrier(core, key, now);
+    }
+
+    /// Tells clients whose listener is to end that their connections take no more requests.
+    pub(crate) fn announce_drain<D: Driver>(&mut self, core: &mut Core<D>) {
+        for key in self.clients.keys() {
+            let Some(client) = self.clients.get(key) else { continue };
+            let Some(carrier) = client.carries else { continue };
+            if core.is_draining(&client.listener)
+                && let Some(carrying) = self.carriers.get_mut(carrier)
+                && !carrying.machine.is_going_away()
+            {
+                carrying.machine.go_away();
+                self.carriers.touch(carrier);
+            }
+        }
+    }
+
+    /// The drain deadline has passed: what still runs is cut.
+    pub(crate) fn end_carrying<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        let Some(carrier) = self.clients.get(key).and_then(|client| client.carries) else { return };
+        let users = self.carriers.get(carrier).map(|carrier| carrier.users()).unwrap_or_default();
+        for user in users {
+            if let Some((Owner::HttpClient, client)) = owner_of(user) {
+                self.cut(core, client, Cause::BalancerDraining, None, now);
+            }
+        }
+        if let Some(carrying) = self.carriers.get_mut(carrier) {
+            carrying.machine.go_away();
+            self.carriers.touch(carrier);
+            self.flush_carrier(core, carrier, now);
+        }
+        // With a full socket it cannot be told; it has had its time.
+        self.carriers.remove(carrier);
+        self.drop_client(core, key, Close::Orderly);
+    }
+
+    /// No new streams on a connection to a backend.
+    pub(crate) fn retire_carrier(&mut self, key: Key) {
+        let Some(carrier) = self.backends.get(key).and_then(|backend| backend.carries) else { return };
+        self.leave_carrier(carrier);
+        if let Some(carrying) = self.carriers.get_mut(carrier) {
+            carrying.machine.go_away();
+            self.carriers.touch(carrier);
+        }
+    }
+
+    fn leave_carrier(&mut self, carrier: Key) {
+        if let Some(Holder::Backend(holder)) = self.carriers.get(carrier).map(|carrier| carrier.holder)
+            && let Some(backend) = self.backends.get(holder)
+        {
+            backend.slot.carriers.borrow_mut().retain(|&kept| kept != holder);
+        }
+    }
+
+    /// Something happened to a connection to a backend that carries streams.
+    pub(crate) fn carry_backend<D: Driver>(&mut self, core: &mut Core<D>, key: Key, event: Event, now: Instant) {
+        let Some(backend) = self.backends.get_mut(key) else { return };
+        let Some(carrier) = backend.carries else { return };
+        if event.writable {
+            if backend.link.flush(&mut core.driver).is_err() {
+                self.carrier_broken(core, carrier, now);
+                return;
+            }
+            self.carriers.touch(carrier);
+        }
+        while let Some(backend) = self.backends.get_mut(key) {
+            if !backend.readable || backend.carries != Some(carrier) {
+                break;
+            }
+            let mut scratch = core.scratch();
+            let received = backend.link.recv(&mut core.driver, &mut self.carriers, &mut scratch);
+            let went_on = match received {
+                Recv::Bytes(bytes) => {
+                    backend.readable = !backend.link.is_drained(bytes, scratch.len()) || backend.hangup;
+                    backend.slot.metrics.bytes_in.add(bytes as u64);
+                    self.received(core, carrier, &scratch[..bytes], now)
+                }
+                Recv::Dry => {
+                    backend.readable = false;
+                    false
+                }
+                Recv::End | Recv::Failed(_) => {
+                    self.carrier_broken(core, carrier, now);
+                    false
+                }
+            };
+            core.give_back(scratch);
+            if !went_on {
+                break;
+            }
+        }
+    }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Instant {
+    one.unwrap_or(Instant::NEVER).min(other.unwrap_or(Instant::NEVER))
+}

@@ -1,0 +1,180 @@
+//! Requests as streams of HTTP/2 connections to backends: finding a connection with room, or making one.
+//!
+//! While one is being made, further requests wait for it instead of making more of them. When it does not come about, each
+//! of them has a failed attempt, and the machine's usual word on what may be tried next.
+
+use std::rc::Rc;
+
+use evenkeel_h2::{Connection, Role, Settings, StreamId};
+use evenkeel_l4::{BackendSlot, Core, Key, Owner, token};
+use evenkeel_model::exchange::{Detail, Reuse};
+use evenkeel_model::{Cause, Instant, limits};
+use evenkeel_reactor::{Close, Driver, Event, Token};
+
+use crate::backend::{Backend, State};
+use crate::carriers::{Holder, Lane};
+use crate::http::Http;
+use crate::link::Link;
+
+impl Http {
+    /// Sends the request of `key` on a connection to `slot` that has room, or has it wait for one that is being made.
+    ///
+    /// # Errors
+    /// When a connection is needed and cannot even be begun.
+    pub(crate) fn find_carrier<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        slot: &Rc<BackendSlot>,
+        now: Instant,
+    ) -> Result<(), i32> {
+        let mut coming = None;
+        let mut position = 0;
+        loop {
+            let Some(made) = slot.carriers.borrow().get(position).copied() else { break };
+            position += 1;
+            match self.backends.get(made).map(|backend| (backend.state, backend.waiting.len())) {
+                Some((State::Carrying, _)) if self.join(core, key, made, now) => return Ok(()),
+                Some((State::Dialing | State::Securing, waiting)) if waiting < limits::STREAMS.default as usize => {
+                    coming.get_or_insert(made);
+                }
+                _ => {}
+            }
+        }
+        let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
+        let made = match coming {
+            Some(made) => made,
+            None => {
+                let Some(pool) = client.attempt.pool.clone() else { return Ok(()) };
+                let tls = pool.read(|settings| settings.tls.clone());
+                let connect_timeout = client.timeouts.connect;
+                let made = self.dial(core, slot, None, tls)?;
+                slot.carriers.borrow_mut().push(made);
+                if let Some(backend) = self.backends.get_mut(made) {
+                    backend.pool = Some(pool);
+                    backend.deadline = now + connect_timeout;
+                    core.arm(token(Owner::HttpBackend, made), backend.deadline, &mut backend.armed);
+                }
+                made
+            }
+        };
+        if let Some(backend) = self.backends.get_mut(made) {
+            backend.waiting.push(key);
+        }
+        if let Some(client) = self.clients.get_mut(key) {
+            client.attempt.awaits = Some(made);
+            client.attempt.reuse = Some(Reuse::Fresh);
+            client.wait_on_exchange(now);
+        }
+        Ok(())
+    }
+
+    /// Opens a stream for the request on a connection that stands. False when that has no room.
+    fn join<D: Driver>(&mut self, core: &mut Core<D>, key: Key, made: Key, now: Instant) -> bool {
+        let Some(holder) = self.backends.get_mut(made) else { return false };
+        let Some(carrier) = holder.carries else { return false };
+        if !self.carriers.get(carrier).is_some_and(|carrier| carrier.machine.accepts_streams()) {
+            return false;
+        }
+        let slot = Rc::clone(&holder.slot);
+        let reused = holder.reused;
+        holder.reused = true;
+        let lane = Lane { carrier, stream: StreamId::default() };
+        let stream = self.backends.insert_with(|_| Backend {
+            state: State::Busy,
+            client: Some(key),
+            reused,
+            ..Backend::new(Link::Stream(lane), Rc::clone(&slot))
+        });
+        let Some(lane) = self.carriers.open(carrier, token(Owner::HttpBackend, stream)) else {
+            self.backends.remove(stream);
+            return false;
+        };
+        if let Some(backend) = self.backends.get_mut(stream) {
+            backend.link = Link::Stream(lane);
+        }
+        if reused {
+            slot.metrics.reused.one();
+        }
+        let Some(client) = self.clients.get_mut(key) else { return true };
+        client.attempt.awaits = None;
+        client.attempt.backend = Some(stream);
+        client.attempt.reuse =
+            Some(if reused { Reuse::Reused { idle: std::time::Duration::ZERO } } else { Reuse::Fresh });
+        client.exchange.connected(now);
+        self.send_request(core, key, now);
+        true
+    }
+
+    /// The connection stands: those who waited for it get their streams.
+    pub(crate) fn begin_carrying_backend<D: Driver>(&mut self, core: &mut Core<D>, made: Key, now: Instant) {
+        let Some(backend) = self.backends.get_mut(made) else { return };
+        let settings = Settings {
+            streams: 0,
+            stream_window: limits::HTTP2_BACKEND_WINDOW.value as u32,
+            connection_window: limits::HTTP2_BACKEND_WINDOWS.value as u32,
+            header_limit: limits::HEADER_LIMIT.default as u32,
+            max_frame: limits::HTTP2_FRAME.value as u32,
+            extended_connect: true,
+        };
+        let carrier = self.carriers.insert(Connection::new(Role::Client, &settings, now), Holder::Backend(made));
+        backend.state = State::Carrying;
+        backend.carries = Some(carrier);
+        let slot = Rc::clone(&backend.slot);
+        for key in std::mem::take(&mut backend.waiting) {
+            let Some(client) = self.clients.get_mut(key).filter(|client| client.attempt.awaits == Some(made)) else {
+                continue;
+            };
+            client.attempt.awaits = None;
+            if !self.join(core, key, made, now)
+                && let Err(errno) = self.find_carrier(core, key, &slot, now)
+            {
+                let cause = evenkeel_l4::dial_failure(evenkeel_reactor::Errno(errno));
+                self.attempt_failed(core, key, cause, Some(Detail::Errno(errno)), now);
+            }
+            self.drive(core, key, now);
+        }
+        // It may have spoken first.
+        self.carry_backend(core, made, Event { token: Token(0), readable: false, writable: false, hangup: false }, now);
+    }
+
+    /// The connection did not come about: each request that waits for it has a failed attempt.
+    pub(crate) fn drop_unmade_carrier<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        made: Key,
+        cause: Cause,
+        detail: Option<Detail>,
+        now: Instant,
+    ) {
+        let waiting = self.backends.get_mut(made).map(|backend| std::mem::take(&mut backend.waiting));
+        self.drop_backend_connection(core, made, Close::Reset);
+        for key in waiting.unwrap_or_default() {
+            let Some(client) = self.clients.get_mut(key).filter(|client| client.attempt.awaits == Some(made)) else {
+                continue;
+            };
+            client.attempt.awaits = None;
+            self.attempt_failed(core, key, cause, detail, now);
+            self.drive(core, key, now);
+        }
+    }
+
+    /// The time to make a connection that is to carry streams is up.
+    pub(crate) fn carrier_not_made<D: Driver>(&mut self, core: &mut Core<D>, made: Key, now: Instant) {
+        let Some(backend) = self.backends.get(made) else { return };
+        let timeout = backend.pool.as_ref().map(|pool| pool.read(|settings| settings.connect_timeout));
+        let cause = match backend.state {
+            State::Securing => Cause::BackendTlsFailed,
+            _ => Cause::BackendConnectTimeout,
+        };
+        self.drop_unmade_carrier(core, made, cause, timeout.map(Detail::Timeout), now);
+    }
+
+    /// Lets a connection go that carries streams, or was to.
+    pub(crate) fn drop_backend_connection<D: Driver>(&mut self, core: &mut Core<D>, made: Key, how: Close) {
+        if let Some(backend) = self.backends.remove(made) {
+            backend.slot.carriers.borrow_mut().retain(|&kept| kept != made);
+            backend.link.close(&mut core.driver, &mut self.carriers, how);
+        }
+    }
+}

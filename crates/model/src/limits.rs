@@ -267,6 +267,14 @@ fixed! {
         "A read of at least this size makes a relay splice. Below it two copies cost less than the two more calls of a splice.";
     SPARE_PIPES = 64, "pipes",
         "Empty pipes a worker keeps for the next bulk transfer; making one costs three calls.";
+    CERTIFICATE_NOTICE = 14, "days",
+        "Check and reload warn of a certificate that ends within this time. Renewers act thirty days ahead, so one that has only fourteen was forgotten, and two weeks are enough to mend it.";
+    TLS_HANDSHAKE = 65_536, "bytes",
+        "Handshake bytes kept of one session before a message is whole. Certificate chains of clients take a few thousand; the TLS libraries we know stop here too.";
+    TLS_RECORDS_WITHOUT_DATA = 32, "records",
+        "Key updates, warnings and empty records in a row before a session is ended: they cost us work and bring nobody data. BoringSSL and rustls draw the line at 32 as well.";
+    TLS_IDLE_BUFFER = 4096, "bytes",
+        "A buffer of a TLS session larger than this is given back when it is empty: most sessions are idle most of the time.";
     BACKLOG_BYTES = 262_144, "bytes",
         "Bytes held for a side that does not take them before we stop reading from the other side. With it each exchange's memory is bounded.";
     REPLAY_BYTES = 65_536, "bytes",
@@ -303,6 +311,12 @@ fixed! {
         "How long a request pays for retries. Finagle and linkerd ship the same ten seconds: long enough to bridge a fail window, too short to save up for a storm.";
     RETRY_MINIMUM = 30, "retries",
         "Retries that a pool may make per worker within the retry window without requests paying for them. Finagle and linkerd allow ten a second per process; three a second per worker comes to about the same.";
+    SILENCE = 1000, "ms",
+        "A backend that was asked and has not sent a byte for this time is passed over while others are there. Long enough for two lost packets (Linux sends again after 200 and 400 ms) and for most slow answers; short enough that a stopped backend holds up one second's requests instead of a whole window's.";
+    SILENCE_TRIAL = 1000, "ms",
+        "Time between two requests that go to a silent backend nevertheless, to see whether it is back.";
+    QUEUE_LOOK = 5, "ms",
+        "A queue with somebody in it looks this often whether another worker's request has ended. Two hundred looks a second cost nothing that can be measured, and 5 ms beside a wait are not noticed.";
     H2_FLOOD_TIME = 30, "s",
         "Time in which the counters against HTTP/2 floods forget: a counter at its limit is empty again after it. With it the limit on resets lets 33 a second pass for ever, the rate nghttp2 ships.";
     H2_RESETS = 1000, "resets",

@@ -275,6 +275,8 @@ fixed! {
         "Key updates, warnings and empty records in a row before a session is ended: they cost us work and bring nobody data. BoringSSL and rustls draw the line at 32 as well.";
     TLS_IDLE_BUFFER = 4096, "bytes",
         "A buffer of a TLS session larger than this is given back when it is empty: most sessions are idle most of the time.";
+    HEADER_TABLE = 4096, "bytes",
+        "Table of repeated header fields (HPACK), one for each direction of an HTTP/2 connection. The default of RFC 9113: larger ones save little and cost each idle connection.";
     BACKLOG_BYTES = 262_144, "bytes",
         "Bytes held for a side that does not take them before we stop reading from the other side. With it each exchange's memory is bounded.";
     REPLAY_BYTES = 65_536, "bytes",

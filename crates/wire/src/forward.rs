@@ -6,13 +6,19 @@
 //!
 //! Here is the copying; what goes out and in is said by `request` and `response`.
 
+mod edits;
 mod request;
 mod response;
 
 use crate::field::Fields;
 
-pub use request::{Forwarding, client_address, has_loop, write_request};
-pub use response::{Connection, OutFraming, ResponseEdits, write_response};
+pub use edits::HeaderEdits;
+pub use request::{
+    ClientCertificate, Forwarding, RequestEdits, client_address, has_loop, write_request, write_request_edited,
+};
+pub use response::{
+    AnswerEdits, Connection, CookieMark, OutFraming, ResponseEdits, write_response, write_response_edited,
+};
 
 /// Room for the fields we add. More is fine, it only costs a reallocation the first time.
 const ADDED: usize = 512;
@@ -53,9 +59,16 @@ impl Rewrite<'_, '_, '_> {
 
     /// Lets one field through with another value.
     fn replace(&mut self, position: usize, value: &[u8]) {
+        self.replace_with(position, &[value]);
+    }
+
+    /// The same with a value in pieces.
+    fn replace_with(&mut self, position: usize, pieces: &[&[u8]]) {
         self.skip(position);
         let name = self.fields.headers[position].name;
-        put_field(self.out, &[name.as_bytes(), b": "], value);
+        for part in [name.as_bytes(), b": "].iter().chain(pieces).chain(&[b"\r\n".as_slice()]) {
+            self.out.extend_from_slice(part);
+        }
     }
 }
 

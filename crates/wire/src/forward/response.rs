@@ -3,8 +3,9 @@
 //! Framing and connection are said in our own words, since both sides have their own connection to us; what the
 //! backend says about the content passes untouched.
 
+use super::edits::{HeaderEdits, ours};
 use super::{ADDED, Rewrite, put_field, tidy_length};
-use crate::field::Kind;
+use crate::field::{Fields, Kind, list, trim};
 use crate::message::{Framing, Version};
 use crate::response::ResponseHead;
 
@@ -24,6 +25,9 @@ pub enum OutFraming {
     AsIs,
     /// Without chunk framing, ended by closing: [`crate::BodyReader::advance_decoding`]. For HTTP/1.0 clients.
     Decoded,
+    /// In a framing we make ourselves: [`crate::encoding::write_chunk`] for a client of HTTP/1.1, the bare payload and
+    /// then the end of the connection for one of HTTP/1.0.
+    Chunked,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,11 +39,58 @@ pub struct ResponseEdits<'a> {
     pub proxy_status: Option<&'a [u8]>,
 }
 
+/// What rules, stickiness, HSTS and compression change in a final answer. Interim ones are not edited.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AnswerEdits<'a> {
+    /// A rule's word on Strict-Transport-Security wins over the listener's. Set-Cookie of a rule concerns what the
+    /// backend sent and not `set_cookie`.
+    pub headers: HeaderEdits<'a>,
+    /// In the place of the backend's own: who ends TLS knows whether it will be there tomorrow.
+    pub strict_transport_security: Option<&'a [u8]>,
+    /// A cookie of ours, behind those of the backend.
+    pub set_cookie: Option<&'a [u8]>,
+    /// The backend's cookie that gets our token.
+    pub cookie: Option<CookieMark<'a>>,
+    /// The content coding that the body will have. Goes with a framing of our own: [`OutFraming::Chunked`], or
+    /// [`OutFraming::Decoded`] for a client of HTTP/1.0.
+    pub coding: Option<&'a [u8]>,
+    /// The answer depends on Accept-Encoding, whether or not it is coded now: caches must know.
+    pub vary: bool,
+}
+
+impl AnswerEdits<'_> {
+    pub const NONE: AnswerEdits<'static> = AnswerEdits {
+        headers: HeaderEdits::NONE,
+        strict_transport_security: None,
+        set_cookie: None,
+        cookie: None,
+        coding: None,
+        vary: false,
+    };
+}
+
+/// `token`, separator included, goes in front of the value of the first cookie called `name` that the backend sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CookieMark<'a> {
+    pub name: &'a [u8],
+    pub token: &'a [u8],
+}
+
 /// Appends the head to send to the client.
 ///
 /// An interim answer is written with [`Connection::KeepAlive`]: whether the connection stays is said by the
 /// final one.
 pub fn write_response(head: &ResponseHead<'_, '_>, edits: &ResponseEdits<'_>, out: &mut Vec<u8>) {
+    write_response_edited(head, edits, &AnswerEdits::NONE, out);
+}
+
+/// The same with edits.
+pub fn write_response_edited(
+    head: &ResponseHead<'_, '_>,
+    edits: &ResponseEdits<'_>,
+    answer: &AnswerEdits<'_>,
+    out: &mut Vec<u8>,
+) {
     const STATUS_LINE: usize = "HTTP/1.1 200".len();
     let fields = head.fields;
     out.reserve(fields.head.len() + ADDED);
@@ -53,9 +104,12 @@ pub fn write_response(head: &ResponseHead<'_, '_>, edits: &ResponseEdits<'_>, ou
         copy.up_to(STATUS_LINE);
         copy.out.push(b' ');
     }
-    let without_length = head.status < 200 || head.status == 204;
+    let own_framing = edits.framing == OutFraming::Chunked || answer.coding.is_some();
+    let without_length = head.status < 200 || head.status == 204 || own_framing;
+    let mut editor = Editor::new(answer);
     for (position, kind) in fields.kinds.iter().enumerate() {
         let kept = match kind {
+            kind if editor.busy && !ours(*kind) && editor.field(&mut copy, position) => continue,
             Kind::Plain
             | Kind::Host
             | Kind::Expect
@@ -67,7 +121,8 @@ pub fn write_response(head: &ResponseHead<'_, '_>, edits: &ResponseEdits<'_>, ou
             | Kind::XForwardedHost
             | Kind::XForwardedPort
             | Kind::XForwardedOther
-            | Kind::XRealIp => true,
+            | Kind::XRealIp
+            | Kind::ClientCertificate => true,
             Kind::ContentLength if without_length => false,
             Kind::ContentLength => {
                 let value = fields.headers[position].value;
@@ -87,7 +142,15 @@ pub fn write_response(head: &ResponseHead<'_, '_>, edits: &ResponseEdits<'_>, ou
     }
     copy.up_to(fields.head.len() - 2);
 
-    if head.framing == Framing::Chunked && edits.framing == OutFraming::AsIs {
+    if editor.busy {
+        editor.end(out);
+    }
+    let chunked = match edits.framing {
+        OutFraming::AsIs => head.framing == Framing::Chunked,
+        OutFraming::Decoded => false,
+        OutFraming::Chunked => edits.client_version == Version::Http11 && head.framing != Framing::Empty,
+    };
+    if chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if let Some(entry) = edits.proxy_status {
@@ -102,4 +165,99 @@ pub fn write_response(head: &ResponseHead<'_, '_>, edits: &ResponseEdits<'_>, ou
         }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Edits field by field.
+struct Editor<'a> {
+    answer: &'a AnswerEdits<'a>,
+    /// There is anything to edit.
+    busy: bool,
+    cookie_marked: bool,
+    vary_said: bool,
+}
+
+impl<'a> Editor<'a> {
+    fn new(answer: &'a AnswerEdits<'a>) -> Self {
+        let busy = !answer.headers.is_empty()
+            || answer.strict_transport_security.is_some()
+            || answer.set_cookie.is_some()
+            || answer.cookie.is_some()
+            || answer.coding.is_some()
+            || answer.vary;
+        Editor { answer, busy, cookie_marked: false, vary_said: false }
+    }
+
+    /// Deals with one field of the backend; false leaves it as it is.
+    #[cold]
+    fn field(&mut self, copy: &mut Rewrite<'_, '_, '_>, position: usize) -> bool {
+        let header = copy.fields.headers[position];
+        let (name, value) = (header.name.as_bytes(), header.value);
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        let coded = self.answer.coding.is_some();
+        let left_out = self.answer.headers.replaces(name)
+            || is(HSTS) && self.answer.strict_transport_security.is_some()
+            || coded && ABOUT_THE_BYTES.iter().any(|known| is(known));
+        if left_out {
+            copy.skip(position);
+        } else if is("set-cookie") && !self.cookie_marked && self.mark_cookie(copy, position) {
+            self.cookie_marked = true;
+        } else if is("etag") && coded && value.starts_with(b"\"") {
+            copy.replace_with(position, &[b"W/", value]);
+        } else if is("vary") && (coded || self.answer.vary) && !self.vary_said {
+            self.vary_said = true;
+            if varies_by_coding(&copy.fields) {
+                return false;
+            }
+            let between: &[u8] = if value.is_empty() { b"" } else { b", " };
+            copy.replace_with(position, &[value, between, b"Accept-Encoding"]);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    fn mark_cookie(&self, copy: &mut Rewrite<'_, '_, '_>, position: usize) -> bool {
+        let Some(CookieMark { name, token }) = self.answer.cookie else { return false };
+        let value = copy.fields.headers[position].value;
+        let Some(equals) = value.iter().position(|&byte| byte == b'=') else { return false };
+        if trim(&value[..equals]) != name {
+            return false;
+        }
+        copy.replace_with(position, &[name, b"=", token, trim(&value[equals + 1..])]);
+        true
+    }
+
+    /// Writes what is new.
+    #[cold]
+    fn end(&self, out: &mut Vec<u8>) {
+        let AnswerEdits { headers, strict_transport_security, set_cookie, coding, vary, .. } = *self.answer;
+        if let Some(policy) = strict_transport_security
+            && !headers.replaces(HSTS.as_bytes())
+        {
+            put_field(out, &[b"Strict-Transport-Security: "], policy);
+        }
+        // The coding is that of the bytes we send; a rule cannot know it.
+        headers.write(out, |name| coding.is_some() && name.eq_ignore_ascii_case(b"content-encoding"));
+        if let Some(coding) = coding {
+            put_field(out, &[b"Content-Encoding: "], coding);
+        }
+        if (coding.is_some() || vary) && !self.vary_said {
+            out.extend_from_slice(b"Vary: Accept-Encoding\r\n");
+        }
+        if let Some(cookie) = set_cookie {
+            put_field(out, &[b"Set-Cookie: "], cookie);
+        }
+    }
+}
+
+const HSTS: &str = "strict-transport-security";
+
+/// What a backend says about the very bytes it sends, in lower case: untrue once they are coded anew. Ranges of what we
+/// made ourselves cannot be asked for.
+const ABOUT_THE_BYTES: &[&str] = &["accept-ranges", "content-md5", "digest", "content-digest", "repr-digest"];
+
+fn varies_by_coding(fields: &Fields<'_, '_>) -> bool {
+    let vary = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"vary"));
+    vary.flat_map(|(_, value)| list(value))
+        .any(|member| member == b"*" || member.eq_ignore_ascii_case(b"accept-encoding"))
 }

@@ -9,6 +9,7 @@ use evenkeel_model::BackendId;
 
 use crate::hash::{BackendKey, mix};
 use crate::maglev::Table;
+use crate::sticky::{Bystander, Place};
 use crate::wrr;
 
 /// How a pool picks (SPEC 3).
@@ -77,6 +78,7 @@ pub struct Candidates {
     shape: Shape,
     /// Percent of the mean load, see [`Candidates::with_bounded_load`].
     bound: Option<u32>,
+    bystanders: Vec<Bystander>,
 }
 
 /// What a pick needs at hand, by schedule. Positions are those of the members.
@@ -109,7 +111,7 @@ impl Candidates {
         let members: Vec<Member> = members.into_iter().filter(|member| member.weight > 0).collect();
         let prepared = prepare(schedule, &members);
         let shape = Shape::of(schedule, &members);
-        Candidates { schedule, members, prepared, shape, bound: None }
+        Candidates { schedule, members, prepared, shape, bound: None, bystanders: Vec::new() }
     }
 
     /// Hash schedules pass over a member that has `percent` of its share of the load or more (Mirrokni, Thorup,
@@ -120,6 +122,21 @@ impl Candidates {
         // Below the mean there would be loads that nobody may take.
         self.bound = percent.filter(|_| self.schedule.is_hashed()).map(|percent| percent.max(100));
         self
+    }
+
+    /// Backends that are no candidates, and why: a sticky client of theirs may still be let through.
+    #[must_use]
+    pub fn with_bystanders(mut self, bystanders: Vec<Bystander>) -> Self {
+        self.bystanders = bystanders;
+        self
+    }
+
+    /// Who is known by `key`, and where it stands.
+    pub fn find(&self, key: BackendKey) -> Option<(BackendId, Place)> {
+        let member = self.members.iter().find(|member| member.key == key);
+        let candidate = member.map(|member| (member.backend, Place::Candidate));
+        let bystander = || self.bystanders.iter().find(|bystander| bystander.key == key);
+        candidate.or_else(|| bystander().map(|bystander| (bystander.backend, Place::Aside(bystander.why))))
     }
 
     pub const fn schedule(&self) -> Schedule {

@@ -18,6 +18,7 @@ mod picker;
 mod queue;
 mod retry_budget;
 pub mod silence;
+pub mod sticky;
 mod wrr;
 
 pub use candidates::{Candidates, Member, Schedule};

@@ -1,4 +1,4 @@
-# Sourced by bench/run and bench/profile: builds what is needed and gives the bench a network of its own.
+# Sourced by bench/run, bench/profile and bench/attack: builds what is needed and gives the bench a network of its own.
 #
 # The network namespace keeps others' ports and connections out, and lets us widen the port range: with the usual
 # 28,000 ports and a new connection for each request, the search for a free port is a tenth of the load's CPU.
@@ -7,13 +7,29 @@ bench=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$bench")
 built=${CARGO_TARGET_DIR:-$root/target}
 
+needed_packages() {
+    echo wrk haproxy nginx-light libnginx-mod-stream nghttp2-client openssl curl
+}
+
 complain() {
     printf '!!! %s\n' "$*" >&2
 }
 
 if ! command -v python3 >/dev/null || ! command -v cargo >/dev/null || ! command -v wrk >/dev/null ||
-    ! command -v nginx >/dev/null || ! command -v haproxy >/dev/null; then
-    complain "for the whole table: python3, cargo, and apt-get install wrk haproxy nginx-light libnginx-mod-stream"
+    ! command -v nginx >/dev/null || ! command -v haproxy >/dev/null || ! command -v h2load >/dev/null ||
+    ! command -v openssl >/dev/null || ! command -v curl >/dev/null; then
+    complain "for the whole table: python3, cargo, and apt-get install $(needed_packages)"
+fi
+
+# One certificate for every proxy: ECDSA P-256, signed by itself. Kept while it is good for a day.
+tls="$bench/out/tls"
+if command -v openssl >/dev/null && ! openssl x509 -checkend 86400 -noout -in "$tls/chain.pem" >/dev/null 2>&1; then
+    mkdir -p "$tls"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=localhost \
+        -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
+        -keyout "$tls/key.pem" -out "$tls/chain.pem" 2>/dev/null
+    # haproxy reads both from one file.
+    cat "$tls/chain.pem" "$tls/key.pem" >"$tls/both.pem"
 fi
 
 # The load has its own folder, because both builds would otherwise wait for the same lock.

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
-use evenkeel_l4::{Core, Origin, Roster};
+use evenkeel_l4::{Core, Gates, Origin, Roster};
 use evenkeel_l7::Http;
 use evenkeel_model::{Epoch, limits};
 use evenkeel_observe::metrics::{BackendLabel, render};
@@ -23,6 +23,7 @@ use evenkeel_observe::{LogWriter, Observer, Registry, Silent};
 use evenkeel_plan::{AccessLog, Plan};
 use evenkeel_reactor::epoll::{EpollDriver, Waker, address_in_use, bind_tcp};
 use evenkeel_reactor::{Clock, Errno};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::boss::{Boss, EventSink, Started};
 use crate::worker::{Command, Worker};
@@ -151,6 +152,7 @@ impl Node {
             None => format!("evenkeel-{seed:016x}"),
         };
         let registry = Arc::new(Registry::new());
+        let gates = Arc::new(Gates::new(secret().map_err(system("random numbers"))?));
         let mut workers = Vec::with_capacity(worker_count);
         for index in 0..worker_count {
             let driver = EpollDriver::new(clock)
@@ -159,13 +161,14 @@ impl Node {
             wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker.clone());
             let (commands, commanded) = channel();
             let (registry, reader, loop_id) = (Arc::clone(&registry), reader.clone(), loop_id.clone());
+            let gates = Arc::clone(&gates);
             let lines = log.as_ref().map(|log| log.buffer(epoch));
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let observer: Box<dyn Observer> = match lines {
                     Some(lines) => Box::new(lines),
                     None => Box::new(Silent),
                 };
-                let roster = Roster::new(index, seed, registry);
+                let roster = Roster::new(index, seed, registry, gates);
                 let origin = Origin { process: seed, worker: index as u16 };
                 let core = Core::new(driver, roster, observer, origin, connections_max);
                 let http = Http::new(loop_id.as_bytes());
@@ -321,6 +324,14 @@ fn raise_file_limit() -> usize {
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
     usize::try_from(files).unwrap_or(usize::MAX).min(2 * limits::CONNECTIONS.max as usize)
+}
+
+/// What nobody can guess. From the kernel, since it signs cookies where the config names no secret.
+fn secret() -> io::Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    // Up to 256 bytes come whole (getrandom(2)); less would be a kernel that breaks its word.
+    let filled = getrandom(&mut secret, GetRandomFlags::empty())?;
+    if filled == secret.len() { Ok(secret) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// A number no other process has: the standard library's hash keys are random for each process.

@@ -26,7 +26,9 @@ LOG_DELAY_S = 1.2
 @dataclass
 class Tools:
     wrk: str
+    h2load: str | None
     load: Path
+    work: Path | None = None
 
 
 def arguments():
@@ -38,11 +40,15 @@ def arguments():
         "--only",
         action="append",
         default=[],
-        metavar="NAME",
-        help="a workload, a proxy, or \"probes\"; may be repeated: "
+        metavar="NAME[,NAME…]",
+        help="workloads, proxies, or \"probes\"; may be repeated: "
         + ", ".join([w.key for w in workloads.ALL] + [p.key for p in peers.ALL]),
     )
+    parser.add_argument(
+        "--peers", action="append", default=[], metavar="NAME[,NAME…]", help="the same as --only, for proxies alone"
+    )
     options = parser.parse_args()
+    options.only = [name for names in options.only + options.peers for name in names.split(",") if name]
     known = {w.key for w in workloads.ALL} | {p.key for p in peers.ALL} | {"probes"}
     for name in options.only:
         if name not in known:
@@ -68,7 +74,7 @@ def tools():
     wrk = shutil.which("wrk")
     if not wrk or not shutil.which("nginx"):
         raise Broken("the load and the backends need wrk and nginx: apt-get install wrk nginx-light")
-    return Tools(wrk, Path(os.environ["EVENKEEL_LOAD"]))
+    return Tools(wrk, shutil.which("h2load"), Path(os.environ["EVENKEEL_LOAD"]))
 
 
 def start_proxies(stage, backends, only, kit, missing):
@@ -83,6 +89,10 @@ def start_proxies(stage, backends, only, kit, missing):
         proxy.start()
         proxy.answers_like(backends["BACKEND_A"])
         proxies.append(proxy)
+    for proxy in proxies:
+        if isinstance(proxy, peers.Evenkeel) and not proxy.does_https:
+            missing["evenkeel, TLS and HTTP/2 rows"] = f"check refuses the https listener: {proxy.no_https}"
+            loud(f"evenkeel does no TLS: {missing['evenkeel, TLS and HTTP/2 rows']}")
     if any(isinstance(p, peers.NginxTuned) and not p.does_tcp for p in proxies):
         missing["nginx tuned, TCP rows"] = "the stream module is missing (apt-get install libnginx-mod-stream)"
         loud(f"nginx tuned does no TCP: {missing['nginx tuned, TCP rows']}")
@@ -114,6 +124,7 @@ def measure(proxy, workload, seconds, kit):
         "utilisation": used.exact_ns / elapsed,
         "others_share": max(0, busy.worked_ns - ticks) / elapsed,
         "stolen_share": busy.stolen_ns / elapsed,
+        "notes": result.notes or {},
         "load_average": machine.load_average(),
         "problems": problems,
     }
@@ -131,7 +142,7 @@ def play(workload, proxies, options, kit):
             logged[proxy] += result.logged
             runs.append(run | {"round": number})
             cost = f"{run['cpu']:.2f}" if run["cpu"] is not None else "?"
-            say(f"{workload.key:9} {number}/{options.rounds} {proxy.title:17} {cost:>7} {workload.cpu_unit}/{workload.unit}"
+            say(f"{workload.key:11} {number}/{options.rounds} {proxy.title:17} {cost:>7} {workload.cpu_unit}/{workload.unit}"
                 f" {run['rate']:>9,.1f} {workload.rate_unit}, CPU {100 * run['utilisation']:.0f} %")  # fmt: skip
             for problem in run["problems"]:
                 loud(f"{workload.key}, {proxy.title}, round {number}: {problem}")
@@ -163,14 +174,20 @@ def perform(options):
     result["workloads"] = [{k: v for k, v in vars(w).items() if k != "load"} for w in loads]
     os.sched_setaffinity(0, {LOAD_CPU})
     with Stage() as stage:
+        kit.work = stage.work
         backends = peers.start_backends(stage, kit.load)
         proxies = [] if only_probes else start_proxies(stage, backends, options.only, kit, missing)
         result["peers"] = {proxy.key: proxy.title for proxy in proxies}
         result["versions"] = {proxy.key: proxy.version() for proxy in proxies}
         for workload in loads:
-            able = [proxy for proxy in proxies if proxy.does_tcp or not workload.is_tcp]
-            direct = workload.run(backends[workload.backend_port], options.seconds, kit)
-            result["ceilings"][workload.key] = direct.units * workload.rate_scale / direct.seconds
+            if workload.needs_h2load and not kit.h2load:
+                missing[workload.title] = "h2load is not installed (apt-get install nghttp2-client)"
+                loud(f"{workload.key} is left out: {missing[workload.title]}")
+                continue
+            able = [proxy for proxy in proxies if proxy.does(workload)]
+            if workload.backend_port:
+                direct = workload.run(backends[workload.backend_port], options.seconds, kit)
+                result["ceilings"][workload.key] = direct.units * workload.rate_scale / direct.seconds
             result["runs"] += play(workload, able, options, kit)
         if only_probes or "probes" in options.only or not options.only:
             result["probes"] = probes.measure()

@@ -7,10 +7,14 @@ metrics page. Their configs are files in bench/peers; this file only fills in po
 import http.client
 import os
 import shutil
+import socket
+import ssl
+import subprocess
 from pathlib import Path
 
 from harness import machine
 from harness.stage import LOAD_CPU, PROXY_CPU, Broken, accepts, wait_until
+from harness.workloads import TLS, TLS_SUITE
 
 CONFIGS = Path(__file__).resolve().parent.parent / "peers"
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
@@ -46,19 +50,26 @@ class Proxy:
 
     key = title = None
     does_tcp = True
+    does_https = False
+    # Where HTTP/2 with prior knowledge is spoken.
+    h2c = "HTTP"
 
     def __init__(self, stage, backend_ports, load_tool):
         self.stage = stage
         self.load_tool = load_tool
-        self.ports = stage.ports(["HTTP", "TCP", "BULK", "METRICS", "SINK"])
+        self.ports = stage.ports(["HTTP", "HTTPS", "H2C", "TCP", "BULK", "METRICS", "SINK"])
         self.log = stage.work / f"{self.key}.access"
         self.log.touch()
-        self.values = backend_ports | self.ports | {"WORK": stage.work, "USER": nginx_user(), "LOG": self.log}
+        tls = {"CERTIFICATE": TLS / "chain.pem", "KEY": TLS / "key.pem", "PEM": TLS / "both.pem"}
+        self.values = backend_ports | self.ports | tls | {"WORK": stage.work, "USER": nginx_user(), "LOG": self.log}
         self.process = None
 
     @staticmethod
     def missing():
         """Why this proxy cannot run here, or None."""
+
+    def does(self, workload):
+        return (self.does_tcp or not workload.is_tcp) and (self.does_https or not workload.is_https)
 
     def argv(self):
         raise NotImplementedError
@@ -84,14 +95,24 @@ class Proxy:
         return lines
 
     def answers_like(self, backend_port):
-        """Both bodies through the proxy, compared with the backend's own."""
+        """Both bodies through the proxy, compared with the backend's own; over TLS and HTTP/2 too."""
         for path in ("/1k", "/64k"):
-            if fetch(self.ports["HTTP"], path) != fetch(backend_port, path):
-                raise Broken(f"{self.title}: {path} through the proxy differs from the backend's own answer")
+            own = fetch(backend_port, path)
+            through = [fetch(self.ports["HTTP"], path)]
+            if self.does_https:
+                through += [fetch_tls(self.ports["HTTPS"], path, version) for version in ("1.1", "2")]
+            if any(answer != own for answer in through):
+                told = ", ".join(f"{status} with {len(body)} bytes" for status, body in through)
+                raise Broken(f"{self.title}: {path} through the proxy differs from the backend's own answer: {told}")
+        if self.does_https:
+            agreed = tls_terms(self.ports["HTTPS"])
+            if agreed != TLS_TERMS:
+                raise Broken(f"{self.title}: TLS is {agreed}, but every proxy is to be measured with {TLS_TERMS}")
 
 
 class Haproxy(Proxy):
     key, title = "haproxy", "haproxy"
+    does_https = True
 
     @staticmethod
     def missing():
@@ -133,6 +154,8 @@ class NginxShipped(Nginx):
 
 class NginxTuned(Nginx):
     key, title = "nginx-tuned", "nginx tuned"
+    does_https = True
+    h2c = "H2C"
     does_tcp = STREAM_MODULE.exists()
 
     def stream(self):
@@ -142,8 +165,12 @@ class NginxTuned(Nginx):
         return {"STREAM_MODULE": f"load_module {STREAM_MODULE};", "STREAM": stream}
 
 
+HTTPS_LISTENER = (CONFIGS / "evenkeel-https.toml").read_text()
+
+
 class Evenkeel(Proxy):
     key, title = "evenkeel", "evenkeel"
+    no_https = ""
     binary = Path(os.environ.get("EVENKEEL_BINARY", "target/release/evenkeel"))
 
     @classmethod
@@ -151,7 +178,15 @@ class Evenkeel(Proxy):
         return None if os.access(cls.binary, os.X_OK) else f"there is no {cls.binary.name} binary to run yet"
 
     def argv(self):
-        return [self.binary, "run", "--config", self.stage.write("evenkeel.toml", CONFIGS / "evenkeel.toml", self.values)]
+        https = self.stage.write("with-https.toml", CONFIGS / "evenkeel.toml", self.values | {"HTTPS_LISTENER": HTTPS_LISTENER})
+        # A binary from before https listeners is measured in the rows it can serve.
+        checked = subprocess.run([self.binary, "check", https], capture_output=True, text=True, check=False)
+        self.does_https = checked.returncode == 0
+        self.no_https = (checked.stdout + checked.stderr).strip().partition("\n")[0]
+        if self.does_https:
+            return [self.binary, "run", "--config", https]
+        plain = self.stage.write("evenkeel.toml", CONFIGS / "evenkeel.toml", self.values | {"HTTPS_LISTENER": ""})
+        return [self.binary, "run", "--config", plain]
 
     def version(self):
         return machine.first_line_of([self.binary, "--version"])
@@ -171,3 +206,27 @@ def fetch(port, path):
         return repr(problem), b""
     finally:
         connection.close()
+
+
+# What OpenSSL as a client agrees on with a proxy that has no wishes of its own; evenkeel-load offers only this suite.
+TLS_TERMS = ("TLSv1.3", TLS_SUITE)
+
+
+def tls_terms(port):
+    """Version and suite that a client without wishes gets."""
+    context = ssl.create_default_context(cafile=TLS / "chain.pem")
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as plain:
+            with context.wrap_socket(plain, server_hostname="localhost") as server:
+                return server.version(), server.cipher()[0]
+    except OSError as problem:
+        return repr(problem)
+
+
+def fetch_tls(port, path, http_version):
+    """As fetch, over TLS and by curl, since Python has no HTTP/2."""
+    url = f"https://localhost:{port}{path}"
+    argv = ["curl", "-sS", f"--http{http_version}", "--resolve", f"localhost:{port}:127.0.0.1", "--cacert", TLS / "chain.pem"]
+    told = subprocess.run([*argv, "-w", "%{stderr}%{http_version} %{http_code}", url], capture_output=True, check=False)
+    version, _, status = told.stderr.decode(errors="replace").partition(" ")
+    return int(status) if version == http_version and status.isdigit() else told.stderr, told.stdout

@@ -98,14 +98,15 @@ def main():
     kind = next(p for p in peers.ALL if p.key == options.peer)
     if kind.missing():
         raise Broken(f"{kind.title}: {kind.missing()}")
-    if workload.is_tcp and not kind.does_tcp:
-        raise Broken(f"{kind.title} has no TCP listener here")
     kit = compare.tools()
     os.sched_setaffinity(0, {LOAD_CPU})
     with Stage() as stage:
         backends = peers.start_backends(stage, kit.load)
         proxy = kind(stage, backends, kit.load)
+        kit.work = stage.work
         proxy.start()
+        if not proxy.does(workload):
+            raise Broken(f"{kind.title} does not serve {workload.key} here")
 
         def load():
             return workload.run(proxy.ports[workload.port], options.seconds, kit)

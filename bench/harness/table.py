@@ -73,6 +73,10 @@ def workload_table(result, workload):
                 number(middle("p99_us")), f"{median(against):.2f}" if against else "–",
             ])  # fmt: skip
         )
+    for name in {name: None for run in runs if run["workload"] == workload["key"] for name in run["notes"]}:
+        told = {title: [run["notes"][name] for run in good(runs, workload["key"], peer)] for peer, title in titles.items()}
+        lines += ["", f"{name.capitalize()}, least of all rounds: "
+                  + ", ".join(f"{title} {100 * min(values):.1f} %" for title, values in told.items() if values) + "."]  # fmt: skip
     ceiling = result["ceilings"].get(workload["key"])
     if ceiling:
         lines += ["", f"Without a proxy, load and backend on their one CPU reach {number(ceiling)} {workload['rate_unit']}."]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use evenkeel::worker::{Command, Worker};
 use evenkeel_balance::{Candidates, Member};
 use evenkeel_config::{Format, Source, compile};
-use evenkeel_l4::{Core, Origin, Roster};
+use evenkeel_l4::{Core, Gates, Origin, Roster};
 use evenkeel_l7::Http;
 use evenkeel_model::exchange::{Attempt, ExchangeId, Outcome, Times};
 use evenkeel_model::standing::{Standing, Verdict};
@@ -219,7 +219,7 @@ impl World {
         let (id, waker) = (driver.id(), driver.waker());
         let (commands, commanded) = channel();
         let registry = Arc::new(Registry::new());
-        let roster = Roster::new(0, seed, Arc::clone(&registry));
+        let roster = Roster::new(0, seed, Arc::clone(&registry), Arc::new(Gates::new([seed as u8; 32])));
         let records = Records::default();
         let origin = Origin { process: seed, worker: 0 };
         let core = Core::new(driver, roster, Box::new(records.clone()), origin, 1000);

@@ -137,7 +137,8 @@ fn begin(poll: &OwnedFd, lane: &mut Lane, number: usize, target: SocketAddr, ser
     }
 }
 
-fn open(poll: &OwnedFd, number: usize, target: SocketAddr) -> Result<OwnedFd, Errno> {
+/// Starts a connect; every later event of the socket carries `number`.
+pub fn open(poll: &OwnedFd, number: usize, target: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
     match connect(&socket, &target) {

@@ -1,12 +1,16 @@
-//! TCP load and TCP servers for `bench/`, since wrk speaks only HTTP and Python is slower than the proxies.
+//! What wrk and h2load leave to be done in `bench/`: they speak only HTTP, and Python is slower than the proxies.
 //!
-//! `serve` is the backend of the TCP rows, `sink` a log server, `connections` and `bulk` are the clients. Every client checks
-//! what comes back, so that a proxy cannot be fast by being wrong, and prints one line of JSON.
+//! `serve` is the backend of the TCP rows, `sink` a log server; `connections`, `bulk` and `handshakes` are clients at
+//! full speed, `pace` is one at a steady pace. Every client checks what comes back, so that a proxy cannot be fast by
+//! being wrong, and prints one line of JSON.
 //! Nothing here decides what is compared with what: that is the harness's part.
 
+mod answer;
 mod bulk;
 mod connections;
+mod handshakes;
 mod latency;
+mod pace;
 mod serve;
 mod sink;
 
@@ -17,7 +21,10 @@ use std::time::Duration;
 const USAGE: &str = "usage: evenkeel-load serve --echo PORT,PORT --source PORT,PORT
        evenkeel-load sink --port PORT --file FILE
        evenkeel-load connections --target ADDRESS --seconds S [--concurrency N]
-       evenkeel-load bulk --target ADDRESS --seconds S [--connections N]";
+       evenkeel-load bulk --target ADDRESS --seconds S [--connections N]
+       evenkeel-load handshakes --wanted full|resumed --target ADDRESS --seconds S --certificate PEM --name NAME
+                                --path PATH --length BYTES [--concurrency N]
+       evenkeel-load pace --target ADDRESS --seconds S --rate N --path PATH --length BYTES";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -51,6 +58,36 @@ fn run(arguments: &[String]) -> Result<(), String> {
         "bulk" => {
             let target = options.address("--target")?;
             println!("{}", bulk::run(target, options.seconds("--seconds")?, options.count("--connections", 2)?));
+            Ok(())
+        }
+        "handshakes" => {
+            let wanted = match options.needed("--wanted")? {
+                "full" => handshakes::Wanted::Full,
+                "resumed" => handshakes::Wanted::Resumed,
+                other => return Err(format!("--wanted \"{other}\" is neither full nor resumed")),
+            };
+            let load = handshakes::Load {
+                target: options.address("--target")?,
+                length: options.seconds("--seconds")?,
+                concurrency: options.count("--concurrency", 32)?,
+                wanted,
+                certificate: options.needed("--certificate")?.as_ref(),
+                name: options.needed("--name")?,
+                path: options.needed("--path")?,
+                body_length: options.count("--length", 0)?,
+            };
+            println!("{}", handshakes::run(&load)?);
+            Ok(())
+        }
+        "pace" => {
+            let load = pace::Load {
+                target: options.address("--target")?,
+                length: options.seconds("--seconds")?,
+                requests_per_second: options.count("--rate", 200)?,
+                path: options.needed("--path")?,
+                body_length: options.count("--length", 0)?,
+            };
+            println!("{}", pace::run(&load));
             Ok(())
         }
         other => Err(format!("unknown verb \"{other}\"")),

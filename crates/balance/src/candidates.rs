@@ -9,6 +9,7 @@ use evenkeel_model::BackendId;
 
 use crate::hash::{BackendKey, mix};
 use crate::maglev::Table;
+use crate::sticky::{Bystander, Place};
 use crate::wrr;
 
 /// How a pool picks (SPEC 3).
@@ -25,10 +26,14 @@ pub enum Schedule {
     P2c,
     /// Consistent hash of the client's address.
     Source,
+    /// Consistent hash of a key chosen in the config: a header, a cookie, the URI. The client's address where a
+    /// request has none.
+    Maglev,
 }
 
 impl Schedule {
-    pub const ALL: [Schedule; 5] = [Schedule::Wrr, Schedule::Rr, Schedule::Wlc, Schedule::P2c, Schedule::Source];
+    pub const ALL: [Schedule; 6] =
+        [Schedule::Wrr, Schedule::Rr, Schedule::Wlc, Schedule::P2c, Schedule::Source, Schedule::Maglev];
 
     pub const fn word(self) -> &'static str {
         match self {
@@ -37,6 +42,15 @@ impl Schedule {
             Schedule::Wlc => "wlc",
             Schedule::P2c => "p2c",
             Schedule::Source => "source",
+            Schedule::Maglev => "maglev",
+        }
+    }
+
+    /// Whether a key, and not turn or load, says where work goes.
+    pub const fn is_hashed(self) -> bool {
+        match self {
+            Schedule::Source | Schedule::Maglev => true,
+            Schedule::Wrr | Schedule::Rr | Schedule::Wlc | Schedule::P2c => false,
         }
     }
 }
@@ -62,6 +76,9 @@ pub struct Candidates {
     members: Vec<Member>,
     prepared: Prepared,
     shape: Shape,
+    /// Percent of the mean load, see [`Candidates::with_bounded_load`].
+    bound: Option<u32>,
+    bystanders: Vec<Bystander>,
 }
 
 /// What a pick needs at hand, by schedule. Positions are those of the members.
@@ -79,7 +96,7 @@ pub(crate) enum Prepared {
     EqualPair,
     /// `p2c`: sums of the weights up to and including each member.
     WeightedPair(Box<[u32]>),
-    /// `source`.
+    /// `source` and `maglev`.
     Hashed(Table),
 }
 
@@ -94,7 +111,32 @@ impl Candidates {
         let members: Vec<Member> = members.into_iter().filter(|member| member.weight > 0).collect();
         let prepared = prepare(schedule, &members);
         let shape = Shape::of(schedule, &members);
-        Candidates { schedule, members, prepared, shape }
+        Candidates { schedule, members, prepared, shape, bound: None, bystanders: Vec::new() }
+    }
+
+    /// Hash schedules pass over a member that has `percent` of its share of the load or more (Mirrokni, Thorup,
+    /// Zadimoghaddam 2016, "Consistent hashing with bounded loads"; HAProxy's `hash-balance-factor`). Others take
+    /// no notice.
+    #[must_use]
+    pub fn with_bounded_load(mut self, percent: Option<u32>) -> Self {
+        // Below the mean there would be loads that nobody may take.
+        self.bound = percent.filter(|_| self.schedule.is_hashed()).map(|percent| percent.max(100));
+        self
+    }
+
+    /// Backends that are no candidates, and why: a sticky client of theirs may still be let through.
+    #[must_use]
+    pub fn with_bystanders(mut self, bystanders: Vec<Bystander>) -> Self {
+        self.bystanders = bystanders;
+        self
+    }
+
+    /// Who is known by `key`, and where it stands.
+    pub fn find(&self, key: BackendKey) -> Option<(BackendId, Place)> {
+        let member = self.members.iter().find(|member| member.key == key);
+        let candidate = member.map(|member| (member.backend, Place::Candidate));
+        let bystander = || self.bystanders.iter().find(|bystander| bystander.key == key);
+        candidate.or_else(|| bystander().map(|bystander| (bystander.backend, Place::Aside(bystander.why))))
     }
 
     pub const fn schedule(&self) -> Schedule {
@@ -111,6 +153,10 @@ impl Candidates {
 
     pub(crate) const fn prepared(&self) -> &Prepared {
         &self.prepared
+    }
+
+    pub(crate) const fn bound(&self) -> Option<u32> {
+        self.bound
     }
 
     pub(crate) const fn shape(&self) -> Shape {
@@ -147,8 +193,8 @@ fn prepare(schedule: Schedule, members: &[Member]) -> Prepared {
             });
             Prepared::WeightedPair(sums.collect())
         }
-        Schedule::Source if members.is_empty() => Prepared::Rotation,
-        Schedule::Source => Prepared::Hashed(Table::new(members, &weights())),
+        Schedule::Source | Schedule::Maglev if members.is_empty() => Prepared::Rotation,
+        Schedule::Source | Schedule::Maglev => Prepared::Hashed(Table::new(members, &weights())),
     }
 }
 

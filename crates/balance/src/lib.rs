@@ -11,15 +11,20 @@
 
 mod candidates;
 mod draw;
-mod hash;
+pub mod hash;
 mod in_flight;
 mod maglev;
 mod picker;
+mod queue;
 mod retry_budget;
+pub mod silence;
+pub mod sticky;
 mod wrr;
 
 pub use candidates::{Candidates, Member, Schedule};
 pub use hash::BackendKey;
 pub use in_flight::{InFlight, Load, Ticket};
 pub use picker::{Picker, Wanted};
+pub use queue::{Queue, Woken};
 pub use retry_budget::RetryBudget;
+pub use silence::Silence;

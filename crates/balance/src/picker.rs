@@ -20,17 +20,41 @@ use crate::candidates::{Candidates, Member, Prepared, Schedule, Shape};
 use crate::draw::Lots;
 use crate::hash;
 use crate::in_flight::Load;
-use crate::maglev::Table;
 
 /// Lots drawn before a retry looks at every member. With one of two tried, 94 % end here.
 const QUICK_DRAWS: u32 = 4;
 
-/// Who asks, and whom it must not get again while there is anyone else.
+/// Who asks, and whom it should not get.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     pub client: IpAddr,
-    /// In the order they were tried.
+    /// What `maglev` hashes; the client's address where there is none.
+    pub key: Option<u64>,
+    /// In the order they were tried. None of them while there is another.
     pub tried: &'a [BackendId],
+    /// None of them while there is another that was not tried.
+    pub avoid: &'a [BackendId],
+    /// None of them at all.
+    pub full: &'a [BackendId],
+}
+
+impl Wanted<'static> {
+    /// A first attempt on behalf of `client`.
+    pub const fn first(client: IpAddr) -> Self {
+        Wanted { client, key: None, tried: &[], avoid: &[], full: &[] }
+    }
+}
+
+impl Wanted<'_> {
+    /// Whether anybody will do.
+    const fn is_open(&self) -> bool {
+        self.tried.is_empty() && self.avoid.is_empty() && self.full.is_empty()
+    }
+
+    fn hash(&self, schedule: Schedule) -> u64 {
+        let key = self.key.filter(|_| schedule == Schedule::Maglev);
+        key.unwrap_or_else(|| hash::of_address(self.client))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +74,7 @@ impl Picker {
         Picker { lots: Lots::new(seed), shape: None, turn: 0, due: BinaryHeap::new() }
     }
 
-    /// A backend for one attempt; `None` only when there is no candidate. When all candidates were
+    /// A backend for one attempt; `None` only when every candidate is full, or there is none. When all others were
     /// tried already, the one tried longest ago.
     pub fn pick(
         &mut self,
@@ -65,23 +89,32 @@ impl Picker {
             self.start_anywhere(candidates);
         }
         let members = candidates.members();
-        if wanted.tried.is_empty() {
-            return Some(members[self.first_attempt(candidates, load, wanted.client)].backend);
+        if wanted.is_open() {
+            return Some(members[self.first_attempt(candidates, load, wanted)].backend);
         }
-        match self.retry(candidates, load, wanted) {
+        let is_open = |position: usize| {
+            let backend = &members[position].backend;
+            !wanted.tried.contains(backend) && !wanted.full.contains(backend)
+        };
+        let mut found = None;
+        if !wanted.avoid.is_empty() {
+            let is_welcome = |position: usize| is_open(position) && !wanted.avoid.contains(&members[position].backend);
+            found = self.pick_where(candidates, load, wanted, is_welcome);
+        }
+        match found.or_else(|| self.pick_where(candidates, load, wanted, is_open)) {
             Some(position) => Some(members[position].backend),
-            None => tried_longest_ago(members, wanted.tried),
+            None => tried_longest_ago(members, wanted),
         }
     }
 
-    fn first_attempt(&mut self, candidates: &Candidates, load: &(impl Load + ?Sized), client: IpAddr) -> usize {
+    fn first_attempt(&mut self, candidates: &Candidates, load: &(impl Load + ?Sized), wanted: &Wanted<'_>) -> usize {
         let members = candidates.members();
         match candidates.prepared() {
             Prepared::Rotation => self.take_turn(members.len()),
             Prepared::Sequence(sequence) => usize::from(sequence[self.take_turn(sequence.len())]),
             Prepared::Strides(strides) => self.take_due(strides),
             Prepared::Everyone => {
-                self.least_loaded(members, load, &[]).expect("there are candidates and none was tried")
+                self.least_loaded(members, load, |_| true).expect("there are candidates and anybody will do")
             }
             Prepared::EqualPair => {
                 let count = members.len() as u32;
@@ -95,25 +128,43 @@ impl Picker {
                 let (first, second) = self.draw_pair(sums);
                 less_loaded(members, load, first, second)
             }
-            Prepared::Hashed(table) => home(table, client),
+            Prepared::Hashed(table) => {
+                let mut onwards = table.home_onwards(wanted.hash(candidates.schedule()));
+                let home = onwards.next().expect("the table has slots") as usize;
+                let Some(bounds) = Bounds::of(candidates, load) else { return home };
+                std::iter::once(home)
+                    .chain(onwards.map(|position| position as usize))
+                    .find(|position| bounds.leave_room_at(&members[*position], load))
+                    .unwrap_or(home)
+            }
         }
     }
 
-    fn retry(&mut self, candidates: &Candidates, load: &(impl Load + ?Sized), wanted: &Wanted<'_>) -> Option<usize> {
+    /// One of those that `allowed` allows, if there is one.
+    fn pick_where(
+        &mut self,
+        candidates: &Candidates,
+        load: &(impl Load + ?Sized),
+        wanted: &Wanted<'_>,
+        allowed: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         let members = candidates.members();
-        let untried = |position: usize| !wanted.tried.contains(&members[position].backend);
         match candidates.prepared() {
-            Prepared::Rotation | Prepared::Sequence(_) | Prepared::Strides(_) => self.draw_where(candidates, untried),
-            Prepared::Everyone => self.least_loaded(members, load, wanted.tried),
+            Prepared::Rotation | Prepared::Sequence(_) | Prepared::Strides(_) => self.draw_where(candidates, allowed),
+            Prepared::Everyone => self.least_loaded(members, load, allowed),
             Prepared::EqualPair | Prepared::WeightedPair(_) => {
-                let first = self.draw_where(candidates, untried)?;
-                let second = self.draw_where(candidates, |position| position != first && untried(position));
+                let first = self.draw_where(candidates, &allowed)?;
+                let second = self.draw_where(candidates, |position| position != first && allowed(position));
                 Some(less_loaded(members, load, first, second.unwrap_or(first)))
             }
             Prepared::Hashed(table) => {
-                let on_table = table.home_onwards(hash::of_address(wanted.client)).map(|position| position as usize);
+                let hash = wanted.hash(candidates.schedule());
                 // With more members than slots some are not on the table.
-                on_table.chain(0..members.len()).find(|position| untried(*position))
+                let onwards = || table.home_onwards(hash).map(|position| position as usize).chain(0..members.len());
+                let bounds = Bounds::of(candidates, load);
+                let in_bounds = bounds
+                    .and_then(|bounds| onwards().find(|at| allowed(*at) && bounds.leave_room_at(&members[*at], load)));
+                in_bounds.or_else(|| onwards().find(|position| allowed(*position)))
             }
         }
     }
@@ -216,11 +267,16 @@ impl Picker {
     /// weights still count and the first member is not everybody's favourite.
     ///
     /// Looks at every member. Pools of many hundreds are better served by `p2c`.
-    fn least_loaded(&mut self, members: &[Member], load: &(impl Load + ?Sized), tried: &[BackendId]) -> Option<usize> {
-        let untried = || members.iter().enumerate().filter(|(_, member)| !tried.contains(&member.backend));
+    fn least_loaded(
+        &mut self,
+        members: &[Member],
+        load: &(impl Load + ?Sized),
+        allowed: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let allowed = || members.iter().enumerate().filter(|(position, _)| allowed(*position));
         let mut least: Option<(usize, Burden)> = None;
         let mut weight_of_ties = 0u32;
-        for (position, member) in untried() {
+        for (position, member) in allowed() {
             let burden = Burden::of(member, load);
             match least.map_or(Ordering::Less, |(_, least)| burden.cmp(&least)) {
                 Ordering::Less => {
@@ -233,7 +289,7 @@ impl Picker {
         }
         let (first, least) = least?;
         let mut lot = self.lots.below(weight_of_ties);
-        for (position, member) in untried().skip_while(|(position, _)| *position < first) {
+        for (position, member) in allowed().skip_while(|(position, _)| *position < first) {
             if Burden::of(member, load).cmp(&least).is_eq() {
                 match lot.checked_sub(member.weight) {
                     Some(rest) => lot = rest,
@@ -263,13 +319,36 @@ impl Burden {
     }
 }
 
+/// How much each member may have at most, where loads are bounded.
+///
+/// Reckoned with the piece of work that is about to be placed, and rounded up, so that in an idle pool nobody's
+/// bound is 0 and there is always a member below its own.
+struct Bounds {
+    percent: u128,
+    /// Pieces of work in flight on all members, and one more.
+    total: u128,
+    weights: u128,
+}
+
+impl Bounds {
+    /// Looks at every member, as `wlc` does.
+    fn of(candidates: &Candidates, load: &(impl Load + ?Sized)) -> Option<Self> {
+        let percent = u128::from(candidates.bound()?);
+        let members = candidates.members();
+        let total = 1 + members.iter().map(|member| u128::from(load.in_flight(member.backend))).sum::<u128>();
+        let weights = members.iter().map(|member| u128::from(member.weight)).sum();
+        Some(Bounds { percent, total, weights })
+    }
+
+    fn leave_room_at(&self, member: &Member, load: &(impl Load + ?Sized)) -> bool {
+        let most = (self.percent * self.total * u128::from(member.weight)).div_ceil(100 * self.weights);
+        u128::from(load.in_flight(member.backend)) < most
+    }
+}
+
 /// Position of the member that a lot below the sum of weights falls to.
 fn place_of(lot: u32, sums: &[u32]) -> usize {
     sums.partition_point(|sum| *sum <= lot)
-}
-
-fn home(table: &Table, client: IpAddr) -> usize {
-    table.home_onwards(hash::of_address(client)).next().expect("the table has slots") as usize
 }
 
 /// The first on a tie, because it was drawn by weight and the second only by what was left.
@@ -278,10 +357,10 @@ fn less_loaded(members: &[Member], load: &(impl Load + ?Sized), first: usize, se
     if first != second && burden(second).cmp(&burden(first)).is_lt() { second } else { first }
 }
 
-fn tried_longest_ago(members: &[Member], tried: &[BackendId]) -> Option<BackendId> {
-    let oldest_first = tried.iter().enumerate();
-    let mut last_tries = oldest_first.filter(|(at, backend)| !tried[at + 1..].contains(backend));
-    last_tries
-        .find(|(_, backend)| members.iter().any(|member| member.backend == **backend))
-        .map(|(_, backend)| *backend)
+fn tried_longest_ago(members: &[Member], wanted: &Wanted<'_>) -> Option<BackendId> {
+    let oldest_first = wanted.tried.iter().enumerate();
+    let mut last_tries = oldest_first.filter(|(at, backend)| !wanted.tried[at + 1..].contains(backend));
+    let may_come =
+        |backend: BackendId| !wanted.full.contains(&backend) && members.iter().any(|member| member.backend == backend);
+    last_tries.find(|(_, backend)| may_come(**backend)).map(|(_, backend)| *backend)
 }

@@ -23,7 +23,10 @@ fn home(candidates: &Candidates, client: IpAddr) -> u32 {
 
 fn avoiding(candidates: &Candidates, client: IpAddr, tried: &[BackendId]) -> u32 {
     let nothing = |_: BackendId| 0;
-    Picker::new(0).pick(candidates, &nothing, &Wanted { client, tried }).expect("there are candidates").0
+    Picker::new(0)
+        .pick(candidates, &nothing, &Wanted { tried, ..Wanted::first(client) })
+        .expect("there are candidates")
+        .0
 }
 
 fn clients() -> impl Iterator<Item = IpAddr> {

@@ -23,12 +23,12 @@ fn pool(schedule: Schedule, weights: &[u32]) -> Candidates {
 }
 
 fn pick(picker: &mut Picker, candidates: &Candidates, load: &impl Load) -> u32 {
-    picker.pick(candidates, load, &Wanted { client: CLIENT, tried: &[] }).expect("there are candidates").0
+    picker.pick(candidates, load, &Wanted::first(CLIENT)).expect("there are candidates").0
 }
 
 fn retry(picker: &mut Picker, candidates: &Candidates, client: IpAddr, tried: &[u32]) -> u32 {
     let tried: Vec<BackendId> = tried.iter().map(|id| BackendId(*id)).collect();
-    picker.pick(candidates, &IDLE, &Wanted { client, tried: &tried }).expect("there are candidates").0
+    picker.pick(candidates, &IDLE, &Wanted { tried: &tried, ..Wanted::first(client) }).expect("there are candidates").0
 }
 
 fn counts(picks: impl IntoIterator<Item = u32>) -> HashMap<u32, u32> {
@@ -171,7 +171,7 @@ fn wlc_evens_out_work_that_stays() {
     let table: Vec<InFlight> = weights.iter().map(|_| InFlight::new()).collect();
     let tickets: Vec<_> = (0..1000)
         .map(|_| {
-            let wanted = Wanted { client: CLIENT, tried: &[] };
+            let wanted = Wanted::first(CLIENT);
             let backend = picker.pick(&candidates, table.as_slice(), &wanted).unwrap();
             table[backend.index()].take()
         })
@@ -290,7 +290,7 @@ proptest! {
         for step in 0..12 {
             let candidates = &views[step % 2];
             for tried in [&[][..], &tried[..]] {
-                let picked = picker.pick(candidates, &load, &Wanted { client, tried });
+                let picked = picker.pick(candidates, &load, &Wanted { tried, ..Wanted::first(client) });
                 prop_assert_eq!(picked.is_some(), !candidates.is_empty());
                 let Some(picked) = picked else { continue };
                 let is_candidate = |backend: BackendId| candidates.members().iter().any(|m| m.backend == backend);

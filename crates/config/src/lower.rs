@@ -28,6 +28,7 @@ pub(crate) fn plan(config: &Config) -> Plan {
             drain_timeout: config.node.drain_timeout,
             access_log: config.node.access_log.clone(),
             cluster: config.node.cluster.as_deref().map(Arc::from),
+            sticky_secret: None,
         },
         admin: config.admin.as_ref().map(|at| Admin { listen: at.value }),
         listeners: config.listeners.iter().map(|listener| Arc::new(lower_listener(config, listener))).collect(),
@@ -135,6 +136,7 @@ fn lower_listener(config: &Config, listener: &config::Listener) -> Listener {
         tls: None,
         rules: Rules::default(),
         http: HttpSettings {
+            handshake_timeout: limits::HANDSHAKE_TIMEOUT.default,
             keep_alive_timeout: listener.keep_alive_timeout,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT.default,
             header_timeout: listener.header_timeout,

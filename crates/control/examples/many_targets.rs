@@ -158,7 +158,14 @@ fn plan(targets: usize, interval: Duration) -> Arc<Plan> {
     };
     let access_log = AccessLog::Off;
     Arc::new(Plan {
-        node: Node { workers: 1, connections: 0, drain_timeout: second, access_log, cluster: None },
+        node: Node {
+            workers: 1,
+            connections: 0,
+            drain_timeout: second,
+            access_log,
+            cluster: None,
+            sticky_secret: None,
+        },
         admin: None,
         listeners: Vec::new(),
         pools: (0..targets).step_by(PER_POOL).map(pool).collect(),

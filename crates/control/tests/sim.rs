@@ -411,7 +411,7 @@ impl Sim {
         let picker = self.pickers.entry(Arc::clone(&pool.name)).or_insert_with(|| Picker::new(1));
         let client = Ipv4Addr::from(self.dice.next() as u32).into();
         let load = |_: BackendId| 0;
-        match picker.pick(&view.candidates, &load, &Wanted { client, tried: &[] }) {
+        match picker.pick(&view.candidates, &load, &Wanted::first(client)) {
             Some(backend) => {
                 self.tally.picks += 1;
                 assert!(view.candidates.members().iter().any(|member| member.backend == backend));

@@ -234,8 +234,14 @@ mod tests {
                 check: check.map(|(probe, timing)| Arc::new(CheckSettings { probe, timing, source: None })),
             })
         };
-        let node =
-            Node { workers: 1, connections: 0, drain_timeout: secs(30), access_log: AccessLog::Off, cluster: None };
+        let node = Node {
+            workers: 1,
+            connections: 0,
+            drain_timeout: secs(30),
+            access_log: AccessLog::Off,
+            cluster: None,
+            sticky_secret: None,
+        };
         Plan {
             node,
             admin: None,

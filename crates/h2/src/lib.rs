@@ -2,3 +2,7 @@
 //!
 //! Each stream looks to its user like a connection that carries one HTTP/1.1 exchange: what comes out of it and goes into
 //! it is HTTP/1.1 text, so that one strict parser judges all requests, however they came.
+
+pub mod frame;
+pub mod hpack;
+pub mod text;

@@ -6,6 +6,7 @@
 
 mod arena;
 mod core;
+mod gate;
 pub mod machine;
 mod pump;
 mod relay;
@@ -13,6 +14,7 @@ mod roster;
 
 pub use arena::{Arena, Key, Owner, owner_of, token};
 pub use core::{Accepted, Core, Origin, dial_failure};
+pub use gate::Gates;
 pub use pump::{Ends, Then, pump};
 pub use relay::Relays;
-pub use roster::{BackendSlot, ListenerSlot, Picked, PoolSlot, Roster};
+pub use roster::{Arrival, BackendSlot, ListenerSlot, PickFor, Picked, PoolSlot, Refused, Roster};

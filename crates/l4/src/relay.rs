@@ -21,7 +21,7 @@ use crate::arena::{Arena, Key, Owner, token};
 use crate::core::{Accepted, Core, dial_failure};
 use crate::machine::Flow;
 use crate::pump::{Piping, Socks, Then, pump_socks};
-use crate::roster::{BackendSlot, ListenerSlot, Picked, PoolSlot};
+use crate::roster::{BackendSlot, ListenerSlot, PickFor, Picked, PoolSlot};
 
 pub struct Relays<D: Driver> {
     relays: Arena<Relay<D>>,
@@ -208,9 +208,9 @@ impl<D: Driver> Relays<D> {
     fn dial_next(&mut self, core: &mut Core<D>, key: Key, now: Instant) -> Option<Ending> {
         loop {
             let relay = self.relays.get_mut(key)?;
-            let picked = match relay.pool.pick(relay.client.ip(), &relay.tried) {
+            let picked = match relay.pool.pick(&PickFor::new(relay.client.ip(), &relay.tried, now)) {
                 Ok(picked) => picked,
-                Err(cause) => return Some(Ending::reset(cause, None)),
+                Err(refused) => return Some(Ending::reset(refused.cause(), None)),
             };
             let backend = Rc::clone(&picked.backend);
             relay.times.picked = relay.times.picked.or(Some(now));

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use evenkeel_l4::{BackendSlot, Core, Key, Owner, dial_failure, token};
+use evenkeel_l4::{BackendSlot, Core, Key, Owner, PickFor, dial_failure, token};
 use evenkeel_model::exchange::{Attempt, Detail, Reuse};
 use evenkeel_model::{Cause, Instant};
 use evenkeel_plan::{Listener, Speaks};
@@ -173,10 +173,10 @@ impl Http {
         loop {
             let Some(client) = self.clients.get_mut(key) else { return };
             let Some(pool) = client.attempt.pool.clone() else { return };
-            let picked = match pool.pick(client.address.ip(), &client.attempt.tried) {
+            let picked = match pool.pick(&PickFor::new(client.address.ip(), &client.attempt.tried, now)) {
                 Ok(picked) => picked,
-                Err(cause) => {
-                    self.answer(core, key, cause, None, now);
+                Err(refused) => {
+                    self.answer(core, key, refused.cause(), None, now);
                     return;
                 }
             };

@@ -162,6 +162,16 @@ causes! {
         "This client, or the listener as a whole, is over a configured rate.",
         "Slow the client down, or raise the limit if the rate is legitimate."
     }
+    ClientHttp2Violation {
+        "client_http2_violation", Client, RequestHead, None, Some("http_request_error"), ["detail", "client"],
+        "The client broke HTTP/2 so that its connection had to be closed; what else ran on it was lost with it.",
+        "Read `detail`: it names the rule of RFC 9113 that was broken. Fix or update the client; if many clients are affected, look for a middlebox that rewrites HTTP/2."
+    }
+    ClientHttp2Flood {
+        "client_http2_flood", Client, RequestHead, None, Some("http_request_error"), ["detail", "limit", "client"],
+        "The client did what is cheap for it and dear for us more often than any client needs, so its connection was closed.",
+        "Read `detail`: it names what was too much. One address doing this is an attack or a broken client: deny it in `[listener.access]` or limit its connection rate. If a client of your own hits it, tell us the limit it needs."
+    }
     HostNotConfigured {
         "host_not_configured", Operator, Rule, Some(404), Some("destination_not_found"), ["host"],
         "No rule of the listener names this host, and the listener has no default pool.",

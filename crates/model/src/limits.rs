@@ -19,6 +19,16 @@ pub struct Setting<T: 'static> {
     pub reason: &'static str,
 }
 
+/// A setting that is off when it is left out, so that it has a range and no default.
+#[derive(Debug)]
+pub struct Optional<T: 'static> {
+    /// Place in the config file. A `*` stands for any key that takes such a table.
+    pub key: &'static str,
+    pub min: T,
+    pub max: T,
+    pub reason: &'static str,
+}
+
 /// A bound that is the same for everybody.
 #[derive(Debug)]
 pub struct Fixed {
@@ -114,6 +124,18 @@ settings! {
         "Bytes of a request's body a client may send on one stream before we have passed them on. Larger ones make one upload over a long path faster and cost that much memory for each stream.";
     STREAMS_WINDOW: Size u64 = "listener.http2.connection_window", MIB, 64 * KIB, 64 * MIB, None,
         "The same for all streams of a connection together: what one connection can make us hold.";
+    HANDSHAKE_TIMEOUT: Duration Duration = "listener.tls.handshake_timeout", secs(10), millis(10), secs(3600), None,
+        "Time from accepting a connection to the end of the TLS handshake. As long as a head may take: a client that does not finish has nothing to lose.";
+    HSTS_MAX_AGE: Duration Duration = "listener.hsts.max_age", secs(365 * 86_400), Duration::ZERO, secs(3650 * 86_400), None,
+        "How long browsers refuse plain HTTP to this host, counted from their last visit. 0 makes them forget. A year is what the preload lists ask for.";
+    IPV4_PREFIX: Count u64 = "listener.limit.ipv4_prefix", 32, 1, 32, None,
+        "Bits of an IPv4 address that make one client.";
+    IPV6_PREFIX: Count u64 = "listener.limit.ipv6_prefix", 64, 1, 128, None,
+        "Bits of an IPv6 address that make one client. 64, because whoever has one IPv6 address has its whole network.";
+    COMPRESSION_MIN_SIZE: Size u64 = "listener.compression.min_size", KIB, 0, 1024 * MIB, None,
+        "Answers known to be smaller stay as they are. One of 1 KiB fits a packet either way.";
+    COMPRESSION_LEVEL: Count u64 = "listener.compression.level", 5, 1, 9, None,
+        "1 is fast, 9 is small. Each coding takes its own scale's equivalent.";
 
     WEIGHT: Count u64 = "pool.backends.weight", 100, 0, 100, None,
         "Share of new work relative to the other backends of the pool; 0 means no new work.";
@@ -133,6 +155,13 @@ settings! {
         "Retries allowed in percent of the pool's requests, so that an outage is not multiplied by the retries against it. 20 % is what Finagle and linkerd ship.";
     SLOW_START: Duration Duration = "pool.slow_start", Duration::ZERO, Duration::ZERO, secs(3600), None,
         "Time over which a recovered backend's weight grows from a tenth to the whole; 0 gives it all at once.";
+    QUEUE: Count u64 = "pool.queue", 1000, 0, 1_000_000, None,
+        "Requests of one worker that may wait while every backend is at its backend_limit; 0 lets none wait. Further ones get backend_queue_full at once.";
+    QUEUE_TIMEOUT: Duration Duration = "pool.queue_timeout", secs(1), millis(1), secs(3600), None,
+        "Longest wait in the queue; then backend_queue_timeout. Short, because a client that waits long goes away and asks again, which makes the queue longer.";
+
+    STICKY_DRAIN_TIMEOUT: Duration Duration = "pool.sticky.drain_timeout", secs(300), Duration::ZERO, DAY, None,
+        "How long a drained backend still gets the requests of its sticky clients; 0 moves them at once.";
 
     CHECK_TIMEOUT: Duration Duration = "pool.check.timeout", secs(5), millis(10), secs(300), Some((secs(1), secs(300))),
         "Time one whole tcp or http probe may take: connect, write and read together.";
@@ -146,6 +175,48 @@ settings! {
         "Probes in a row that must pass before an unhealthy backend is healthy again.";
     UNHEALTHY_THRESHOLD: Count u64 = "pool.check.unhealthy_threshold", 3, 1, 100, Some((2, 10)),
         "Probes in a row that must fail before a healthy backend is unhealthy. 1 acts on the first failure and flaps with every lost packet.";
+}
+
+macro_rules! optional {
+    ($($name:ident: $type:ty = $key:literal, $min:expr, $max:expr, $reason:literal;)*) => {
+        $(
+            #[doc = $reason]
+            pub const $name: &Optional<$type> =
+                &Optional { key: $key, min: $min, max: $max, reason: $reason };
+        )*
+
+        /// Key and reason of every setting that is off when it is left out, in the order of the manual.
+        pub const OPTIONAL: &[(&str, &str)] = &[$(($name.key, $name.reason)),*];
+    };
+}
+
+optional! {
+    LIMIT_CONNECTIONS: u64 = "listener.limit.connections", 1, 10_000_000,
+        "Connections at once. Further clients are refused.";
+    LIMIT_CLIENT_CONNECTIONS: u64 = "listener.limit.client_connections", 1, 10_000_000,
+        "Connections at once of one client. Browsers open up to six for HTTP/1.1, and many people may sit behind one address.";
+    RATE: u64 = "listener.limit.*.rate", 1, 10_000_000,
+        "So many a second in the long run.";
+    BURST: u64 = "listener.limit.*.burst", 1, 10_000_000,
+        "So many at once, after a time of quiet.";
+    RULE_RESPONSE_TIMEOUT: Duration = "listener.rule.response_timeout", millis(1), DAY,
+        "In place of the pool's, for requests of this rule.";
+    RULE_BODY_TIMEOUT: Duration = "listener.rule.body_timeout", millis(1), DAY,
+        "In place of the pool's, for requests of this rule.";
+    RULE_TRY_TIMEOUT: Duration = "listener.rule.try_timeout", millis(1), DAY,
+        "In place of the pool's, for requests of this rule.";
+    RULE_RETRIES: u64 = "listener.rule.retries", 0, 10,
+        "In place of the pool's, for requests of this rule.";
+    BOUNDED_LOAD: u64 = "pool.bounded_load", 101, 1000,
+        "Percent of the mean load at which a backend is passed over, so that one popular key cannot drown its backend; 125 is what HAProxy and Google's paper use. The key's requests then go to the next backends in its order.";
+    TRY_TIMEOUT: Duration = "pool.try_timeout", millis(1), DAY,
+        "Time one attempt may take to the head of the answer while another attempt may follow. It finds a backend that hangs before the client's patience ends.";
+    HEDGE_AFTER: Duration = "pool.hedge_after", millis(1), DAY,
+        "When a request with a safe method has no answer after this time, a second backend is asked too, within the retry budget; the first answer wins. Set it near the 95th percentile of response times.";
+    BACKEND_LIMIT: u64 = "pool.backend_limit", 1, 1_000_000,
+        "Requests at once at each backend. What a backend can work on at once, plus a few.";
+    STICKY_MAX_AGE: Duration = "pool.sticky.max_age", secs(1), DAY,
+        "Age of the inserted cookie. The modelled service allows the same 1 to 86400 s.";
 }
 
 macro_rules! fixed {
@@ -198,6 +269,16 @@ fixed! {
         "A read of at least this size makes a relay splice. Below it two copies cost less than the two more calls of a splice.";
     SPARE_PIPES = 64, "pipes",
         "Empty pipes a worker keeps for the next bulk transfer; making one costs three calls.";
+    CERTIFICATE_NOTICE = 14, "days",
+        "Check and reload warn of a certificate that ends within this time. Renewers act thirty days ahead, so one that has only fourteen was forgotten, and two weeks are enough to mend it.";
+    TLS_HANDSHAKE = 65_536, "bytes",
+        "Handshake bytes kept of one session before a message is whole. Certificate chains of clients take a few thousand; the TLS libraries we know stop here too.";
+    TLS_RECORDS_WITHOUT_DATA = 32, "records",
+        "Key updates, warnings and empty records in a row before a session is ended: they cost us work and bring nobody data. BoringSSL and rustls draw the line at 32 as well.";
+    TLS_IDLE_BUFFER = 4096, "bytes",
+        "A buffer of a TLS session larger than this is given back when it is empty: most sessions are idle most of the time.";
+    HEADER_TABLE = 4096, "bytes",
+        "Table of repeated header fields (HPACK), one for each direction of an HTTP/2 connection. The default of RFC 9113: larger ones save little and cost each idle connection.";
     BACKLOG_BYTES = 262_144, "bytes",
         "Bytes held for a side that does not take them before we stop reading from the other side. With it each exchange's memory is bounded.";
     REPLAY_BYTES = 65_536, "bytes",
@@ -220,6 +301,12 @@ fixed! {
         "Full buffers that may wait for a slow disk or pipe. Beyond it lines are dropped and counted: logs never stall traffic.";
     NAME = 64, "characters",
         "Longest name of a listener or pool. It stands in every log line and metric of what it names.";
+    STICKY_SECRET = 32, "bytes",
+        "Least length of the file that sticky cookies are authenticated with: the size of a SHA-256 key.";
+    ANSWER_BODY = 65_536, "bytes",
+        "Largest body of a rule's fixed answer. It is held in the plan; larger pages belong on a server.";
+    HOST_NAME = 255, "bytes",
+        "Longest host that rules look up, without its port. A name in DNS has at most 253 characters (RFC 1035), so a longer one is nobody's.";
     UDP_PAYLOAD = 65_507, "bytes",
         "Largest datagram a udp probe can send: what IPv4 leaves of 65535 bytes after its header and UDP's.";
     LOG_FIELD = 2048, "bytes",
@@ -234,6 +321,42 @@ fixed! {
         "How long a request pays for retries. Finagle and linkerd ship the same ten seconds: long enough to bridge a fail window, too short to save up for a storm.";
     RETRY_MINIMUM = 30, "retries",
         "Retries that a pool may make per worker within the retry window without requests paying for them. Finagle and linkerd allow ten a second per process; three a second per worker comes to about the same.";
+    SILENCE = 1000, "ms",
+        "A backend that was asked and has not sent a byte for this time is passed over while others are there. Long enough for two lost packets (Linux sends again after 200 and 400 ms) and for most slow answers; short enough that a stopped backend holds up one second's requests instead of a whole window's.";
+    SILENCE_TRIAL = 1000, "ms",
+        "Time between two requests that go to a silent backend nevertheless, to see whether it is back.";
+    QUEUE_LOOK = 5, "ms",
+        "A queue with somebody in it looks this often whether another worker's request has ended. Two hundred looks a second cost nothing that can be measured, and 5 ms beside a wait are not noticed.";
+    H2_FLOOD_TIME = 30, "s",
+        "Time in which the counters against HTTP/2 floods forget: a counter at its limit is empty again after it. With it the limit on resets lets 33 a second pass for ever, the rate nghttp2 ships.";
+    H2_RESETS = 1000, "resets",
+        "Streams of one HTTP/2 connection that may end in a reset before they were answered: cancelled by the client (CVE-2023-44487), or reset or refused by us for the client's own faults (CVE-2025-8671). nghttp2 ships the same burst; a browser that leaves a page resets about as many as it has open. Where `streams` allows more, twice that many.";
+    H2_SETTINGS = 100, "frames",
+        "SETTINGS frames, each of which must be answered. Clients send one or two; some gRPC clients a few dozen while they measure the path.";
+    H2_PINGS = 1000, "frames",
+        "PING frames, each of which must be answered. gRPC clients send one for each round trip of bulk data, and useful DATA pays for them.";
+    H2_EMPTY_DATA = 200, "frames",
+        "DATA frames that bring neither a byte nor an end (CVE-2019-9518). Honest clients send next to none.";
+    H2_WINDOW_UPDATES = 10000, "frames",
+        "WINDOW_UPDATE frames beyond the ten that each DATA frame of ours pays for. Tiny increments make us cut an answer into crumbs (CVE-2019-9511).";
+    H2_IDLE_FRAMES = 1000, "frames",
+        "Frames that ask for nothing: PRIORITY (CVE-2019-9513) and kinds nobody knows. Each request pays for ten.";
+    H2_CONTINUATIONS = 8, "frames",
+        "CONTINUATION frames of one header block beyond what `header_limit` needs (CVE-2024-27316). nghttp2 ships the same.";
+    H2_HEADER_EXCESS = 4, "times header_limit",
+        "A request head up to so many times the limit is refused with 431; a larger one costs the connection, so that a few bytes cannot unpack to megabytes (HPACK bomb).";
+    H2_OUTPUT = 262144, "bytes",
+        "Bytes waiting for one HTTP/2 client or backend to read before its streams must wait with their bodies. The same as for one HTTP/1.1 connection.";
+    H2_CONTROL_BYTES = 65536, "bytes",
+        "Unread answers to frames that must be answered (PING, SETTINGS, refused streams), about 3800 of them. Who asks for more without reading is not served (CVE-2019-9512, CVE-2019-9515).";
+    H2_SETTINGS_ACK = 10, "s",
+        "How long the other side may take to acknowledge our SETTINGS (RFC 9113 6.5.3).";
+    H2_GOAWAY_GRACE = 1, "s",
+        "Time between announcing the end of an HTTP/2 connection and refusing new streams, for the requests already under way (RFC 9113 6.8). An answer to our PING ends it earlier.";
+    H2_QUANTUM = 32768, "bytes",
+        "Body bytes one stream may send before the next waiting one of the same connection has its turn.";
+    H2_CLOSED_STREAMS = 128, "streams",
+        "Ended streams of one connection whose manner of ending is remembered, so that frames that were under way are told from broken ones.";
 }
 
 #[cfg(test)]
@@ -263,8 +386,9 @@ mod tests {
 
     #[test]
     fn keys_are_listed_once() {
-        for (position, row) in ALL.iter().enumerate() {
-            assert!(ALL[..position].iter().all(|other| other.key() != row.key()), "{}", row.key());
+        let keys: Vec<&str> = ALL.iter().map(Row::key).chain(OPTIONAL.iter().map(|(key, _)| *key)).collect();
+        for (position, key) in keys.iter().enumerate() {
+            assert!(!keys[..position].contains(key), "{key}");
         }
     }
 

@@ -14,5 +14,5 @@ pub use plan::{
     Protocol, Rate, Rates, Speaks, Sticky, StickyMode, StreamLimits, Target,
 };
 pub use publish::{Publisher, Reader};
-pub use rules::{Action, HeaderCondition, HeaderEdits, HostPattern, Rule, Rules};
+pub use rules::{Action, Asked, Candidate, HeaderCondition, HeaderEdits, HostPattern, Miss, Reason, Rule, Rules};
 pub use snapshot::{PoolView, Snapshot};

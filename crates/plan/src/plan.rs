@@ -36,6 +36,8 @@ pub struct Node {
     pub access_log: AccessLog,
     /// Name this cluster signs CDN-Loop with; a random one per process when `None`.
     pub cluster: Option<Arc<str>>,
+    /// What sticky cookies are authenticated with; a random one per process when `None`.
+    pub sticky_secret: Option<Arc<[u8]>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +139,8 @@ pub struct Rate {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpSettings {
+    /// To the end of the TLS handshake; read by https listeners only.
+    pub handshake_timeout: Duration,
     pub keep_alive_timeout: Duration,
     /// https listeners only.
     pub handshake_timeout: Duration,

@@ -105,6 +105,9 @@ pub(crate) enum Kind {
     /// `X_Forwarded_For` from the real one, so strangers may not send it.
     XForwardedOther,
     XRealIp,
+    /// One of the fields that tell a backend about the client's certificate, in any spelling: nobody but us may
+    /// send them.
+    ClientCertificate,
     /// Made hop-by-hop by the message's own Connection field.
     Nominated,
 }
@@ -134,8 +137,12 @@ pub(crate) fn kind_of(name: &[u8]) -> Kind {
 }
 
 const fn starts_with_x(name: &[u8]) -> bool {
-    matches!(name, [b'x' | b'X', b'-' | b'_', b'f' | b'F' | b'r' | b'R', ..])
+    matches!(name, [b'x' | b'X', b'-' | b'_', b'f' | b'F' | b'r' | b'R' | b'c' | b'C', ..])
 }
+
+/// What backends are told about the client's certificate: who it names, what it is, whether it was verified.
+pub(crate) const CLIENT_CERTIFICATE: [&str; 3] =
+    ["x-client-cert-subject", "x-client-cert-fingerprint", "x-client-verify"];
 
 fn x_field(name: &[u8]) -> Kind {
     const PREFIX: &[u8] = b"x-forwarded-";
@@ -152,7 +159,14 @@ fn x_field(name: &[u8]) -> Kind {
         let spelt = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
         name.len() >= known.len() && name.iter().zip(known).all(|(&byte, &known)| spelt(byte) == known)
     };
-    if alike(PREFIX) || name.len() == 9 && alike(b"x-real-ip") { Kind::XForwardedOther } else { Kind::Plain }
+    let whole = |known: &[u8]| name.len() == known.len() && alike(known);
+    if alike(PREFIX) || whole(b"x-real-ip") {
+        Kind::XForwardedOther
+    } else if CLIENT_CERTIFICATE.iter().any(|known| whole(known.as_bytes())) {
+        Kind::ClientCertificate
+    } else {
+        Kind::Plain
+    }
 }
 
 /// Fields that Connection may name without effect: losing one would change what the message means
@@ -307,6 +321,12 @@ mod tests {
             ("Transfer_Encoding", Kind::Plain),
             ("X-Request-Id", Kind::Plain),
             ("X-Real-Name", Kind::Plain),
+            ("X-Client-Verify", Kind::ClientCertificate),
+            ("x_client_verify", Kind::ClientCertificate),
+            ("X-Client_Cert-Subject", Kind::ClientCertificate),
+            ("X-Client-Cert-Fingerprint", Kind::ClientCertificate),
+            ("X-Client-Certificate", Kind::Plain),
+            ("X-Correlation-Id", Kind::Plain),
             ("Cookie", Kind::Plain),
             ("x", Kind::Plain),
         ];

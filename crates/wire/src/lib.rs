@@ -10,6 +10,7 @@
 
 mod address;
 pub mod body;
+pub mod encoding;
 pub mod field;
 pub mod forward;
 mod host;
@@ -21,7 +22,9 @@ mod scan;
 pub use body::{BodyReader, Progress};
 pub use field::{FieldSlots, Fields};
 pub use forward::{
-    Connection, Forwarding, OutFraming, ResponseEdits, client_address, has_loop, write_request, write_response,
+    AnswerEdits, ClientCertificate, Connection, CookieMark, Forwarding, HeaderEdits, OutFraming, RequestEdits,
+    ResponseEdits, client_address, has_loop, write_request, write_request_edited, write_response,
+    write_response_edited,
 };
 pub use message::{Framing, Parsed, Refusal, Version};
 pub use request::{RequestHead, parse_request};

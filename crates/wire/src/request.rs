@@ -238,6 +238,7 @@ impl<'b> FieldReader<'b> {
             | Kind::XForwardedPort
             | Kind::XForwardedOther
             | Kind::XRealIp
+            | Kind::ClientCertificate
             | Kind::Nominated => {}
         }
     }

@@ -195,6 +195,7 @@ impl<'b> FieldReader<'b> {
             | Kind::XForwardedPort
             | Kind::XForwardedOther
             | Kind::XRealIp
+            | Kind::ClientCertificate
             | Kind::Nominated => {}
         }
     }

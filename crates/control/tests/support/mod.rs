@@ -56,7 +56,14 @@ pub fn pool(name: &str, hosts: &[u8]) -> PoolSpec {
 
 pub fn plan(pools: &[PoolSpec]) -> Arc<Plan> {
     let drain_timeout = Duration::from_secs(30);
-    let node = Node { workers: 1, connections: 0, drain_timeout, access_log: AccessLog::Off, cluster: None };
+    let node = Node {
+        workers: 1,
+        connections: 0,
+        drain_timeout,
+        access_log: AccessLog::Off,
+        cluster: None,
+        sticky_secret: None,
+    };
     let (listeners, targets) = (Vec::new(), Vec::new());
     let mut plan = Plan { node, admin: None, listeners, pools: Vec::new(), backends: Vec::new(), targets };
     for (index, spec) in pools.iter().enumerate() {

@@ -1,0 +1,111 @@
+//! One backend as one worker knows it: what runs there, what is kept for it, whether it answers.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use evenkeel_balance::silence::{Awaited, Request};
+use evenkeel_balance::sticky::Moved;
+use evenkeel_balance::{BackendKey, InFlight, Silence, Ticket};
+use evenkeel_model::Instant;
+use evenkeel_observe::BackendMetrics;
+
+use crate::arena::Key;
+use crate::gate::{Occupancy, Occupant};
+
+pub struct BackendSlot {
+    pub address: SocketAddr,
+    /// What a sticky cookie names it by.
+    pub key: BackendKey,
+    pub metrics: Arc<BackendMetrics>,
+    pub(super) in_flight: InFlight,
+    /// Over all workers.
+    pub(super) occupancy: Arc<Occupancy>,
+    silence: Cell<Silence>,
+    /// Kept connections, the one used last at the end.
+    pub idle: RefCell<Vec<Key>>,
+    /// Connections that carry streams, or will.
+    pub carriers: RefCell<Vec<Key>>,
+    pub(super) removed: Cell<bool>,
+}
+
+impl BackendSlot {
+    pub(super) fn new(address: SocketAddr, metrics: Arc<BackendMetrics>, occupancy: Arc<Occupancy>) -> Self {
+        BackendSlot {
+            address,
+            key: BackendKey::of(address),
+            metrics,
+            in_flight: InFlight::default(),
+            occupancy,
+            silence: Cell::default(),
+            idle: RefCell::default(),
+            carriers: RefCell::default(),
+            removed: Cell::new(false),
+        }
+    }
+
+    pub fn is_removed(&self) -> bool {
+        self.removed.get()
+    }
+
+    /// A request goes to it: say so when its first byte is sent, or when a connection is begun for it.
+    pub fn asked(&self, now: Instant) {
+        let mut silence = self.silence.get();
+        silence.asked(now);
+        self.silence.set(silence);
+    }
+
+    /// Something came from it: a byte, a finished handshake, a refusal.
+    pub fn heard(&self) {
+        let mut silence = self.silence.get();
+        silence.heard();
+        self.silence.set(silence);
+    }
+
+    /// Whether it was asked and has said nothing for longer than [`evenkeel_model::limits::SILENCE`].
+    pub fn is_silent(&self, now: Instant) -> bool {
+        self.silence.get().is_silent(now)
+    }
+
+    /// Whether `request` is the one of this second that goes there in spite of its silence.
+    pub(super) fn try_again(&self, request: Request, now: Instant) -> bool {
+        let awaited = if self.in_flight.count() > 0 { Awaited::Something } else { Awaited::Nothing };
+        let mut silence = self.silence.get();
+        let go = silence.try_again(request, awaited, now);
+        self.silence.set(silence);
+        go
+    }
+
+    /// A place within `limit`, or without one.
+    pub(super) fn enter(&self, limit: Option<u32>) -> Option<Option<Occupant>> {
+        match limit {
+            None => Some(None),
+            Some(limit) => self.occupancy.enter(limit).map(Some),
+        }
+    }
+}
+
+/// A backend and the right to use it. Dropping it takes the work off the backend's counts.
+pub struct Picked {
+    pub backend: Rc<BackendSlot>,
+    /// Why a sticky client is not where its cookie says.
+    pub moved: Option<Moved>,
+    _ticket: Ticket,
+    _occupant: Option<Occupant>,
+}
+
+impl Picked {
+    pub(super) fn new(backend: Rc<BackendSlot>, occupant: Option<Occupant>, moved: Option<Moved>) -> Self {
+        backend.metrics.in_flight.one();
+        backend.metrics.attempts.one();
+        let ticket = backend.in_flight.take();
+        Picked { backend, moved, _ticket: ticket, _occupant: occupant }
+    }
+}
+
+impl Drop for Picked {
+    fn drop(&mut self) {
+        self.backend.metrics.in_flight.less_one();
+    }
+}

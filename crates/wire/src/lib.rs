@@ -10,6 +10,7 @@
 
 mod address;
 pub mod body;
+pub mod cookie;
 pub mod encoding;
 pub mod field;
 pub mod forward;
@@ -17,6 +18,7 @@ mod host;
 mod message;
 pub mod request;
 pub mod response;
+pub mod rewrite;
 mod scan;
 
 pub use body::{BodyReader, Progress};
@@ -29,3 +31,4 @@ pub use forward::{
 pub use message::{Framing, Parsed, Refusal, Version};
 pub use request::{RequestHead, parse_request};
 pub use response::{Asked, ResponseHead, parse_response};
+pub use rewrite::{https_location, redirect_location, rewrite_path};

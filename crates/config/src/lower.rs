@@ -138,7 +138,6 @@ fn lower_listener(config: &Config, listener: &config::Listener) -> Listener {
         http: HttpSettings {
             handshake_timeout: limits::HANDSHAKE_TIMEOUT.default,
             keep_alive_timeout: listener.keep_alive_timeout,
-            handshake_timeout: limits::HANDSHAKE_TIMEOUT.default,
             header_timeout: listener.header_timeout,
             body_timeout: listener.body_timeout,
             header_limit: small(listener.header_limit),

@@ -124,8 +124,6 @@ settings! {
         "Bytes of a request's body a client may send on one stream before we have passed them on. Larger ones make one upload over a long path faster and cost that much memory for each stream.";
     STREAMS_WINDOW: Size u64 = "listener.http2.connection_window", MIB, 64 * KIB, 64 * MIB, None,
         "The same for all streams of a connection together: what one connection can make us hold.";
-    HANDSHAKE_TIMEOUT: Duration Duration = "listener.tls.handshake_timeout", secs(10), millis(10), secs(3600), None,
-        "Time from accepting a connection to the end of the TLS handshake. As long as a head may take: a client that does not finish has nothing to lose.";
     HSTS_MAX_AGE: Duration Duration = "listener.hsts.max_age", secs(365 * 86_400), Duration::ZERO, secs(3650 * 86_400), None,
         "How long browsers refuse plain HTTP to this host, counted from their last visit. 0 makes them forget. A year is what the preload lists ask for.";
     IPV4_PREFIX: Count u64 = "listener.limit.ipv4_prefix", 32, 1, 32, None,

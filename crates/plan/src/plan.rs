@@ -142,8 +142,6 @@ pub struct HttpSettings {
     /// To the end of the TLS handshake; read by https listeners only.
     pub handshake_timeout: Duration,
     pub keep_alive_timeout: Duration,
-    /// https listeners only.
-    pub handshake_timeout: Duration,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub header_limit: usize,

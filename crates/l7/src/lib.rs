@@ -21,4 +21,4 @@ mod securing;
 mod tunnel;
 
 pub use http::Http;
-pub use own_answer::{reason, write_own_answer};
+pub use own_answer::{Explained, Sending, reason, write_explained, write_fixed, write_own_answer, write_redirect};

@@ -323,6 +323,8 @@ fixed! {
         "A backend that was asked and has not sent a byte for this time is passed over while others are there. Long enough for two lost packets (Linux sends again after 200 and 400 ms) and for most slow answers; short enough that a stopped backend holds up one second's requests instead of a whole window's.";
     SILENCE_TRIAL = 1000, "ms",
         "Time between two requests that go to a silent backend nevertheless, to see whether it is back.";
+    RATE_CLIENTS = 1_048_576, "clients",
+        "Clients whose rate a listener remembers, for each of its limits per client. About 48 bytes each, so 50 MB at the very most. With more of them busy at once newcomers are let through uncounted: no limit per client stops a million clients, the listener's own does.";
     QUEUE_LOOK = 5, "ms",
         "A queue with somebody in it looks this often whether another worker's request has ended. Two hundred looks a second cost nothing that can be measured, and 5 ms beside a wait are not noticed.";
     H2_FLOOD_TIME = 30, "s",

@@ -1,25 +1,211 @@
-//! Writes header blocks.
+//! Writes header blocks, small for what repeats and without leaking what is secret.
+//!
+//! A field goes into the table when it is likely to come again: at once for names whose values stay
+//! (`server`, `user-agent`), the second time for others, so that a stream of request ids does not wash the useful entries out.
+//! Secrets never do: who can make us send a guess beside a secret and see the length of the block could try the
+//! secret out (RFC 7541 section 7.1).
+//!
+//! What is in the table is found by a hash with one place for each value. A collision costs a few bytes on the wire
+//! and nothing else, so there are no chains to walk.
 
-#[derive(Debug, Default)]
-pub struct Encoder {}
+use evenkeel_model::limits;
+
+use super::fields::{Field, FieldList};
+use super::huffman;
+use super::table::{Policy, STATIC, STATIC_LENGTH, Table, static_field, static_name};
+
+const LIMIT: usize = limits::HEADER_TABLE.value as usize;
+
+/// More than entries that fit into the table.
+const SLOTS: usize = 256;
+
+/// Cookies shorter than this might be guessed. nghttp2 and Chromium draw the line there too.
+const SHORT_COOKIE: usize = 20;
+
+/// One direction's encoder; lives as long as its connection.
+#[derive(Debug)]
+pub struct Encoder {
+    table: Table,
+    places: Box<Places>,
+    /// Size updates to announce at the start of the next block: the smallest limit since the last one, and the last.
+    update: Option<(usize, usize)>,
+    limit: usize,
+    /// Where a list is gathered before it is encoded; kept for its room.
+    list: FieldList,
+}
+
+/// Numbers of entries (see [`Table::inserted`]), found by hash. Any may be stale and is compared before use.
+#[derive(Debug)]
+struct Places {
+    fields: [u32; SLOTS],
+    names: [u32; SLOTS],
+    /// Parts of the hashes of what was sent as a literal lately.
+    seen: [u16; SLOTS],
+}
+
+enum Representation {
+    Indexed = 0x40,
+    Plain = 0x00,
+    Never = 0x10,
+}
 
 impl Encoder {
     pub fn new() -> Encoder {
-        Encoder {}
+        let places = Box::new(Places { fields: [0; SLOTS], names: [0; SLOTS], seen: [0; SLOTS] });
+        Encoder { table: Table::new(LIMIT), places, update: None, limit: LIMIT, list: FieldList::new() }
     }
 
-    /// The other side's SETTINGS_HEADER_TABLE_SIZE.
+    /// The other side's SETTINGS_HEADER_TABLE_SIZE. We never use more than the default, whatever it offers.
     pub fn set_peer_limit(&mut self, bytes: u32) {
-        let _ = bytes;
+        let limit = usize::try_from(bytes).map_or(LIMIT, |bytes| bytes.min(LIMIT));
+        if limit == self.limit {
+            return;
+        }
+        self.limit = limit;
+        let smallest = self.update.map_or(limit, |(smallest, _)| smallest.min(limit));
+        self.update = Some((smallest, limit));
     }
 
     /// Starts a block. What is appended until the next `begin` must be sent as one.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
-        let _ = out;
+        let Some((smallest, last)) = self.update.take() else { return };
+        // RFC 7541 §4.2: the smallest must be said too, since the other side has evicted down to it.
+        for limit in [Some(smallest).filter(|&smallest| smallest < last), Some(last)].into_iter().flatten() {
+            self.table.set_limit(limit);
+            integer(limit, 5, 0x20, out);
+        }
     }
 
     /// Appends one field; `name` is in lower case.
     pub fn field(&mut self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        let _ = (name, value, out);
+        let static_number = static_name(name);
+        let policy = match static_number {
+            Some(first) => {
+                if let Some(number) = static_field(first, value) {
+                    return integer(number, 7, 0x80, out);
+                }
+                STATIC[first - 1].2
+            }
+            None => Policy::Twice,
+        };
+        let twice = match policy {
+            Policy::Index => false,
+            Policy::Cookie if value.len() < SHORT_COOKIE => {
+                return self.literal(Representation::Never, static_number, name, value, out);
+            }
+            Policy::Twice | Policy::Cookie => true,
+            Policy::Plain => return self.literal(Representation::Plain, static_number, name, value, out),
+            Policy::Never => return self.literal(Representation::Never, static_number, name, value, out),
+        };
+        let name_hash = hash(0, name);
+        let field_hash = hash(name_hash, value);
+        let (slot, mark) = (slot(field_hash), field_hash as u16);
+        if let Some(age) = self.age(self.places.fields[slot])
+            && self.table.get(age) == Some((name, value))
+        {
+            return integer(STATIC_LENGTH + 1 + age, 7, 0x80, out);
+        }
+        let name_slot = self::slot(name_hash);
+        let number = static_number.or_else(|| {
+            let age = self.age(self.places.names[name_slot])?;
+            self.table.get(age).is_some_and(|entry| entry.0 == name).then_some(STATIC_LENGTH + 1 + age)
+        });
+        if twice && self.places.seen[slot] != mark {
+            self.places.seen[slot] = mark;
+            return self.literal(Representation::Plain, number, name, value, out);
+        }
+        self.literal(Representation::Indexed, number, name, value, out);
+        if self.table.insert(name, value) {
+            self.places.fields[slot] = self.table.inserted();
+            self.places.names[name_slot] = self.table.inserted();
+        }
     }
+
+    /// Appends one block: first the `Some` ones of what `gather` returns, then what it put into the list.
+    ///
+    /// # Errors
+    /// Those of `gather`; then nothing was encoded, so that the table stays in step.
+    pub(crate) fn block<'f, const N: usize, T, E>(
+        &mut self,
+        out: &mut Vec<u8>,
+        gather: impl FnOnce(&mut FieldList) -> Result<([Option<Field<'f>>; N], T), E>,
+    ) -> Result<T, E> {
+        let mut list = std::mem::take(&mut self.list);
+        list.clear();
+        let gathered = gather(&mut list).map(|(first, answer)| {
+            self.begin(out);
+            for (name, value) in first.into_iter().flatten().chain(list.iter()) {
+                self.field(name, value, out);
+            }
+            answer
+        });
+        self.list = list;
+        gathered
+    }
+
+    /// How long ago an entry was inserted, while it is still in the table.
+    fn age(&self, inserted: u32) -> Option<usize> {
+        let age = self.table.inserted().wrapping_sub(inserted) as usize;
+        (age < self.table.len()).then_some(age)
+    }
+
+    fn literal(&self, how: Representation, number: Option<usize>, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        let prefix = match how {
+            Representation::Indexed => 6,
+            Representation::Plain | Representation::Never => 4,
+        };
+        integer(number.unwrap_or(0), prefix, how as u8, out);
+        if number.is_none() {
+            string(name, out);
+        }
+        string(value, out);
+    }
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Encoder::new()
+    }
+}
+
+/// Appends a number whose start fills the low `prefix` bits of a byte that begins with `start`.
+fn integer(value: usize, prefix: u32, start: u8, out: &mut Vec<u8>) {
+    let mask = (1_usize << prefix) - 1;
+    if value < mask {
+        out.push(start | value as u8);
+        return;
+    }
+    out.push(start | mask as u8);
+    let mut rest = value - mask;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+/// Appends a string in the shorter of its two forms.
+fn string(text: &[u8], out: &mut Vec<u8>) {
+    let length = huffman::encoded_length(text);
+    if length < text.len() {
+        integer(length, 7, 0x80, out);
+        huffman::encode(text, out);
+    } else {
+        integer(text.len(), 7, 0, out);
+        out.extend_from_slice(text);
+    }
+}
+
+/// Eight bytes at a time. It need not withstand an attacker: a collision only costs a literal.
+fn hash(seed: u64, text: &[u8]) -> u64 {
+    const FACTOR: u64 = 0x517c_c1b7_2722_0a95;
+    let mix = |sum: u64, word: u64| (sum.rotate_left(5) ^ word).wrapping_mul(FACTOR);
+    let (words, rest) = text.as_chunks::<8>();
+    let sum = words.iter().fold(seed ^ text.len() as u64, |sum, word| mix(sum, u64::from_le_bytes(*word)));
+    mix(sum, rest.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)))
+}
+
+/// The best bits of such a hash are the high ones.
+const fn slot(hash: u64) -> usize {
+    (hash >> 56) as usize
 }

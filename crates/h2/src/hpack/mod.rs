@@ -14,4 +14,4 @@ mod table;
 
 pub use decode::{Decoded, Decoder};
 pub use encode::Encoder;
-pub use fields::FieldList;
+pub use fields::{Field, FieldList};

@@ -2,11 +2,13 @@
 //! whom we wait for. No sockets, no clock; told bytes, connects, failures and the time.
 
 mod exchange;
+mod grpc;
 mod line;
 mod retry;
 mod wait;
 
 pub use exchange::{Begun, Exchange, Stage};
+pub use grpc::{GrpcStatus, answer_type, is_grpc, write_message};
 pub use line::Line;
 pub use retry::{Failure, Retry, Tried};
 pub use wait::{Timeouts, Wait};

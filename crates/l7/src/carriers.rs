@@ -42,6 +42,8 @@ impl Carrier {
 pub(crate) struct Carriers {
     all: Arena<Carrier>,
     touched: Vec<Key>,
+    /// Where TLS puts what it decrypted, for the length of one read.
+    pub plain: Vec<u8>,
 }
 
 impl Carriers {

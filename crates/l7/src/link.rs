@@ -41,7 +41,7 @@ impl Link {
     pub fn recv<D: Driver>(&mut self, driver: &mut D, carriers: &mut Carriers, into: &mut [u8]) -> Recv {
         match self {
             Link::Plain(sock) => driver.recv(*sock, into),
-            Link::Tls(secured) => secured.recv(driver, into),
+            Link::Tls(secured) => secured.recv(driver, &mut carriers.plain, into),
             Link::Stream(lane) => carriers.recv(*lane, into),
         }
     }

@@ -58,11 +58,8 @@ impl Secured {
                 Recv::Bytes(bytes) => {
                     self.heard = true;
                     self.full = bytes == scratch.len();
-                    match self.session.receive(&mut scratch[..bytes]) {
-                        Ok(progress) => {
-                            self.closed |= progress.closed;
-                            self.early.extend_from_slice(&scratch[..progress.plain]);
-                        }
+                    match self.session.receive(&mut scratch[..bytes], &mut self.early) {
+                        Ok(progress) => self.closed |= progress.closed,
                         Err(failed) => {
                             // The alert tells the other side why; that it does not listen any more is no news.
                             let _ = self.flush(driver, false);
@@ -77,7 +74,8 @@ impl Secured {
         }
     }
 
-    pub fn recv<D: Driver>(&mut self, driver: &mut D, into: &mut [u8]) -> Recv {
+    /// `plain` is a buffer of the worker's, empty before and after.
+    pub fn recv<D: Driver>(&mut self, driver: &mut D, plain: &mut Vec<u8>, into: &mut [u8]) -> Recv {
         if !self.early.is_empty() {
             let bytes = self.early.len().min(into.len());
             into[..bytes].copy_from_slice(&self.early[..bytes]);
@@ -97,23 +95,33 @@ impl Secured {
                 other => return other,
             };
             self.full = bytes == into.len();
-            match self.session.receive(&mut into[..bytes]) {
+            match self.session.receive(&mut into[..bytes], plain) {
                 Ok(progress) => {
                     self.closed |= progress.closed;
                     // A key update or a refused renegotiation is answered; a full socket keeps the answer here.
                     if self.flush(driver, false).is_err() {
                         return Recv::Failed(errno::EPIPE);
                     }
-                    if progress.plain > 0 {
-                        return Recv::Bytes(progress.plain);
+                    if !plain.is_empty() {
+                        return Recv::Bytes(self.hand_over(plain, into));
                     }
                 }
                 Err(_) => {
+                    plain.clear();
                     let _ = self.flush(driver, false);
                     return Recv::Failed(errno::EPROTO);
                 }
             }
         }
+    }
+
+    /// A record that began in an earlier read can make more of it than the room.
+    fn hand_over(&mut self, plain: &mut Vec<u8>, into: &mut [u8]) -> usize {
+        let bytes = plain.len().min(into.len());
+        into[..bytes].copy_from_slice(&plain[..bytes]);
+        self.early.extend_from_slice(&plain[bytes..]);
+        plain.clear();
+        bytes
     }
 
     /// Whether the other side has sent anything.
@@ -147,7 +155,9 @@ impl Secured {
         }
         let mut taken = 0;
         for part in parts.iter().filter(|part| !part.is_empty()) {
-            self.session.send(part);
+            if self.session.send(part).is_err() {
+                return Send::Failed(errno::EPROTO);
+            }
             taken += part.len();
         }
         if last {
@@ -199,9 +209,9 @@ impl Secured {
 
     /// Who the client proved to be.
     pub fn identity(&self) -> Option<Rc<Identity>> {
-        let certificates = self.session.peer_certificates()?;
+        let certificates = self.session.certificates()?;
         let subject = evenkeel_tls::client_subject(certificates)?;
-        let fingerprint = evenkeel_tls::fingerprint(certificates)?;
+        let fingerprint = evenkeel_tls::client_fingerprint(certificates)?;
         Some(Rc::new(Identity { subject, fingerprint }))
     }
 }

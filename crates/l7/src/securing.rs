@@ -55,8 +55,8 @@ impl Http {
                 self.securing_failed(core, key, Cause::TlsHandshakeFailed, detail, now);
                 false
             }
-            Shaken::Failed(Failed { detail, unknown_name, sni }) => {
-                client.sni = sni.map(Into::into);
+            Shaken::Failed(Failed { detail, unknown_name, sni, .. }) => {
+                client.sni = sni;
                 let cause = if unknown_name { Cause::TlsNoCertificateForName } else { Cause::TlsHandshakeFailed };
                 self.securing_failed(core, key, cause, Detail::Text(detail), now);
                 false

@@ -32,6 +32,10 @@ impl Asked for Request {
     fn header(&self, _name: &str) -> impl Iterator<Item = &[u8]> {
         std::iter::empty()
     }
+
+    fn cookie(&self, _name: &str) -> Option<&[u8]> {
+        None
+    }
 }
 
 fn main() {

@@ -4,15 +4,17 @@
 //! [`Snapshot`] and publishes that through one pointer, so that a worker never sees a plan and a
 //! health of different generations. This room decides nothing and touches nothing.
 
+mod asked;
 mod plan;
 mod publish;
 mod rules;
 mod snapshot;
 
+pub use asked::Asked;
 pub use plan::{
     Access, AccessLog, Admin, Backend, Coding, Compression, HashOn, Hsts, HttpSettings, Listener, Node, Plan, Pool,
     Protocol, Rate, Rates, Speaks, Sticky, StickyMode, StreamLimits, Target,
 };
 pub use publish::{Publisher, Reader};
-pub use rules::{Action, Asked, Candidate, HeaderCondition, HeaderEdits, HostPattern, Miss, Reason, Rule, Rules};
+pub use rules::{Action, Candidate, HeaderCondition, HeaderEdits, HostPattern, Miss, Reason, Rule, Rules};
 pub use snapshot::{PoolView, Snapshot};

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use evenkeel_model::{Cause, PoolId};
 
+use crate::asked::Asked;
+
 pub use explain::{Candidate, Reason};
 use index::Index;
 
@@ -29,18 +31,6 @@ impl PartialEq for Rules {
     fn eq(&self, other: &Self) -> bool {
         self.rules == other.rules
     }
-}
-
-/// What rules want to know of a request. Nothing in it needs preparing: case, port, final dot and query are
-/// taken care of here.
-pub trait Asked {
-    /// As received; empty when an HTTP/1.0 request names none.
-    fn host(&self) -> &[u8];
-    /// As it is sent on, with or without the query.
-    fn path(&self) -> &[u8];
-    fn method(&self) -> &[u8];
-    /// The values of all fields of that name, which is given in lower case.
-    fn header(&self, name: &str) -> impl Iterator<Item = &[u8]>;
 }
 
 /// Why no rule takes a request. A listener's default pool, if it has one, takes it instead.

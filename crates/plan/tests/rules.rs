@@ -2,8 +2,9 @@
 //!
 //! The tables are what the manual promises; the property is what keeps the index honest about them.
 
+use evenkeel_balance::hash;
 use evenkeel_model::{Cause, PoolId};
-use evenkeel_plan::{Action, Asked, HeaderCondition, HeaderEdits, HostPattern, Miss, Reason, Rule, Rules};
+use evenkeel_plan::{Action, Asked, HashOn, HeaderCondition, HeaderEdits, HostPattern, Miss, Reason, Rule, Rules};
 use proptest::prelude::{Strategy, prop, prop_assert_eq, proptest};
 use proptest::sample::select;
 
@@ -30,6 +31,11 @@ impl Asked for Request {
 
     fn header(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.fields.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes())
+    }
+
+    /// Whole values are enough here; the wire room reads real ones.
+    fn cookie(&self, name: &str) -> Option<&[u8]> {
+        self.header("cookie").find_map(|value| value.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     }
 }
 
@@ -276,6 +282,25 @@ fn a_rule_that_names_a_host_twice_counts_once() {
     let rules = Rules::new(vec![of("a a *.b *.b/")]);
     assert_eq!(taken(&rules, &get("a", "/")), Ok("a a *.b *.b/"));
     assert_eq!(rules.explain(&get("x.b", "/")).len(), 1);
+}
+
+#[test]
+fn a_key_is_what_the_request_has_of_it_and_never_empty() {
+    let request = Request { fields: vec![("X-User", "ann"), ("X-User", "bob"), ("Cookie", "s=1")], ..get("a", "/x?y") };
+    let empty = Request { fields: vec![("x-user", ""), ("cookie", "s=")], ..get("a", "/x?y") };
+    let of = |text: &str| Some(hash::of_bytes(text.as_bytes()));
+    let table = [
+        (HashOn::Address, None, None),
+        (HashOn::Header("x-user".into()), of("ann"), None),
+        (HashOn::Header("x-other".into()), None, None),
+        (HashOn::Cookie("s".into()), of("1"), None),
+        (HashOn::Cookie("S".into()), None, None),
+        (HashOn::Uri, of("/x?y"), of("/x?y")),
+    ];
+    for (hash_on, expected, of_empty) in table {
+        assert_eq!(hash_on.key(&request), expected, "{hash_on:?}");
+        assert_eq!(hash_on.key(&empty), of_empty, "{hash_on:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::fmt;
 use evenkeel_model::limits;
 
 use super::index::{compared, host_name, takes_path, wider};
-use super::{Asked, HeaderCondition, HostPattern, Rule, Rules};
+use super::{HeaderCondition, HostPattern, Rule, Rules};
+use crate::asked::Asked;
 
 /// One rule, and why it was or was not taken.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,7 +178,7 @@ impl Rules {
         if !rule.takes_method(asked.method()) {
             return Reason::OtherMethod;
         }
-        for condition in rule.headers.iter().filter(|condition| !condition.holds(asked)) {
+        if let Some(condition) = rule.headers.iter().find(|condition| !condition.holds(asked)) {
             return match asked.header(&condition.name).next() {
                 None => Reason::HeaderMissing(condition),
                 Some(_) => Reason::HeaderDiffers(condition),

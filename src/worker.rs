@@ -161,7 +161,7 @@ impl<D: Driver> Worker<D> {
             return;
         }
         let drain_timeout = snapshot.plan.node.drain_timeout;
-        self.http.plan_changed(&mut self.core);
+        self.http.plan_changed(&mut self.core, now);
         self.listen_early();
         for key in self.listening.keys() {
             let Some(listening) = self.listening.get(key) else { continue };
@@ -247,7 +247,7 @@ impl<D: Driver> Worker<D> {
         for key in self.listening.keys() {
             self.stop_listening(key, now);
         }
-        self.http.close_idle(&mut self.core);
+        self.http.close_idle(&mut self.core, now);
     }
 
     fn end_overdue(&mut self, now: Instant) {

@@ -291,11 +291,11 @@ impl Http {
                 self.cut(core, key, Cause::BackendResetMidResponse, failed.map(Detail::Errno), now);
             }
             _ => {
-                // Only the peer of a stream can refuse after the connection stood: it did not look at the request.
-                if failed == Some(errno::ECONNREFUSED.0)
-                    && let Some(backend) = client.attempt.backend.and_then(|made| self.backends.get_mut(made))
-                {
-                    backend.refused = backend.link.is_stream();
+                let broke = client.attempt.backend.and_then(|made| self.backends.get(made)).and_then(|made| made.broke);
+                if let Some(detail) = broke {
+                    let cause = Cause::BackendMalformedResponse;
+                    self.attempt_failed(core, key, cause, Some(Detail::Text(detail)), now);
+                    return Next::Stop;
                 }
                 let cause = match failed {
                     Some(number) if number != errno::EPIPE.0 => Cause::BackendResetBeforeResponse,

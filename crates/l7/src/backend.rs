@@ -44,6 +44,8 @@ pub(crate) struct Backend {
     pub waiting: Vec<Key>,
     /// The backend said that it has not looked at the request.
     pub refused: bool,
+    /// The rule of HTTP/2 that it broke on this stream.
+    pub broke: Option<&'static str>,
     /// What the connection is to be secured with, until it is.
     pub tls: Option<Arc<evenkeel_tls::Client>>,
     /// Whose settings hold for a connection that carries streams.
@@ -67,6 +69,7 @@ impl Backend {
             carries: None,
             waiting: Vec::new(),
             refused: false,
+            broke: None,
             tls: None,
             pool: None,
         }

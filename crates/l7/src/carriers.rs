@@ -3,7 +3,8 @@
 //! A carrier's bytes come and go by the client's or backend's connection that holds it. What its streams write is gathered
 //! until the end of the worker's turn, so that many answers leave in one packet.
 
-use evenkeel_h2::{Connection, Release, StreamId, StreamRecv};
+use evenkeel_h2::frame::ErrorCode;
+use evenkeel_h2::{Close as Release, Connection, StreamId, StreamRecv};
 use evenkeel_l4::{Arena, Key};
 use evenkeel_model::Instant;
 use evenkeel_reactor::{Close, Recv, Send, Token, errno};
@@ -28,11 +29,17 @@ pub(crate) struct Carrier {
     /// Who uses the streams.
     users: Vec<(StreamId, Token)>,
     touched: bool,
+    /// Told to take no more streams.
+    leaving: bool,
     /// Since when it has no stream.
     pub idle_since: Option<Instant>,
 }
 
 impl Carrier {
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
     pub fn users(&self) -> Vec<Token> {
         self.users.iter().map(|(_, user)| *user).collect()
     }
@@ -49,7 +56,7 @@ pub(crate) struct Carriers {
 impl Carriers {
     pub fn insert(&mut self, machine: Connection, holder: Holder) -> Key {
         let key =
-            self.all.insert_with(|_| Carrier { machine, holder, users: Vec::new(), touched: false, idle_since: None });
+            self.all.insert_with(|_| Carrier { machine, holder, users: Vec::new(), touched: false, leaving: false, idle_since: None });
         self.touch(key);
         key
     }
@@ -77,10 +84,8 @@ impl Carriers {
     }
 
     /// Opens a stream to a backend; `None` when the connection takes no more.
-    pub fn open(&mut self, key: Key, user: Token) -> Option<Lane> {
-        let carrier = self.all.get_mut(key)?;
-        let stream = carrier.machine.open(user.0)?;
-        carrier.users.push((stream, user));
+    pub fn open(&mut self, key: Key) -> Option<Lane> {
+        let stream = self.all.get_mut(key)?.machine.open(0)?;
         Some(Lane { carrier: key, stream })
     }
 
@@ -116,6 +121,17 @@ impl Carriers {
         }
     }
 
+    /// Takes no more streams; ends when the last one has.
+    pub fn go_away(&mut self, key: Key, now: Instant) {
+        if let Some(carrier) = self.all.get_mut(key)
+            && !carrier.leaving
+        {
+            carrier.leaving = true;
+            carrier.machine.go_away(ErrorCode::NO_ERROR, now);
+            self.touch(key);
+        }
+    }
+
     pub fn recv(&mut self, lane: Lane, into: &mut [u8]) -> Recv {
         let Some(carrier) = self.all.get_mut(lane.carrier) else { return Recv::Failed(errno::ECONNRESET) };
         let received = carrier.machine.recv(lane.stream, into);
@@ -128,7 +144,8 @@ impl Carriers {
 
     pub fn peek(&self, lane: Lane) -> Recv {
         match self.all.get(lane.carrier) {
-            Some(carrier) => told(carrier.machine.peek(lane.stream)),
+            Some(carrier) if carrier.machine.is_readable(lane.stream) => Recv::Bytes(1),
+            Some(_) => Recv::Dry,
             None => Recv::Failed(errno::ECONNRESET),
         }
     }
@@ -177,7 +194,6 @@ fn told(received: StreamRecv) -> Recv {
         StreamRecv::Bytes(bytes) => Recv::Bytes(bytes),
         StreamRecv::Dry => Recv::Dry,
         StreamRecv::End => Recv::End,
-        StreamRecv::Reset { refused: true } => Recv::Failed(errno::ECONNREFUSED),
-        StreamRecv::Reset { refused: false } => Recv::Failed(errno::ECONNRESET),
+        StreamRecv::Reset(_) => Recv::Failed(errno::ECONNRESET),
     }
 }

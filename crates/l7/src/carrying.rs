@@ -3,10 +3,11 @@
 //! The machine of each connection says which stream has something to read or room to write; the engine then treats the
 //! stream like any other connection. What is written is sent once at the end of the worker's turn.
 
-use evenkeel_h2::{Connection, Event as Carried, Fault, Role, Settings};
+use evenkeel_h2::{Connection, Event as Carried, Failure, Role, Settings};
 use evenkeel_l4::{Core, Key, Owner, owner_of, token};
 use evenkeel_model::exchange::Detail;
 use evenkeel_model::{Cause, Instant, limits};
+use evenkeel_plan::Protocol;
 use evenkeel_reactor::{Close, Driver, Event, Recv, Send, Token};
 
 use crate::carriers::{Holder, Lane};
@@ -65,16 +66,64 @@ impl Http {
                     self.open_stream(core, Lane { carrier: key, stream }, now);
                     continue;
                 }
-                Carried::GoingAway => {
+                Carried::PeerGoingAway { .. } => {
                     self.leave_carrier(key);
                     continue;
                 }
-                Carried::Readable { tag } => (tag, true, false, false),
-                Carried::Writable { tag } => (tag, false, true, false),
-                Carried::Reset { tag } => (tag, true, true, true),
+                Carried::SettingsKnown => continue,
+                Carried::Malformed { detail, .. } => {
+                    self.stream_refused(core, key, detail, now);
+                    continue;
+                }
+                Carried::Readable { tag, .. } => (tag, true, false, false),
+                Carried::Writable { tag, .. } => (tag, false, true, false),
+                Carried::Reset { tag, refused, detail, .. } => {
+                    self.stream_reset(Token(tag), refused, detail);
+                    (tag, true, true, true)
+                }
             };
             self.tell(core, Token(tag), Event { token: Token(tag), readable, writable, hangup }, now);
         }
+    }
+
+    /// Notes why a stream was reset, for whoever is told that it was.
+    fn stream_reset(&mut self, user: Token, refused: bool, detail: Option<&'static str>) {
+        match owner_of(user) {
+            Some((Owner::HttpClient, client)) => {
+                if let Some((client, detail)) = self.clients.get_mut(client).zip(detail) {
+                    let failure = (Cause::ClientMalformedRequest, Some(Detail::Text(detail)));
+                    client.exchange.failure.get_or_insert(failure);
+                }
+            }
+            Some((Owner::HttpBackend, backend)) => {
+                if let Some(backend) = self.backends.get_mut(backend) {
+                    backend.refused = refused;
+                    backend.broke = detail;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A request broke a rule and never became one.
+    fn stream_refused<D: Driver>(&mut self, core: &mut Core<D>, key: Key, detail: &'static str, now: Instant) {
+        let Some(Holder::Client(holder)) = self.carriers.get(key).map(|carrier| carrier.holder) else { return };
+        self.record_refusal(core, holder, Cause::ClientMalformedRequest, detail, now);
+    }
+
+    /// Records something that befell a connection that carries streams, and none of its requests.
+    fn record_refusal<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        cause: Cause,
+        detail: &'static str,
+        now: Instant,
+    ) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.exchange.reset(core.next_id(), now);
+        client.exchange.failure = Some((cause, Some(Detail::Text(detail))));
+        self.record(core, key, now);
     }
 
     fn tell<D: Driver>(&mut self, core: &mut Core<D>, user: Token, event: Event, now: Instant) {
@@ -95,12 +144,13 @@ impl Http {
             header_limit: settings.http.header_limit as u32,
             max_frame: limits::HTTP2_FRAME.value as u32,
             extended_connect: true,
+            secure: settings.protocol == Protocol::Https,
         });
-        let mut machine = Connection::new(Role::Server, &settings, now);
-        if core.is_draining(&client.listener) {
-            machine.go_away();
-        }
+        let machine = Connection::new(Role::Server, &settings, now);
         let carrier = self.carriers.insert(machine, Holder::Client(key));
+        if core.is_draining(&client.listener) {
+            self.carriers.go_away(carrier, now);
+        }
         client.standing = Standing::Carrying;
         client.carries = Some(carrier);
         client.input = Vec::new();
@@ -204,7 +254,7 @@ impl Http {
     }
 
     /// The other side broke the protocol, or did too much of what is cheap for it: only its own connection ends.
-    fn carrier_failed<D: Driver>(&mut self, core: &mut Core<D>, key: Key, fault: &Fault, now: Instant) {
+    fn carrier_failed<D: Driver>(&mut self, core: &mut Core<D>, key: Key, fault: &Failure, now: Instant) {
         let Some(carrier) = self.carriers.get_mut(key) else { return };
         match carrier.holder {
             Holder::Client(client) => {
@@ -212,10 +262,8 @@ impl Http {
                 let output = carrier.machine.output();
                 if let Some(client) = self.clients.get_mut(client) {
                     let _ = client.link.send_below(&mut core.driver, output);
-                    client.exchange.reset(core.next_id(), now);
-                    client.exchange.failure = Some((fault.cause, Some(Detail::Text(fault.detail))));
                 }
-                self.record(core, client, now);
+                self.record_refusal(core, client, fault.cause, fault.detail, now);
                 self.carrier_broken(core, key, now);
             }
             Holder::Backend(_) => {
@@ -256,8 +304,9 @@ impl Http {
         let Some(carrier) = self.carriers.get_mut(key) else { return };
         let idle = carrier.machine.streams() == 0;
         carrier.idle_since = if idle { Some(carrier.idle_since.unwrap_or(now)) } else { None };
-        let over = idle && carrier.machine.is_going_away() && carrier.machine.output().is_empty();
-        let (idle_since, machine_timeout) = (carrier.idle_since, carrier.machine.poll_timeout());
+        let over = idle && carrier.machine.is_finished() && carrier.machine.output().is_empty();
+        let idle_since = carrier.idle_since.filter(|_| !carrier.is_leaving());
+        let machine_timeout = carrier.machine.poll_timeout();
         match carrier.holder {
             Holder::Client(holder) => {
                 let Some(client) = self.clients.get_mut(holder) else { return };
@@ -308,25 +357,20 @@ impl Http {
             }
         } else if carrier.idle_since.is_some() {
             self.leave_carrier(key);
-            if let Some(carrier) = self.carriers.get_mut(key) {
-                carrier.machine.go_away();
-            }
+            self.carriers.go_away(key, now);
         }
         self.carriers.touch(key);
         self.flush_carrier(core, key, now);
     }
 
     /// Tells clients whose listener is to end that their connections take no more requests.
-    pub(crate) fn announce_drain<D: Driver>(&mut self, core: &mut Core<D>) {
+    pub(crate) fn announce_drain<D: Driver>(&mut self, core: &mut Core<D>, now: Instant) {
         for key in self.clients.keys() {
             let Some(client) = self.clients.get(key) else { continue };
             let Some(carrier) = client.carries else { continue };
             if core.is_draining(&client.listener)
-                && let Some(carrying) = self.carriers.get_mut(carrier)
-                && !carrying.machine.is_going_away()
             {
-                carrying.machine.go_away();
-                self.carriers.touch(carrier);
+                self.carriers.go_away(carrier, now);
             }
         }
     }
@@ -340,24 +384,18 @@ impl Http {
                 self.cut(core, client, Cause::BalancerDraining, None, now);
             }
         }
-        if let Some(carrying) = self.carriers.get_mut(carrier) {
-            carrying.machine.go_away();
-            self.carriers.touch(carrier);
-            self.flush_carrier(core, carrier, now);
-        }
+        self.carriers.go_away(carrier, now);
+        self.flush_carrier(core, carrier, now);
         // With a full socket it cannot be told; it has had its time.
         self.carriers.remove(carrier);
         self.drop_client(core, key, Close::Orderly);
     }
 
     /// No new streams on a connection to a backend.
-    pub(crate) fn retire_carrier(&mut self, key: Key) {
+    pub(crate) fn retire_carrier(&mut self, key: Key, now: Instant) {
         let Some(carrier) = self.backends.get(key).and_then(|backend| backend.carries) else { return };
         self.leave_carrier(carrier);
-        if let Some(carrying) = self.carriers.get_mut(carrier) {
-            carrying.machine.go_away();
-            self.carriers.touch(carrier);
-        }
+        self.carriers.go_away(carrier, now);
     }
 
     fn leave_carrier(&mut self, carrier: Key) {

@@ -199,16 +199,16 @@ impl Http {
     }
 
     /// The plan changed: connections kept for backends that are gone are of no more use.
-    pub fn plan_changed<D: Driver>(&mut self, core: &mut Core<D>) {
+    pub fn plan_changed<D: Driver>(&mut self, core: &mut Core<D>, now: Instant) {
         for key in self.backends.keys() {
             let Some(backend) = self.backends.get(key).filter(|backend| backend.slot.is_removed()) else { continue };
             match backend.state {
                 State::Idle => self.discard_idle(core, key),
-                State::Carrying => self.retire_carrier(key),
+                State::Carrying => self.retire_carrier(key, now),
                 State::Dialing | State::Securing | State::Busy => {}
             }
         }
-        self.announce_drain(core);
+        self.announce_drain(core, now);
     }
 
     /// Ends every connection for which `which` says so: the drain deadline has passed.
@@ -229,15 +229,15 @@ impl Http {
     }
 
     /// Closes kept connections; for the end of the process.
-    pub fn close_idle<D: Driver>(&mut self, core: &mut Core<D>) {
+    pub fn close_idle<D: Driver>(&mut self, core: &mut Core<D>, now: Instant) {
         for key in self.backends.keys() {
             match self.backends.get(key).map(|backend| backend.state) {
                 Some(State::Idle) => self.discard_idle(core, key),
-                Some(State::Carrying) => self.retire_carrier(key),
+                Some(State::Carrying) => self.retire_carrier(key, now),
                 _ => {}
             }
         }
-        self.announce_drain(core);
+        self.announce_drain(core, now);
     }
 
     /// Goes on with a connection as far as what has been received allows.

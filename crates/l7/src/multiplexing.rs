@@ -5,14 +5,14 @@
 
 use std::rc::Rc;
 
-use evenkeel_h2::{Connection, Role, Settings, StreamId};
+use evenkeel_h2::{Connection, Role, Settings};
 use evenkeel_l4::{BackendSlot, Core, Key, Owner, token};
 use evenkeel_model::exchange::{Detail, Reuse};
 use evenkeel_model::{Cause, Instant, limits};
 use evenkeel_reactor::{Close, Driver, Event, Token};
 
 use crate::backend::{Backend, State};
-use crate::carriers::{Holder, Lane};
+use crate::carriers::Holder;
 use crate::http::Http;
 use crate::link::Link;
 
@@ -73,26 +73,17 @@ impl Http {
     fn join<D: Driver>(&mut self, core: &mut Core<D>, key: Key, made: Key, now: Instant) -> bool {
         let Some(holder) = self.backends.get_mut(made) else { return false };
         let Some(carrier) = holder.carries else { return false };
-        if !self.carriers.get(carrier).is_some_and(|carrier| carrier.machine.accepts_streams()) {
-            return false;
-        }
+        let Some(lane) = self.carriers.open(carrier) else { return false };
         let slot = Rc::clone(&holder.slot);
         let reused = holder.reused;
         holder.reused = true;
-        let lane = Lane { carrier, stream: StreamId::default() };
         let stream = self.backends.insert_with(|_| Backend {
             state: State::Busy,
             client: Some(key),
             reused,
             ..Backend::new(Link::Stream(lane), Rc::clone(&slot))
         });
-        let Some(lane) = self.carriers.open(carrier, token(Owner::HttpBackend, stream)) else {
-            self.backends.remove(stream);
-            return false;
-        };
-        if let Some(backend) = self.backends.get_mut(stream) {
-            backend.link = Link::Stream(lane);
-        }
+        self.carriers.assign(lane, token(Owner::HttpBackend, stream));
         if reused {
             slot.metrics.reused.one();
         }
@@ -116,6 +107,7 @@ impl Http {
             header_limit: limits::HEADER_LIMIT.default as u32,
             max_frame: limits::HTTP2_FRAME.value as u32,
             extended_connect: true,
+            secure: matches!(backend.link, Link::Tls(_)),
         };
         let carrier = self.carriers.insert(Connection::new(Role::Client, &settings, now), Holder::Backend(made));
         backend.state = State::Carrying;

@@ -18,19 +18,21 @@
 //!
 //! Buffers are vectors, which can be up to twice as large as what they hold.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use evenkeel_model::Cause;
 use evenkeel_model::limits;
 use evenkeel_model::time::Instant;
 
-use crate::defence::{Cheap, Defence, Flood};
+use crate::blocks::Block;
+use crate::defence::{Cheap, Control, Defence, Flood};
 use crate::flow::{ReceiveWindow, SendWindow};
 use crate::frame::{self, ErrorCode, Fault, WINDOW_DEFAULT, setting};
 use crate::hpack::{Decoder, Encoder, FieldList};
-use crate::receiving::{Block, Reading};
-use crate::stream::{Inbox, Incoming, Outgoing, Stream, StreamId, StreamRecv};
+use crate::receiving::Reading;
+use crate::stream::{Incoming, Outgoing, Stream, StreamId, StreamRecv};
+use crate::table::{Ending, Table};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -135,14 +137,6 @@ pub(crate) enum Leaving {
     Left,
 }
 
-/// How a stream ended that is no longer in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    Both,
-    ByUs,
-    ByThem,
-}
-
 #[derive(Debug)]
 pub struct Connection {
     pub(crate) role: Role,
@@ -166,16 +160,10 @@ pub struct Connection {
     sent: usize,
     control: Control,
 
-    slots: slab::Slab<Stream>,
-    /// Streams that frames can concern, by their number on the wire.
-    wires: HashMap<u32, u32>,
-    /// Inboxes of finished streams, for the next ones.
-    spare: Vec<Inbox>,
-    ended: VecDeque<(u32, Ending)>,
+    pub(crate) table: Table,
     /// Highest stream of the other side (server), or the next of ours (client).
     pub(crate) last_seen: u32,
     pub(crate) next_wire: u32,
-    next_serial: u32,
 
     pub(crate) notes: VecDeque<Note>,
     /// Who waits to send, in turn.
@@ -187,9 +175,6 @@ pub struct Connection {
 
 /// What our PING says that asks whether our GOAWAY has arrived.
 pub(crate) const LEAVING_PING: [u8; 8] = *b"leaving.";
-
-/// Finished streams whose buffers are kept. A busy connection takes them again at once; more would only lie about.
-const SPARE: usize = 4;
 
 impl Connection {
     /// Greeting and settings are in the output at once.
@@ -221,13 +206,9 @@ impl Connection {
             output: Vec::new(),
             sent: 0,
             control: Control::default(),
-            slots: slab::Slab::new(),
-            wires: HashMap::new(),
-            spare: Vec::new(),
-            ended: VecDeque::new(),
+            table: Table::default(),
             last_seen: 0,
             next_wire: 1,
-            next_serial: 0,
             notes: VecDeque::new(),
             queue: VecDeque::new(),
             ack_due: Some(now + Duration::from_secs(limits::H2_SETTINGS_ACK.value)),
@@ -305,18 +286,18 @@ impl Connection {
         let mut stream = self.new_stream();
         stream.tag = tag;
         stream.told = true;
-        Some(self.insert(stream))
+        Some(self.table.insert(stream))
     }
 
     /// Client: whether [`open`](Self::open) would succeed.
     pub fn accepts_streams(&self) -> bool {
         // Behind the last number a client has to start a new connection (RFC 9113 section 5.1.1).
-        let numbers_left = u64::from(self.next_wire) + 2 * self.slots.len() as u64 <= u64::from(frame::WINDOW_MAX);
+        let numbers_left = u64::from(self.next_wire) + 2 * self.table.len() as u64 <= u64::from(frame::WINDOW_MAX);
         self.role == Role::Client
             && self.failure.is_none()
             && self.leaving == Leaving::No
             && self.remote.last_stream.is_none()
-            && self.slots.len() < self.remote.streams as usize
+            && self.table.len() < self.remote.streams as usize
             && numbers_left
     }
 
@@ -403,11 +384,11 @@ impl Connection {
 
     /// Streams the user has not closed, and those it has not heard of.
     pub fn streams(&self) -> usize {
-        self.slots.len()
+        self.table.len()
     }
 
     pub fn is_idle(&self) -> bool {
-        self.slots.is_empty()
+        self.table.is_empty()
     }
 
     /// Nothing is left to do but to send the output and close: after [`go_away`](Self::go_away), a backend's GOAWAY, or a
@@ -415,7 +396,7 @@ impl Connection {
     pub fn is_finished(&self) -> bool {
         let told_off = self.role == Role::Client && self.remote.last_stream.is_some();
         let going = self.leaving == Leaving::Left || told_off;
-        self.failure.is_some() || going && self.slots.is_empty()
+        self.failure.is_some() || going && self.table.is_empty()
     }
 
     pub const fn failure(&self) -> Option<Failure> {
@@ -466,7 +447,7 @@ impl Connection {
         let failure = Failure { code, detail, limit, cause };
         let last = self.last_taken();
         frame::write_go_away(last, code, detail, &mut self.output);
-        for (_, stream) in &mut self.slots {
+        for (_, stream) in self.table.iter_mut() {
             stream.inbox.discard();
             stream.closed = true;
             if !stream.incoming_over() {
@@ -474,7 +455,7 @@ impl Connection {
             }
             stream.outgoing = Outgoing::Reset(code);
         }
-        self.wires.clear();
+        self.table.clear_wires();
         self.queue.clear();
         self.failure = Some(failure);
         failure
@@ -489,7 +470,7 @@ impl Connection {
 
     /// Control frames that nobody reads (see [`limits::H2_CONTROL_BYTES`]).
     pub(crate) const fn control_owed(&self) -> usize {
-        self.control.older + self.control.newer
+        self.control.owed()
     }
 
     pub(crate) fn owed(&self) -> usize {
@@ -529,76 +510,27 @@ impl Connection {
     }
 
     pub(crate) fn new_stream(&mut self) -> Stream {
-        self.next_serial += 1;
         let (receive, send) = self.stream_windows();
-        Stream::new(self.next_serial, receive, send, self.spare.pop().unwrap_or_default())
-    }
-
-    pub(crate) fn insert(&mut self, stream: Stream) -> StreamId {
-        let serial = stream.serial;
-        let slot = self.slots.insert(stream) as u32;
-        StreamId { slot, serial }
+        self.table.new_stream(receive, send)
     }
 
     pub(crate) fn stream(&self, id: StreamId) -> Option<&Stream> {
-        self.slots.get(id.slot as usize).filter(|stream| stream.serial == id.serial)
+        self.table.get(id)
     }
 
     pub(crate) fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
-        self.slots.get_mut(id.slot as usize).filter(|stream| stream.serial == id.serial)
-    }
-
-    pub(crate) fn all_streams(&mut self) -> impl Iterator<Item = (StreamId, &mut Stream)> {
-        self.slots.iter_mut().map(|(slot, stream)| (StreamId { slot: slot as u32, serial: stream.serial }, stream))
-    }
-
-    /// The stream a frame is for.
-    pub(crate) fn on_wire(&self, wire: u32) -> Option<StreamId> {
-        let slot = *self.wires.get(&wire)?;
-        let stream = self.slots.get(slot as usize)?;
-        Some(StreamId { slot, serial: stream.serial })
-    }
-
-    pub(crate) fn put_on_wire(&mut self, id: StreamId, wire: u32) {
-        if let Some(stream) = self.stream_mut(id) {
-            stream.wire = wire;
-            self.wires.insert(wire, id.slot);
-        }
-    }
-
-    /// Streams that frames can concern.
-    pub(crate) fn active(&self) -> usize {
-        self.wires.len()
-    }
-
-    /// How a stream ended that frames no longer concern; `None` when that is forgotten or never was.
-    pub(crate) fn ending_of(&self, wire: u32) -> Option<Ending> {
-        self.ended.iter().rev().find(|(ended, _)| *ended == wire).map(|(_, ending)| *ending)
-    }
-
-    pub(crate) fn remember(&mut self, wire: u32, ending: Ending) {
-        if self.ended.len() == limits::H2_CLOSED_STREAMS.value as usize {
-            self.ended.pop_front();
-        }
-        self.ended.push_back((wire, ending));
+        self.table.get_mut(id)
     }
 
     /// No frame concerns the stream any more. Who was told of it still has to close it.
     pub(crate) fn conclude(&mut self, id: StreamId, ending: Ending) {
-        let Some(stream) = self.stream_mut(id) else { return };
-        if stream.closed {
-            return;
-        }
-        stream.closed = true;
-        let (wire, told, waited) = (stream.wire, stream.told, stream.waiting);
+        let Some(stream) = self.stream_mut(id).filter(|stream| !stream.closed) else { return };
+        let (told, waited) = (stream.told, stream.waiting);
         (stream.waiting, stream.parked) = (false, false);
         if waited {
             self.queue.retain(|waiting| *waiting != id);
         }
-        if wire != 0 {
-            self.wires.remove(&wire);
-            self.remember(wire, ending);
-        }
+        self.table.take_off_wire(id, ending);
         if !told && ending != Ending::Both {
             self.release(id);
         }
@@ -613,14 +545,7 @@ impl Connection {
 
     /// Frees the stream; its id means nothing from here on.
     pub(crate) fn release(&mut self, id: StreamId) {
-        if self.stream(id).is_none() {
-            return;
-        }
-        let stream = self.slots.remove(id.slot as usize);
-        let unread = stream.inbox.payload.len();
-        if self.spare.len() < SPARE {
-            self.spare.extend(stream.inbox.recycle());
-        }
+        let unread = self.table.remove(id);
         if unread > 0 {
             self.give_back(unread as u32);
         }
@@ -630,19 +555,21 @@ impl Connection {
     /// An idle connection keeps little: there are many of them.
     fn shrink(&mut self) {
         const KEPT: usize = 4096;
-        if !self.slots.is_empty() || self.owed() > 0 {
+        if !self.is_idle() || self.owed() > 0 {
             return;
         }
         if self.output.capacity() > KEPT {
             self.output = Vec::new();
         }
-        if self.slots.capacity() > 8 {
-            self.slots = slab::Slab::new();
-        }
-        if self.wires.capacity() > 16 {
-            self.wires = HashMap::new();
-        }
-        self.spare.truncate(1);
+        self.table.shrink();
+    }
+
+    /// Bytes of memory this connection takes now, itself included; what its HPACK tables hold is counted at their limit.
+    pub fn footprint(&self) -> usize {
+        const TABLES: usize = 2 * TABLE as usize;
+        let buffers = [&self.output, &self.partial, &self.block_bytes].into_iter().map(Vec::capacity).sum::<usize>();
+        let lists = self.notes.capacity() * size_of::<Note>() + self.queue.capacity() * size_of::<StreamId>();
+        size_of::<Connection>() + TABLES + buffers + lists + self.table.footprint()
     }
 
     /// # Errors
@@ -665,36 +592,5 @@ pub(crate) enum Stop {
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Stop {
         Stop::Fault(fault)
-    }
-}
-
-/// Control frames in the output, by two marks in the stream of bytes: exact would need a list of positions, and
-/// a single sum would never be zero again where the output is never empty.
-#[derive(Debug, Default)]
-struct Control {
-    /// Control bytes written before the mark, and behind it.
-    older: usize,
-    newer: usize,
-    /// Bytes to be sent until the mark is reached.
-    mark: usize,
-}
-
-impl Control {
-    const fn written(&mut self, bytes: usize, owed: usize) {
-        if self.older == 0 && self.newer == 0 {
-            self.mark = owed;
-            self.older = bytes;
-        } else {
-            self.newer += bytes;
-        }
-    }
-
-    /// A mark that was passed clears what lay before it; what lay behind it gets a mark at the end of the output.
-    const fn sent(&mut self, bytes: usize, owed: usize) {
-        self.mark = self.mark.saturating_sub(bytes);
-        if self.mark == 0 {
-            (self.older, self.newer) = (self.newer, 0);
-            self.mark = owed;
-        }
     }
 }

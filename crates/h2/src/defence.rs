@@ -132,6 +132,41 @@ impl Defence {
 /// the crumbs it makes us send.
 pub(crate) const WORTH_A_FRAME: usize = 256;
 
+/// Control frames in the output, by two marks in the stream of bytes: exact would need a list of positions, and
+/// a single sum would never be zero again where the output is never empty.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// Control bytes written before the mark, and behind it.
+    older: usize,
+    newer: usize,
+    /// Bytes to be sent until the mark is reached.
+    mark: usize,
+}
+
+impl Control {
+    pub(crate) const fn owed(&self) -> usize {
+        self.older + self.newer
+    }
+
+    pub(crate) const fn written(&mut self, bytes: usize, owed: usize) {
+        if self.older == 0 && self.newer == 0 {
+            self.mark = owed;
+            self.older = bytes;
+        } else {
+            self.newer += bytes;
+        }
+    }
+
+    /// A mark that was passed clears what lay before it; what lay behind it gets a mark at the end of the output.
+    pub(crate) const fn sent(&mut self, bytes: usize, owed: usize) {
+        self.mark = self.mark.saturating_sub(bytes);
+        if self.mark == 0 {
+            (self.older, self.newer) = (self.newer, 0);
+            self.mark = owed;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

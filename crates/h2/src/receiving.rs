@@ -7,12 +7,11 @@
 use evenkeel_model::limits;
 use evenkeel_model::time::Instant;
 
-use crate::connection::{Connection, Ending, Event, Failure, LEAVING_PING, Leaving, Note, Role, Stop};
+use crate::connection::{Connection, Event, Failure, LEAVING_PING, Leaving, Note, Role, Stop};
 use crate::defence::{self, Cheap, Flood};
 use crate::frame::{self, ErrorCode, Fault, HEAD_BYTES, Head, Kind, flag, setting};
-use crate::hpack::Decoded;
 use crate::stream::{Incoming, Outgoing, StreamId};
-use crate::text::{self, Body, RequestOptions, ResponseOptions};
+use crate::table::Ending;
 
 /// Where in the stream of bytes we are.
 #[derive(Clone, Copy, Debug)]
@@ -39,17 +38,8 @@ pub(crate) struct Data {
     padding: usize,
 }
 
-/// A header block that is being gathered.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Block {
-    wire: u32,
-    end_stream: bool,
-    depends_on_itself: bool,
-    continuations: u64,
-}
-
-const STREAM_OVER: &str = "frame on a stream that its sender has ended (RFC 9113 5.1)";
-const LENGTH_WRONG: &str = "data does not add up to content-length (RFC 9113 8.1.1)";
+pub(crate) const STREAM_OVER: &str = "frame on a stream that its sender has ended (RFC 9113 5.1)";
+pub(crate) const LENGTH_WRONG: &str = "data does not add up to content-length (RFC 9113 8.1.1)";
 
 impl Connection {
     /// Takes bytes as they came, in any pieces. Ask for events afterwards.
@@ -187,7 +177,7 @@ impl Connection {
             Kind::Continuation => self.continuation(head, payload, now),
             Kind::Priority => {
                 self.count(Cheap::Idle, 1, now)?;
-                if frame::priority(&head, payload)? && self.on_wire(head.stream).is_some() {
+                if frame::priority(&head, payload)? && self.table.on_wire(head.stream).is_some() {
                     let detail = "stream that depends on itself (RFC 7540 5.3.1)";
                     return Err(Fault::stream(ErrorCode::PROTOCOL_ERROR, detail).into());
                 }
@@ -214,192 +204,11 @@ impl Connection {
     }
 
     /// Whether no frame but HEADERS may be on this stream yet: it is idle (RFC 9113 section 5.1).
-    fn is_unused(&self, wire: u32) -> bool {
+    pub(crate) fn is_unused(&self, wire: u32) -> bool {
         match self.role {
             Role::Server => wire.is_multiple_of(2) || wire > self.last_seen,
             Role::Client => wire.is_multiple_of(2) || wire >= self.next_wire,
         }
-    }
-
-    // Header blocks.
-
-    fn headers(&mut self, head: Head, payload: &[u8], now: Instant) -> Result<(), Stop> {
-        if head.stream.is_multiple_of(2) {
-            return Err(protocol("headers on a stream with an even number (RFC 9113 5.1.1)"));
-        }
-        if self.role == Role::Client && self.is_unused(head.stream) {
-            return Err(protocol("headers on a stream that was not opened (RFC 9113 5.1)"));
-        }
-        let headers = frame::headers(&head, payload)?;
-        let block = Block {
-            wire: head.stream,
-            end_stream: head.has(flag::END_STREAM),
-            depends_on_itself: headers.depends_on_itself,
-            continuations: 0,
-        };
-        if head.has(flag::END_HEADERS) {
-            return self.list(block, headers.block, now);
-        }
-        self.block_bytes.extend_from_slice(headers.block);
-        self.block = Some(block);
-        Ok(())
-    }
-
-    fn continuation(&mut self, head: Head, payload: &[u8], now: Instant) -> Result<(), Stop> {
-        let Some(block) = &mut self.block else {
-            return Err(protocol("continuation without a header block to continue (RFC 9113 6.10)"));
-        };
-        block.continuations += 1;
-        let header_limit = u64::from(self.settings.header_limit);
-        let frames = limits::H2_CONTINUATIONS.value + header_limit / u64::from(frame::FRAME_SIZE_DEFAULT);
-        if block.continuations > frames {
-            return Err(Stop::Flood(Flood { detail: defence::CONTINUATION_FRAMES, limit: frames }));
-        }
-        let bytes = header_limit * limits::H2_HEADER_EXCESS.value;
-        if (self.block_bytes.len() + payload.len()) as u64 > bytes {
-            return Err(Stop::Flood(Flood { detail: defence::CONTINUATION_BYTES, limit: bytes }));
-        }
-        self.block_bytes.extend_from_slice(payload);
-        if !head.has(flag::END_HEADERS) {
-            return Ok(());
-        }
-        let block = *block;
-        self.block = None;
-        let bytes = std::mem::take(&mut self.block_bytes);
-        self.list(block, &bytes, now)
-    }
-
-    /// A header block is whole. It is decoded whatever becomes of it, or the tables would be out of step.
-    fn list(&mut self, block: Block, bytes: &[u8], now: Instant) -> Result<(), Stop> {
-        let mut fields = std::mem::take(&mut self.fields);
-        let decoded = self.decoder.decode(bytes, &mut fields);
-        self.fields = fields;
-        let too_large = decoded? == Decoded::TooLarge;
-        // A fault of a block that CONTINUATION ended is that of the stream where it began, which is the same one.
-        match self.on_wire(block.wire) {
-            Some(id) => self.list_on(id, block, too_large),
-            None if self.role == Role::Server && block.wire > self.last_seen => self.request(block, too_large, now),
-            None => match self.ending_of(block.wire) {
-                // It was under way when we reset the stream.
-                Some(Ending::ByUs) => Ok(()),
-                Some(Ending::ByThem) => Err(Fault::stream(ErrorCode::STREAM_CLOSED, STREAM_OVER).into()),
-                Some(Ending::Both) => Err(Fault::connection(ErrorCode::STREAM_CLOSED, STREAM_OVER).into()),
-                None if self.role == Role::Client => Ok(()),
-                None => Err(protocol("stream numbers must rise (RFC 9113 5.1.1)")),
-            },
-        }
-    }
-
-    /// A client opens a stream.
-    fn request(&mut self, block: Block, too_large: bool, now: Instant) -> Result<(), Stop> {
-        self.last_seen = block.wire;
-        if self.leaving == Leaving::Left {
-            self.refuse(block.wire);
-            return Ok(());
-        }
-        // The second bound is for a user that is slow to close what is over.
-        let streams = self.settings.streams as usize;
-        if self.active() >= streams || self.streams() >= 2 * streams {
-            self.refuse(block.wire);
-            return self.count(Cheap::Reset, 1, now);
-        }
-        if block.depends_on_itself {
-            let detail = "stream that depends on itself (RFC 7540 5.3.1)";
-            return Err(Fault::stream(ErrorCode::PROTOCOL_ERROR, detail).into());
-        }
-        let mut stream = self.new_stream();
-        if too_large {
-            // Dearer for us than a reset, so it counts for more.
-            self.count(Cheap::Reset, 10, now)?;
-            let limit = self.settings.header_limit as usize;
-            oversized(b"GET / HTTP/1.1\r\n", limit, &mut stream.inbox.head);
-            stream.body_is(Body::Chunked);
-        } else {
-            let options = RequestOptions { end_stream: block.end_stream, tunnels: self.settings.extended_connect };
-            match text::request_text(&self.fields, options, &mut stream.inbox.head) {
-                Ok(shape) => {
-                    stream.body_is(shape.body);
-                    stream.is_head = shape.is_head;
-                    stream.tunnel = shape.body == Body::Tunnel;
-                }
-                Err(malformed) => {
-                    return Err(Fault::stream(ErrorCode::PROTOCOL_ERROR, malformed.detail).into());
-                }
-            }
-        }
-        if block.end_stream {
-            if stream.promised.is_some_and(|left| left > 0) {
-                return Err(Fault::stream(ErrorCode::PROTOCOL_ERROR, LENGTH_WRONG).into());
-            }
-            stream.incoming = Incoming::Ended;
-        }
-        // The user reads from the start, so a `Readable` before `Opened` would say nothing.
-        stream.readable_queued = true;
-        let id = self.insert(stream);
-        self.put_on_wire(id, block.wire);
-        self.notes.push_back(Note::Opened(id));
-        self.defence.request_came();
-        Ok(())
-    }
-
-    fn refuse(&mut self, wire: u32) {
-        self.remember(wire, Ending::ByUs);
-        self.control(|out| frame::write_reset_stream(wire, ErrorCode::REFUSED_STREAM, out));
-    }
-
-    /// A further header list on a stream: an answer's head, an interim one, or trailers.
-    fn list_on(&mut self, id: StreamId, block: Block, too_large: bool) -> Result<(), Stop> {
-        let limit = self.settings.header_limit as usize;
-        let fields = std::mem::take(&mut self.fields);
-        let Some(stream) = self.stream_mut(id) else { return Ok(()) };
-        let fault = |code, detail| Err(Fault::stream(code, detail));
-        let result = match stream.incoming {
-            Incoming::Ended | Incoming::Reset(_) => fault(ErrorCode::STREAM_CLOSED, STREAM_OVER),
-            Incoming::Head if too_large => {
-                oversized(b"HTTP/1.1 200 \r\n", limit, &mut stream.inbox.head);
-                stream.body_is(Body::Chunked);
-                Ok(())
-            }
-            Incoming::Head if stream.inbox.head_bytes() > 2 * limit => {
-                fault(ErrorCode::ENHANCE_YOUR_CALM, "interim answers pile up unread")
-            }
-            Incoming::Head => {
-                let options =
-                    ResponseOptions { end_stream: block.end_stream, is_head: stream.is_head, key: stream.key };
-                match text::response_text(&fields, options, &mut stream.inbox.head) {
-                    Ok(shape) if shape.is_interim() && block.end_stream => {
-                        fault(ErrorCode::PROTOCOL_ERROR, "interim answer that ends the stream (RFC 9113 8.1)")
-                    }
-                    Ok(shape) => {
-                        if !shape.is_interim() {
-                            stream.body_is(shape.body);
-                        }
-                        Ok(())
-                    }
-                    Err(malformed) => fault(ErrorCode::PROTOCOL_ERROR, malformed.detail),
-                }
-            }
-            Incoming::Body if !block.end_stream => {
-                fault(ErrorCode::PROTOCOL_ERROR, "trailers that do not end the stream (RFC 9113 8.1)")
-            }
-            Incoming::Body if stream.body == Body::Tunnel => {
-                fault(ErrorCode::PROTOCOL_ERROR, "trailers in a tunnel (RFC 9113 8.5)")
-            }
-            Incoming::Body if too_large => fault(ErrorCode::ENHANCE_YOUR_CALM, "trailer section is too large"),
-            Incoming::Body => match text::trailer_text(&fields, &mut stream.inbox.tail) {
-                Ok(()) => {
-                    // Text with a length has no place for them.
-                    if stream.body != Body::Chunked {
-                        stream.inbox.tail.clear();
-                    }
-                    Ok(())
-                }
-                Err(malformed) => fault(ErrorCode::PROTOCOL_ERROR, malformed.detail),
-            },
-        };
-        self.fields = fields;
-        result?;
-        if block.end_stream { self.end_incoming(id) } else { self.readable(id) }
     }
 
     // DATA.
@@ -440,8 +249,8 @@ impl Connection {
 
     /// Whom DATA is for; `None` when its bytes only count.
     fn data_stream(&mut self, head: Head) -> Result<Option<StreamId>, Fault> {
-        let Some(id) = self.on_wire(head.stream) else {
-            return match self.ending_of(head.stream) {
+        let Some(id) = self.table.on_wire(head.stream) else {
+            return match self.table.ending_of(head.stream) {
                 Some(Ending::ByUs) => Ok(None),
                 Some(Ending::Both | Ending::ByThem) | None => Err(Fault::stream(ErrorCode::STREAM_CLOSED, STREAM_OVER)),
             };
@@ -532,7 +341,7 @@ impl Connection {
     }
 
     /// The other side has said all of its message.
-    fn end_incoming(&mut self, id: StreamId) -> Result<(), Stop> {
+    pub(crate) fn end_incoming(&mut self, id: StreamId) -> Result<(), Stop> {
         let Some(stream) = self.stream_mut(id) else { return Ok(()) };
         if stream.promised.is_some_and(|left| left > 0) {
             return Err(Fault::stream(ErrorCode::PROTOCOL_ERROR, LENGTH_WRONG).into());
@@ -543,7 +352,7 @@ impl Connection {
         Ok(())
     }
 
-    fn readable(&mut self, id: StreamId) -> Result<(), Stop> {
+    pub(crate) fn readable(&mut self, id: StreamId) -> Result<(), Stop> {
         if let Some(stream) = self.stream_mut(id)
             && !stream.readable_queued
         {
@@ -561,10 +370,10 @@ impl Connection {
             self.count(Cheap::Reset, 1, now)?;
         }
         self.control(|out| frame::write_reset_stream(wire, fault.code, out));
-        let Some(id) = self.on_wire(wire) else {
-            if self.ending_of(wire).is_none() {
+        let Some(id) = self.table.on_wire(wire) else {
+            if self.table.ending_of(wire).is_none() {
                 // It never came to life.
-                self.remember(wire, Ending::ByUs);
+                self.table.remember(wire, Ending::ByUs);
                 self.notes.push_back(Note::Ready(Event::Malformed { code: fault.code, detail: fault.detail }));
             }
             return Ok(());
@@ -598,7 +407,7 @@ impl Connection {
         if self.is_unused(head.stream) {
             return Err(protocol("rst_stream on a stream that was not opened (RFC 9113 6.4)"));
         }
-        let Some(id) = self.on_wire(head.stream) else { return self.count(Cheap::Idle, 1, now) };
+        let Some(id) = self.table.on_wire(head.stream) else { return self.count(Cheap::Idle, 1, now) };
         let role = self.role;
         let Some(stream) = self.stream_mut(id) else { return Ok(()) };
         if role == Role::Client && stream.incoming == Incoming::Ended {
@@ -632,7 +441,8 @@ impl Connection {
         self.remote.last_stream = Some(last);
         if self.role == Role::Client {
             let unseen: Vec<StreamId> = self
-                .all_streams()
+                .table
+                .iter_mut()
                 .filter(|(_, stream)| !stream.closed && (stream.wire == 0 || stream.wire > last))
                 .map(|(id, _)| id)
                 .collect();
@@ -686,7 +496,7 @@ impl Connection {
         let ours = i64::from(self.settings.stream_window);
         let excess = i64::from(frame::WINDOW_DEFAULT) - ours;
         if excess > 0 {
-            for (_, stream) in self.all_streams() {
+            for (_, stream) in self.table.iter_mut() {
                 stream.receive.shift(-excess);
             }
         }
@@ -696,7 +506,7 @@ impl Connection {
         let by = i64::from(window) - i64::from(self.remote.stream_window);
         self.remote.stream_window = window;
         let mut released = Vec::new();
-        for (id, stream) in self.all_streams().filter(|(_, stream)| !stream.closed) {
+        for (id, stream) in self.table.iter_mut().filter(|(_, stream)| !stream.closed) {
             if stream.send.shift(by).is_err() {
                 let detail = "initial_window_size makes a window larger than 2^31-1 (RFC 9113 6.9.2)";
                 return Err(Fault::connection(ErrorCode::FLOW_CONTROL_ERROR, detail).into());
@@ -723,7 +533,7 @@ impl Connection {
                 Fault::connection(ErrorCode::FLOW_CONTROL_ERROR, detail).into()
             });
         }
-        let Some(id) = self.on_wire(head.stream) else { return Ok(()) };
+        let Some(id) = self.table.on_wire(head.stream) else { return Ok(()) };
         let Some(stream) = self.stream_mut(id) else { return Ok(()) };
         if stream.send.shift(increment).is_err() {
             let detail = "window_update makes the stream's window larger than 2^31-1 (RFC 9113 6.9.1)";
@@ -736,15 +546,6 @@ impl Connection {
     }
 }
 
-const fn protocol(detail: &'static str) -> Stop {
+pub(crate) const fn protocol(detail: &'static str) -> Stop {
     Stop::Fault(Fault::connection(ErrorCode::PROTOCOL_ERROR, detail))
-}
-
-/// A head that every reader with this limit refuses as too large: whoever reads the stream then answers 431 and
-/// records it as for HTTP/1.1, instead of a reset that explains nothing.
-fn oversized(first_line: &[u8], header_limit: usize, text: &mut Vec<u8>) {
-    text.clear();
-    text.extend_from_slice(first_line);
-    text.extend_from_slice(b"x: ");
-    text.resize(header_limit + 1, b'x');
 }

@@ -6,10 +6,11 @@
 
 use evenkeel_model::limits;
 
-use crate::connection::{Close, Connection, Ending, Event, Role};
+use crate::connection::{Close, Connection, Event, Role};
 use crate::defence::WORTH_A_FRAME;
 use crate::frame::{self, ErrorCode, HEAD_BYTES, Head, HeadersInProgress, Kind, flag};
 use crate::stream::{Incoming, Outgoing, StreamId};
+use crate::table::Ending;
 use crate::text::{self, Body, ChunkReader, ResponseAsked, SendOptions};
 
 /// Why text was not taken and never will be.
@@ -229,7 +230,7 @@ impl Connection {
         // Numbers must rise on the wire, so a stream gets its own only now.
         let wire = self.next_wire;
         self.next_wire += 2;
-        self.put_on_wire(id, wire);
+        self.table.put_on_wire(id, wire);
         if let Some(stream) = self.stream_mut(id) {
             stream.is_head = sent.is_head;
             stream.key = sent.key;

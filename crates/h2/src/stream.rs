@@ -183,6 +183,11 @@ impl Inbox {
         self.head.len() - self.head_at
     }
 
+    /// Bytes of memory its buffers take.
+    pub(crate) fn footprint(&self) -> usize {
+        self.head.capacity() + self.payload.capacity() + self.tail.capacity()
+    }
+
     /// Forgets everything; says how much payload that was.
     pub(crate) fn discard(&mut self) -> usize {
         let payload = self.payload.len();

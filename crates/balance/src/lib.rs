@@ -16,6 +16,7 @@ mod in_flight;
 mod maglev;
 mod picker;
 mod queue;
+pub mod rate;
 mod retry_budget;
 pub mod silence;
 pub mod sticky;

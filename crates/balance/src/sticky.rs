@@ -7,10 +7,13 @@
 //! with one that is drained for as long as the operator allows, with one of weight 0, with one that is slow to answer,
 //! and waits for one that is at its limit. It is moved only when the backend cannot or must not serve it.
 
+mod token;
+
 use evenkeel_model::standing::{Order, Standing, Verdict};
 use evenkeel_model::{BackendId, Instant};
 
 use crate::hash::BackendKey;
+pub use token::{Held, Sticky, TOKEN_LENGTH, Token};
 
 /// A backend of the pool that is no candidate for new work, as far as stickiness cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

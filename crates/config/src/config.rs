@@ -12,7 +12,7 @@ use evenkeel_balance::Schedule;
 use evenkeel_health::settings::{Silence, StatusSet, TcpProbe};
 use evenkeel_model::Cidr;
 use evenkeel_model::finding::ProbeKind;
-use evenkeel_plan::{AccessLog, Protocol};
+use evenkeel_plan::{AccessLog, Coding, HashOn, HostPattern, Protocol, Speaks, StickyMode};
 
 use crate::keys::Key;
 
@@ -39,6 +39,7 @@ pub(crate) struct Node {
     pub drain_timeout: Duration,
     pub access_log: AccessLog,
     pub cluster: Option<String>,
+    pub sticky_secret: Option<At<String>>,
 }
 
 /// Keys that were written, with the places of the keys.
@@ -67,7 +68,146 @@ pub(crate) struct Listener {
     pub trusted: Vec<At<Cidr>>,
     pub x_forwarded: bool,
     pub forwarded: bool,
+    pub certificates: Vec<Certificate>,
+    /// Whether a certificate was written that could not be read.
+    pub certificates_incomplete: bool,
+    pub tls: ListenerTls,
+    pub redirect_to_https: Option<At<u16>>,
+    pub hsts: Option<Hsts>,
+    pub http2: Http2,
+    pub access: Access,
+    pub limit: Limit,
+    pub compression: Option<Compression>,
+    pub rules: Vec<Rule>,
     pub written: Written,
+}
+
+/// A path, as it is written.
+pub(crate) type File = At<String>;
+
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    pub certificate: File,
+    pub key: File,
+    pub ocsp: Option<File>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ListenerTls {
+    pub policy: Policy,
+    pub client_ca: Option<File>,
+    pub client_certificate: ClientCertificate,
+    pub handshake_timeout: Duration,
+    pub tickets: bool,
+    pub written: Written,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    Intermediate,
+    Modern,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientCertificate {
+    Required,
+    Optional,
+}
+
+#[derive(Debug)]
+pub(crate) struct Hsts {
+    pub max_age: Duration,
+    pub subdomains: bool,
+    /// Its place, when it is on.
+    pub preload: Option<Range<usize>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Http2 {
+    pub enabled: bool,
+    pub streams: u64,
+    pub stream_window: u64,
+    pub connection_window: u64,
+    pub written: Written,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Access {
+    pub allow: Vec<At<Cidr>>,
+    pub deny: Vec<At<Cidr>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Limit {
+    pub connections_per_second: Option<Rate>,
+    pub client_connections_per_second: Option<Rate>,
+    pub requests_per_second: Option<Rate>,
+    pub client_requests_per_second: Option<Rate>,
+    pub connections: Option<At<u64>>,
+    pub client_connections: Option<At<u64>>,
+    pub ipv4_prefix: u64,
+    pub ipv6_prefix: u64,
+    pub written: Written,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    pub rate: u64,
+    pub burst: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Compression {
+    pub codings: Vec<Coding>,
+    pub min_size: u64,
+    pub types: Vec<String>,
+    pub level: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Rule {
+    /// `listener "web" rule "api"`.
+    pub label: String,
+    pub head: Range<usize>,
+    pub name: Option<At<String>>,
+    pub hosts: Vec<At<HostPattern>>,
+    /// Whether a host or condition was written that could not be read; what the rule takes is then unknown.
+    pub incomplete: bool,
+    pub path: String,
+    pub methods: Vec<String>,
+    /// By name.
+    pub headers: Vec<HeaderCondition>,
+    pub action: Option<Action>,
+    pub rewrite_path: Option<At<String>>,
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    pub response_timeout: Option<At<Duration>>,
+    pub body_timeout: Option<At<Duration>>,
+    pub try_timeout: Option<At<Duration>>,
+    pub retries: Option<At<u64>>,
+    pub written: Written,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HeaderCondition {
+    /// In lower case.
+    pub name: String,
+    /// `None`: any.
+    pub value: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Action {
+    Pool(At<String>),
+    Redirect { to: At<String>, status: u16 },
+    Answer { status: u16, body: String, content_type: String },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct HeaderEdits {
+    pub remove: Vec<At<String>>,
+    pub set: Vec<(At<String>, String)>,
+    pub add: Vec<(At<String>, String)>,
 }
 
 #[derive(Debug)]
@@ -76,6 +216,12 @@ pub(crate) struct Pool {
     pub head: Range<usize>,
     pub name: Option<At<String>>,
     pub schedule: Schedule,
+    /// Whether a schedule was written that could not be read.
+    pub schedule_unreadable: bool,
+    pub hash_on: HashOn,
+    pub bounded_load: Option<u64>,
+    pub speaks: Speaks,
+    pub tls: Option<PoolTls>,
     pub backends: Vec<Backend>,
     /// Whether an entry of `backends` could not be read.
     pub backends_incomplete: bool,
@@ -86,7 +232,13 @@ pub(crate) struct Pool {
     pub idle_connections: u64,
     pub retries: u64,
     pub retry_budget: u64,
+    pub try_timeout: Option<At<Duration>>,
+    pub hedge_after: Option<At<Duration>>,
+    pub backend_limit: Option<u64>,
+    pub queue: u64,
+    pub queue_timeout: Duration,
     pub slow_start: Duration,
+    pub sticky: Option<Sticky>,
     /// `None` when it is off.
     pub check: Option<Check>,
     pub written: Written,
@@ -96,6 +248,26 @@ pub(crate) struct Pool {
 pub(crate) struct Backend {
     pub address: At<SocketAddr>,
     pub weight: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct PoolTls {
+    pub head: Range<usize>,
+    pub name: Option<At<String>>,
+    pub ca: Option<File>,
+    /// Its place, when it is written.
+    pub verify: At<bool>,
+    pub certificate: Option<File>,
+    pub key: Option<File>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Sticky {
+    pub mode: StickyMode,
+    /// `None` when it could not be read.
+    pub cookie: Option<String>,
+    pub max_age: Option<At<Duration>>,
+    pub drain_timeout: Duration,
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use evenkeel_balance::Schedule;
-use evenkeel_model::limits::{self, Setting};
+use evenkeel_model::limits::{self, Optional, Setting};
 
 /// A table of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,19 +15,47 @@ pub(crate) enum Section {
     Node,
     Admin,
     Listener,
+    Certificate,
+    ListenerTls,
+    Hsts,
+    Http2,
+    Access,
+    Limit,
+    Rate,
+    Compression,
+    Rule,
+    Redirect,
+    Answer,
+    HeaderEdits,
     Pool,
     Backend,
+    PoolTls,
+    Sticky,
     Check,
 }
 
 impl Section {
-    pub(crate) const ALL: [Section; 7] = [
+    pub(crate) const ALL: [Section; 21] = [
         Section::Top,
         Section::Node,
         Section::Admin,
         Section::Listener,
+        Section::Certificate,
+        Section::ListenerTls,
+        Section::Hsts,
+        Section::Http2,
+        Section::Access,
+        Section::Limit,
+        Section::Rate,
+        Section::Compression,
+        Section::Rule,
+        Section::Redirect,
+        Section::Answer,
+        Section::HeaderEdits,
         Section::Pool,
         Section::Backend,
+        Section::PoolTls,
+        Section::Sticky,
         Section::Check,
     ];
 
@@ -38,9 +66,49 @@ impl Section {
             Section::Node => "[node]",
             Section::Admin => "[admin]",
             Section::Listener => "[[listener]]",
+            Section::Certificate => "[[listener.certificate]]",
+            Section::ListenerTls => "[listener.tls]",
+            Section::Hsts => "[listener.hsts]",
+            Section::Http2 => "[listener.http2]",
+            Section::Access => "[listener.access]",
+            Section::Limit => "[listener.limit]",
+            Section::Rate => "rates of [listener.limit]",
+            Section::Compression => "[listener.compression]",
+            Section::Rule => "[[listener.rule]]",
+            Section::Redirect => "redirect of [[listener.rule]]",
+            Section::Answer => "answer of [[listener.rule]]",
+            Section::HeaderEdits => "request_headers and response_headers of [[listener.rule]]",
             Section::Pool => "[[pool]]",
             Section::Backend => "backends of [[pool]]",
+            Section::PoolTls => "[pool.tls]",
+            Section::Sticky => "[pool.sticky]",
             Section::Check => "[pool.check]",
+        }
+    }
+
+    /// What problems put in front of its keys, behind what the table belongs to.
+    pub(crate) const fn prefix(self) -> &'static str {
+        match self {
+            Section::ListenerTls | Section::PoolTls => "tls.",
+            Section::Hsts => "hsts.",
+            Section::Http2 => "http2.",
+            Section::Access => "access.",
+            Section::Limit => "limit.",
+            Section::Compression => "compression.",
+            Section::Redirect => "redirect.",
+            Section::Answer => "answer.",
+            Section::Sticky => "sticky.",
+            Section::Check => "check.",
+            // Their reader knows under which key they stand.
+            Section::Rate | Section::HeaderEdits => "",
+            Section::Top
+            | Section::Node
+            | Section::Admin
+            | Section::Listener
+            | Section::Certificate
+            | Section::Rule
+            | Section::Pool
+            | Section::Backend => "",
         }
     }
 
@@ -52,11 +120,59 @@ impl Section {
             Section::Listener => {
                 "An address, a protocol, and what happens to what arrives there. One table for each listener."
             }
+            Section::Certificate => {
+                "What an https listener proves its names with. One table for each certificate; the one a client gets is \
+                 chosen by the name it asks for and by what it can verify, so ECDSA and RSA can stand side by side. A \
+                 client that asks for a name no certificate has is refused (`tls_no_certificate_for_name`). Paths are \
+                 relative to the folder of the config. The files are read at the start and at each reload."
+            }
+            Section::ListenerTls => "How an https listener speaks TLS. Left out, every setting has its default.",
+            Section::Hsts => {
+                "HTTP Strict Transport Security (RFC 6797). `hsts = \"365d\"` is short for a table with that `max_age`. \
+                 Browsers remember it: they refuse plain HTTP for as long, whatever is configured later."
+            }
+            Section::Http2 => "HTTP/2 from clients. Left out, every setting has its default.",
+            Section::Access => {
+                "Who may connect. A denied address is refused even when it is allowed as well. With `trusted`, the \
+                 client's address is the one that the proxy reports."
+            }
+            Section::Limit => {
+                "How much a listener takes. Each one left out means no limit. A client is an address cut to the prefix. \
+                 A rate is a number for each second, `100`, or a table with the keys of the next section."
+            }
+            Section::Rate => "A rate with a burst of its own: `requests_per_second = { rate = 100, burst = 200 }`.",
+            Section::Compression => {
+                "Compression of answers. Off without this table; `[listener.compression]` alone turns it on with the \
+                 defaults. Answers that are compressed already, partial, or marked `no-transform` stay as they are."
+            }
+            Section::Rule => {
+                "Where requests go by host, path, method and fields, and what is done to them on the way. The rules that name \
+                 a request's host most narrowly are asked first (the exact name, then the longest wildcard), and if none of \
+                 them takes it, the rules without a host; among each, the longest path comes first, then the rule with more \
+                 conditions, then the one written first. What no rule takes goes to the listener's `pool`; without one it is \
+                 answered with 404, `host_not_configured` or `rule_not_found`. A rule has exactly one of `pool`, `redirect` \
+                 and `answer`."
+            }
+            Section::Redirect => "Sends the client elsewhere.",
+            Section::Answer => "Answers without a backend.",
+            Section::HeaderEdits => {
+                "Changes of the fields on their way through: first what is removed, then what is set, then what is added. \
+                 Fields that frame the message or belong to one connection (`Content-Length`, `Transfer-Encoding`, \
+                 `Connection` and the like), `Host` and `CDN-Loop` cannot be changed here."
+            }
             Section::Pool => {
                 "A named set of backends with a schedule and a check. One table for each pool. \
                  `backends` is a list; each entry is a string `\"10.0.0.11:8080\"` or a table with the keys of the next section."
             }
             Section::Backend => "One server of a pool, when it needs more than an address.",
+            Section::PoolTls => {
+                "TLS to the backends. Off without this table; `tls = {}` turns it on with the defaults: the backend's \
+                 certificate is verified. Probes do not speak TLS in this version, so the pool's default check is `tcp`."
+            }
+            Section::Sticky => {
+                "Keeps a client on its backend by a cookie. Off without this table. What the cookie says is authenticated, \
+                 and nobody can tell from it which backend it means. A client whose backend is gone is moved, and its cookie set again."
+            }
             Section::Check => {
                 "How backends are probed and judged. Left out, every setting has its default. `check = \"off\"` in the \
                  pool turns probing off; the backends then take traffic without a verdict."
@@ -96,6 +212,10 @@ pub(crate) enum Kind {
     /// A string with a unit.
     Size(&'static Setting<u64>),
     Count(&'static Setting<u64>),
+    /// A string with a unit; nothing when it is left out.
+    OptionalDuration(&'static Optional<Duration>),
+    /// Nothing when it is left out.
+    OptionalCount(&'static Optional<u64>),
     Flag,
     Words(&'static [Word]),
     /// Anything else; says in words what the reader accepts.
@@ -130,10 +250,15 @@ pub(crate) enum LeftOut {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Only {
     Everywhere,
-    /// Listeners with `protocol = "http"`.
+    /// Listeners with `protocol = "http"` or `"https"`.
     HttpListener,
-    /// Pools that an http listener uses.
+    PlainHttpListener,
+    HttpsListener,
+    /// Pools that an http or https listener uses.
     HttpPool,
+    /// Pools whose schedule hashes.
+    HashPool,
+    MaglevPool,
     HttpCheck,
     TcpCheck,
     UdpCheck,
@@ -149,8 +274,8 @@ const fn later(word: &'static str) -> Word {
 
 pub(crate) const PROTOCOLS: &[Word] = &[
     works("tcp", "relays connections without looking into them"),
-    works("http", "balances HTTP/1.1 requests"),
-    later("https"),
+    works("http", "balances HTTP requests: HTTP/1.1, and HTTP/2 with prior knowledge"),
+    works("https", "the same over TLS; HTTP/2 where the client offers it"),
     later("udp"),
     later("tls-passthrough"),
 ];
@@ -161,8 +286,8 @@ pub(crate) const SCHEDULES: &[Word] = &[
     works(Schedule::Wlc.word(), "least work in flight relative to weight"),
     works(Schedule::P2c.word(), "the less loaded of two drawn by weight"),
     works(Schedule::Source.word(), "consistent hash of the client's address"),
+    works(Schedule::Maglev.word(), "consistent hash of what `hash_on` names"),
     later("tuple"),
-    later("maglev"),
     later("quic-cid"),
 ];
 
@@ -187,12 +312,50 @@ pub(crate) const SILENCES: &[Word] = &[
     works("keep", "silence changes nothing: verdict and run stay as they are"),
 ];
 
+pub(crate) const POLICIES: &[Word] = &[works("intermediate", "TLS 1.2 and 1.3"), works("modern", "TLS 1.3 only")];
+
+pub(crate) const CLIENT_CERTIFICATES: &[Word] = &[
+    works("required", "a client without a good certificate is refused"),
+    works("optional", "a client may come without one; a bad one is refused"),
+];
+
+pub(crate) const POOL_PROTOCOLS: &[Word] = &[
+    works("http1", "HTTP/1.1, which every server understands"),
+    works("h2", "HTTP/2: with prior knowledge, or by ALPN with `[pool.tls]`. For gRPC"),
+];
+
+pub(crate) const STICKY_MODES: &[Word] = &[
+    works("insert", "a cookie of our own beside those of the backend"),
+    works("rewrite", "the cookie the backend sets, with our token in front of its value; no cookie is added"),
+];
+
+/// Media types that are compressed when `types` is left out.
+pub(crate) const COMPRESSED_TYPES: &[&str] = &[
+    "text/*",
+    "application/javascript",
+    "application/json",
+    "application/ld+json",
+    "application/manifest+json",
+    "application/wasm",
+    "application/xml",
+    "application/rss+xml",
+    "application/atom+xml",
+    "image/svg+xml",
+    "font/ttf",
+    "font/otf",
+];
+
 const fn number(section: Section, name: &'static str, kind: Kind, only: Only) -> Key {
     Key { section, name, kind, default: LeftOut::OfSetting, only, about: "" }
 }
 
 const fn duration(setting: &'static Setting<Duration>) -> Kind {
     Kind::Duration { setting, udp: None }
+}
+
+/// Its reason is in the limits.
+const fn optional(section: Section, name: &'static str, kind: Kind, without: &'static str, only: Only) -> Key {
+    Key { section, name, kind, default: LeftOut::Is(without), only, about: "" }
 }
 
 const fn key(
@@ -206,10 +369,19 @@ const fn key(
     Key { section, name, kind, default, only, about }
 }
 
-use Kind::{Count, Flag, Other, Size, Words};
+use Kind::{Count, Flag, OptionalCount, OptionalDuration, Other, Size, Words};
 use LeftOut::{Is, Required, Text};
-use Only::{Everywhere, HttpCheck, HttpListener, HttpPool, TcpCheck, UdpCheck};
-use Section::{Admin, Backend, Check, Listener, Node, Pool, Top};
+use Only::{
+    Everywhere, HashPool, HttpCheck, HttpListener, HttpPool, HttpsListener, MaglevPool, PlainHttpListener, TcpCheck,
+    UdpCheck,
+};
+use Section::{
+    Access, Admin, Answer, Backend, Certificate, Check, Compression, HeaderEdits, Hsts, Http2, Limit, Listener,
+    ListenerTls, Node, Pool, PoolTls, Rate, Redirect, Rule, Sticky, Top,
+};
+
+/// A number for each second, or a table with a burst.
+const A_RATE: Kind = Other("count, or a table");
 
 /// In the order of the manual.
 #[rustfmt::skip]
@@ -224,13 +396,18 @@ pub(crate) const KEYS: &[Key] = &[
     number(Node, "drain_timeout", duration(limits::DRAIN_TIMEOUT), Everywhere),
     key(Node, "access_log", Other("`\"off\"`, `\"stdout\"` or a path with a `/`"), Text("stdout"), Everywhere, "Where one JSON line for each request and each tcp connection goes. A path has a `/`, so that a misspelt word does not become a file."),
     key(Node, "cluster", Other("name of letters, digits and `!#$%&'*+-.^_|~`"), Is("a random name for each process"), Everywhere, "Name signed into CDN-Loop. Nodes that share it refuse a request that one of them has forwarded before, which is how loops over several nodes are found."),
+    key(Node, "sticky_secret", Other("path of a file"), Is("a random secret for each process"), Everywhere, "At least 32 random bytes (`head -c 32 /dev/urandom > sticky.key`), which sticky cookies are authenticated with. Nodes that share it know each other's cookies, and cookies outlive a restart."),
 
     key(Admin, "listen", Other("`\"address:port\"` or `\"off\"`"), Text(limits::ADMIN_LISTEN), Everywhere, "Loopback by default: there is no authentication in this version, so whoever reaches the port can read everything it shows."),
 
     key(Listener, "name", Other("name"), Is("its first address"), Everywhere, "Unique. Logs, metrics and a reload know the listener by it."),
     key(Listener, "listen", Other("`\"address:port\"` or a list of them"), Required, Everywhere, "`0.0.0.0` is every IPv4 address of the host, `[::]` every IPv6 address; list both for both."),
     key(Listener, "protocol", Words(PROTOCOLS), Text("http"), Everywhere, "What is spoken on the listener."),
-    key(Listener, "pool", Other("name of a pool"), Required, Everywhere, "Where everything that arrives goes."),
+    key(Listener, "pool", Other("name of a pool"), Is("required, unless there are rules or `redirect_to_https`"), Everywhere, "Where everything goes that no rule takes."),
+    key(Listener, "certificate", Other("list of tables"), Is("required for https"), HttpsListener, "See `[[listener.certificate]]`."),
+    key(Listener, "redirect_to_https", Other("true, false or a port"), Is("`false`"), PlainHttpListener, "Sends every request on to the same host and path at https, on port 443 when it is `true`: 301 for GET and HEAD, 308 for others. Nothing is served in plain HTTP then."),
+    key(Listener, "hsts", Other("duration or a table"), Is("off"), HttpsListener, "See `[listener.hsts]`."),
+    key(Listener, "rule", Other("list of tables"), Is("none"), HttpListener, "See `[[listener.rule]]`."),
     number(Listener, "backlog", Count(limits::LISTENER_BACKLOG), Everywhere),
     number(Listener, "idle_timeout", duration(limits::LISTENER_IDLE_TIMEOUT), Everywhere),
     number(Listener, "keep_alive_timeout", duration(limits::KEEP_ALIVE_TIMEOUT), HttpListener),
@@ -242,8 +419,84 @@ pub(crate) const KEYS: &[Key] = &[
     key(Listener, "x_forwarded", Flag, LeftOut::Flag(true), HttpListener, "Whether backends get `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `X-Real-IP`."),
     key(Listener, "forwarded", Flag, LeftOut::Flag(false), HttpListener, "Whether backends get RFC 7239 `Forwarded`. Off because most backends read only the older fields."),
 
+    key(Listener, "tls", Other("table"), Is("all defaults"), HttpsListener, "See `[listener.tls]`."),
+    key(Listener, "http2", Other("table"), Is("all defaults"), HttpListener, "See `[listener.http2]`."),
+    key(Listener, "access", Other("table"), Is("everybody may connect"), Everywhere, "See `[listener.access]`."),
+    key(Listener, "limit", Other("table"), Is("no limits"), Everywhere, "See `[listener.limit]`."),
+    key(Listener, "compression", Other("table"), Is("off"), HttpListener, "See `[listener.compression]`."),
+
+    key(Certificate, "certificate", Other("path of a PEM file"), Required, Everywhere, "The certificate and behind it those of the authorities between it and the root, as certbot's `fullchain.pem` has them."),
+    key(Certificate, "key", Other("path of a PEM file"), Required, Everywhere, "The private key of the certificate: PKCS #8, SEC 1 or PKCS #1, without a password."),
+    key(Certificate, "ocsp", Other("path of a DER file"), Is("none"), Everywhere, "An OCSP answer that is handed out with the certificate. Something else has to keep it fresh and reload."),
+
+    key(ListenerTls, "policy", Words(POLICIES), Text("intermediate"), Everywhere, "Versions and suites that are spoken."),
+    key(ListenerTls, "client_ca", Other("path of a PEM file"), Is("clients are not asked"), Everywhere, "Authorities whose certificates clients may show. Clients are then asked for one."),
+    key(ListenerTls, "client_certificate", Words(CLIENT_CERTIFICATES), Is("`\"required\"` with `client_ca`"), Everywhere, "Whether a client has to show one."),
+    number(ListenerTls, "handshake_timeout", duration(limits::HANDSHAKE_TIMEOUT), Everywhere),
+    key(ListenerTls, "tickets", Flag, LeftOut::Flag(true), Everywhere, "Whether clients get tickets with which they resume a session without a whole handshake. Their keys change by themselves and stay in memory."),
+
+    number(Hsts, "max_age", duration(limits::HSTS_MAX_AGE), Everywhere),
+    key(Hsts, "subdomains", Flag, LeftOut::Flag(false), Everywhere, "Whether it holds for every name below the host too, those on other servers included."),
+    key(Hsts, "preload", Flag, LeftOut::Flag(false), Everywhere, "Says that the host may be put on the lists that browsers ship with. Hard to undo."),
+
+    key(Http2, "enabled", Flag, LeftOut::Flag(true), Everywhere, "Whether clients may speak HTTP/2: by ALPN on https listeners, with prior knowledge on http listeners."),
+    number(Http2, "streams", Count(limits::STREAMS), Everywhere),
+    number(Http2, "stream_window", Size(limits::STREAM_WINDOW), Everywhere),
+    number(Http2, "connection_window", Size(limits::STREAMS_WINDOW), Everywhere),
+
+    key(Access, "allow", Other("list of `\"address/length\"`"), Is("`[]`"), Everywhere, "With any entry, only these may connect."),
+    key(Access, "deny", Other("list of `\"address/length\"`"), Is("`[]`"), Everywhere, "These may not."),
+
+    key(Limit, "connections_per_second", A_RATE, Is("no limit"), Everywhere, "New connections of all clients together."),
+    key(Limit, "client_connections_per_second", A_RATE, Is("no limit"), Everywhere, "New connections of one client."),
+    key(Limit, "requests_per_second", A_RATE, Is("no limit"), HttpListener, "Requests of all clients together. Further ones get 429."),
+    key(Limit, "client_requests_per_second", A_RATE, Is("no limit"), HttpListener, "Requests of one client. Further ones get 429."),
+    optional(Limit, "connections", OptionalCount(limits::LIMIT_CONNECTIONS), "no limit", Everywhere),
+    optional(Limit, "client_connections", OptionalCount(limits::LIMIT_CLIENT_CONNECTIONS), "no limit", Everywhere),
+    number(Limit, "ipv4_prefix", Count(limits::IPV4_PREFIX), Everywhere),
+    number(Limit, "ipv6_prefix", Count(limits::IPV6_PREFIX), Everywhere),
+
+    optional(Rate, "rate", OptionalCount(limits::RATE), "(required)", Everywhere),
+    optional(Rate, "burst", OptionalCount(limits::BURST), "the rate", Everywhere),
+
+    key(Compression, "codings", Other("list of `\"zstd\"`, `\"br\"`, `\"gzip\"`"), Is("`[\"zstd\", \"br\", \"gzip\"]`"), Everywhere, "In order of preference, among those that the client takes; an order of its own comes first."),
+    number(Compression, "min_size", Size(limits::COMPRESSION_MIN_SIZE), Everywhere),
+    key(Compression, "types", Other("list of media types"), Is("text and what compresses like it, see below"), Everywhere, "Content types that are compressed. `\"text/*\"` means all of them."),
+    number(Compression, "level", Count(limits::COMPRESSION_LEVEL), Everywhere),
+
+    key(Rule, "name", Other("name"), Is("its hosts and path"), Everywhere, "Unique in its listener. Logs and `evenkeel route test` call the rule by it."),
+    key(Rule, "host", Other("host or a list of them"), Is("any host"), Everywhere, "`\"www.example.com\"`, or `\"*.example.com\"` for every name below `example.com`, at any depth. Ports and case do not matter."),
+    key(Rule, "path", Other("path with a leading `/`"), Text("/"), Everywhere, "Takes the path and everything below it: `/api` takes `/api` and `/api/x`, not `/apix`; `/api/` takes only what is below. Compared as it was sent, without the query."),
+    key(Rule, "method", Other("HTTP method or a list of them"), Is("any method"), Everywhere, "One of them."),
+    key(Rule, "headers", Other("table of names"), Is("none"), Everywhere, "Fields the request must have, all of them: `{ \"x-beta\" = \"1\" }` with this value, `{ \"x-debug\" = true }` with any."),
+    key(Rule, "pool", Other("name of a pool"), Is("none"), Everywhere, "Sends the request there."),
+    key(Rule, "redirect", Other("table"), Is("none"), Everywhere, "Sends the client elsewhere: `{ to = \"https://www.example.com/\", status = 308 }`."),
+    key(Rule, "answer", Other("table"), Is("none"), Everywhere, "Answers without a backend: `{ status = 200, body = \"ok\" }`."),
+    key(Rule, "rewrite_path", Other("path with a leading `/`"), Is("the path stays"), Everywhere, "Put in the place of the part that `path` matched. Only with `pool`."),
+    key(Rule, "request_headers", Other("table"), Is("no changes"), Everywhere, "Changes of what the backend gets. Only with `pool`."),
+    key(Rule, "response_headers", Other("table"), Is("no changes"), Everywhere, "Changes of what the client gets."),
+    optional(Rule, "response_timeout", OptionalDuration(limits::RULE_RESPONSE_TIMEOUT), "the pool's", Everywhere),
+    optional(Rule, "body_timeout", OptionalDuration(limits::RULE_BODY_TIMEOUT), "the pool's", Everywhere),
+    optional(Rule, "try_timeout", OptionalDuration(limits::RULE_TRY_TIMEOUT), "the pool's", Everywhere),
+    optional(Rule, "retries", OptionalCount(limits::RULE_RETRIES), "the pool's", Everywhere),
+
+    key(Redirect, "to", Other("URL or path"), Required, Everywhere, "Sent as it is written: a whole URL, or a path on the same host."),
+    key(Redirect, "status", Other("301, 302, 303, 307 or 308"), Is("`308`"), Everywhere, "308 and 301 are remembered by browsers, 307 and 302 are not; 307 and 308 keep the method; 303 makes it GET."),
+
+    key(Answer, "status", Other("200 to 599"), Is("`200`"), Everywhere, "Status of the answer."),
+    key(Answer, "body", Other("string"), Text(""), Everywhere, "Body of the answer."),
+    key(Answer, "content_type", Other("media type"), Text("text/plain; charset=utf-8"), Everywhere, "Its Content-Type."),
+
+    key(HeaderEdits, "remove", Other("name or a list of them"), Is("`[]`"), Everywhere, "Takes all fields of the name away."),
+    key(HeaderEdits, "set", Other("table of names and values"), Is("`{}`"), Everywhere, "One field of the name in the place of all there are."),
+    key(HeaderEdits, "add", Other("table of names and values"), Is("`{}`"), Everywhere, "One more field of the name."),
+
     key(Pool, "name", Other("name"), Required, Everywhere, "Unique. Listeners refer to it."),
     key(Pool, "schedule", Words(SCHEDULES), Text("wrr"), Everywhere, "How a backend is picked for new work."),
+    key(Pool, "hash_on", Other("`\"address\"`, `\"header:name\"`, `\"cookie:name\"` or `\"uri\"`"), Text("address"), MaglevPool, "What maglev hashes. Requests that lack it, and tcp connections, are hashed by the client's address."),
+    optional(Pool, "bounded_load", OptionalCount(limits::BOUNDED_LOAD), "load is not looked at", HashPool),
+    key(Pool, "protocol", Words(POOL_PROTOCOLS), Text("http1"), HttpPool, "What is spoken to the backends."),
+    key(Pool, "tls", Other("table"), Is("off"), HttpPool, "See `[pool.tls]`."),
     key(Pool, "backends", Other("list of `\"address:port\"` or tables"), Is("`[]`"), Everywhere, "IP addresses in this version, not names. A pool without backends answers `no_backend_configured`."),
     number(Pool, "connect_timeout", duration(limits::CONNECT_TIMEOUT), Everywhere),
     number(Pool, "response_timeout", duration(limits::RESPONSE_TIMEOUT), HttpPool),
@@ -252,13 +505,30 @@ pub(crate) const KEYS: &[Key] = &[
     number(Pool, "idle_connections", Count(limits::BACKEND_IDLE_CONNECTIONS), HttpPool),
     number(Pool, "retries", Count(limits::RETRIES), Everywhere),
     number(Pool, "retry_budget", Count(limits::RETRY_BUDGET), Everywhere),
+    optional(Pool, "try_timeout", OptionalDuration(limits::TRY_TIMEOUT), "the whole `response_timeout`", HttpPool),
+    optional(Pool, "hedge_after", OptionalDuration(limits::HEDGE_AFTER), "never", HttpPool),
+    optional(Pool, "backend_limit", OptionalCount(limits::BACKEND_LIMIT), "no limit", HttpPool),
+    number(Pool, "queue", Count(limits::QUEUE), HttpPool),
+    number(Pool, "queue_timeout", duration(limits::QUEUE_TIMEOUT), HttpPool),
     number(Pool, "slow_start", duration(limits::SLOW_START), Everywhere),
+    key(Pool, "sticky", Other("table"), Is("off"), HttpPool, "See `[pool.sticky]`."),
     key(Pool, "check", Other("`\"off\"` or a table"), Is("all defaults"), Everywhere, "See `[pool.check]`."),
 
     key(Backend, "address", Other("`\"address:port\"`"), Required, Everywhere, "An IP address and a port. IPv6 in brackets: `\"[2001:db8::7]:8080\"`."),
     number(Backend, "weight", Count(limits::WEIGHT), Everywhere),
 
-    key(Check, "kind", Words(CHECK_KINDS), Is("`\"http\"` when an http listener uses the pool, otherwise `\"tcp\"`"), Everywhere, "What one probe is."),
+    key(PoolTls, "name", Other("host name or IP address"), Is("the backend's address"), Everywhere, "The name that the backends' certificate must have, and that is sent to them as SNI."),
+    key(PoolTls, "ca", Other("path of a PEM file"), Is("the authorities of the system"), Everywhere, "Authorities the backends' certificate must come from."),
+    key(PoolTls, "verify", Flag, LeftOut::Flag(true), Everywhere, "`false` takes any certificate. Traffic is then hidden from those who listen, not from those who can stand in between."),
+    key(PoolTls, "certificate", Other("path of a PEM file"), Is("none"), Everywhere, "Certificate to show to backends that ask for one."),
+    key(PoolTls, "key", Other("path of a PEM file"), Is("none"), Everywhere, "Its private key."),
+
+    key(Sticky, "mode", Words(STICKY_MODES), Text("insert"), Everywhere, "Which cookie carries the token."),
+    key(Sticky, "cookie", Other("cookie name"), Is("`\"SERVERID\"`; required with `mode = \"rewrite\"`"), Everywhere, "Name of the cookie."),
+    optional(Sticky, "max_age", OptionalDuration(limits::STICKY_MAX_AGE), "as long as the browser runs", Everywhere),
+    number(Sticky, "drain_timeout", duration(limits::STICKY_DRAIN_TIMEOUT), Everywhere),
+
+    key(Check, "kind", Words(CHECK_KINDS), Is("`\"http\"` when an http or https listener uses the pool and the pool has neither `tls` nor `protocol = \"h2\"`, otherwise `\"tcp\"`"), Everywhere, "What one probe is."),
     key(Check, "path", Other("path with a leading `/`"), Text("/"), HttpCheck, "What is asked for, query included. Point it at a page that works only when the application works: a static page stays green in front of a dead application."),
     key(Check, "method", Other("HTTP method"), Text("HEAD"), HttpCheck, "HEAD spares the body. Use GET where an application answers HEAD wrongly."),
     key(Check, "host", Other("host, perhaps with a port"), Is("the probed address and port"), HttpCheck, "Value of the Host field, for backends that serve several names."),
@@ -278,10 +548,12 @@ pub(crate) const KEYS: &[Key] = &[
 /// Keys of the contract that this version does not have. They get an answer of their own, because
 /// "unknown key" would send the operator looking for a spelling mistake.
 pub(crate) const LATER: &[(Section, &str)] = &[
-    (Listener, "rule"),
-    (Listener, "certificate"),
-    (Listener, "access"),
-    (Pool, "sticky"),
+    (Listener, "accept_proxy"),
+    (Listener, "proxy_protocol"),
+    (Listener, "transparent"),
+    (Listener, "reset"),
+    (Pool, "proxy_protocol"),
+    (Pool, "transparent"),
     (Pool, "passive"),
     (Pool, "backup"),
     (Pool, "panic_below"),
@@ -303,6 +575,67 @@ pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[
     (Listener, "default_backend", "pool"),
     (Listener, "upstream", "pool"),
     (Listener, "trusted_proxies", "trusted"),
+    (Listener, "cert", "certificate"),
+    (Listener, "certificates", "certificate"),
+    (Listener, "ssl", "certificate"),
+    (Listener, "ssl_certificate", "certificate"),
+    (Listener, "crt", "certificate"),
+    (Listener, "route", "rule"),
+    (Listener, "routes", "rule"),
+    (Listener, "rules", "rule"),
+    (Listener, "location", "rule"),
+    (Listener, "acl", "access"),
+    (Listener, "rate_limit", "limit"),
+    (Listener, "limits", "limit"),
+    (Listener, "gzip", "compression"),
+    (Listener, "compress", "compression"),
+    (Listener, "redirect", "redirect_to_https"),
+    (Certificate, "cert", "certificate"),
+    (Certificate, "chain", "certificate"),
+    (Certificate, "crt", "certificate"),
+    (Certificate, "private_key", "key"),
+    (Certificate, "ocsp_file", "ocsp"),
+    (ListenerTls, "ca", "client_ca"),
+    (ListenerTls, "verify", "client_certificate"),
+    (ListenerTls, "min_version", "policy"),
+    (ListenerTls, "versions", "policy"),
+    (ListenerTls, "ciphers", "policy"),
+    (Hsts, "include_subdomains", "subdomains"),
+    (Http2, "max_streams", "streams"),
+    (Http2, "max_concurrent_streams", "streams"),
+    (Access, "whitelist", "allow"),
+    (Access, "blacklist", "deny"),
+    (Limit, "maxconn", "connections"),
+    (Limit, "rate", "connections_per_second"),
+    (Compression, "algorithms", "codings"),
+    (Compression, "encodings", "codings"),
+    (Rule, "hosts", "host"),
+    (Rule, "paths", "path"),
+    (Rule, "prefix", "path"),
+    (Rule, "methods", "method"),
+    (Rule, "header", "headers"),
+    (Rule, "backend", "pool"),
+    (Rule, "upstream", "pool"),
+    (Rule, "return", "answer"),
+    (Rule, "respond", "answer"),
+    (Rule, "rewrite", "rewrite_path"),
+    (Rule, "timeout", "response_timeout"),
+    (Redirect, "url", "to"),
+    (Redirect, "location", "to"),
+    (Redirect, "code", "status"),
+    (Answer, "code", "status"),
+    (HeaderEdits, "delete", "remove"),
+    (HeaderEdits, "unset", "remove"),
+    (HeaderEdits, "append", "add"),
+    (PoolTls, "sni", "name"),
+    (PoolTls, "server_name", "name"),
+    (PoolTls, "ca_file", "ca"),
+    (PoolTls, "client_ca", "ca"),
+    (PoolTls, "cert", "certificate"),
+    (PoolTls, "crt", "certificate"),
+    (Sticky, "name", "cookie"),
+    (Sticky, "ttl", "max_age"),
+    (Sticky, "timeout", "max_age"),
     (Pool, "server", "backends"),
     (Pool, "servers", "backends"),
     (Pool, "balance", "schedule"),
@@ -312,6 +645,15 @@ pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[
     (Pool, "health_check", "check"),
     (Pool, "healthcheck", "check"),
     (Pool, "read_timeout", "response_timeout"),
+    (Pool, "hash", "hash_on"),
+    (Pool, "hash_key", "hash_on"),
+    (Pool, "hash_policy", "hash_on"),
+    (Pool, "cookie", "sticky"),
+    (Pool, "stickiness", "sticky"),
+    (Pool, "session_affinity", "sticky"),
+    (Pool, "maxconn", "backend_limit"),
+    (Pool, "max_connections", "backend_limit"),
+    (Pool, "maxqueue", "queue"),
     (Backend, "host", "address"),
     (Backend, "server", "address"),
     (Check, "type", "kind"),
@@ -334,6 +676,10 @@ pub(crate) const FOREIGN_WORDS: &[(&str, &str, &str)] = &[
     ("schedule", "random", "p2c"),
     ("schedule", "ip_hash", "source"),
     ("schedule", "sh", "source"),
+    ("policy", "tls1.3", "modern"),
+    ("policy", "tls1.2", "intermediate"),
+    ("client_certificate", "require", "required"),
+    ("mode", "prefix", "rewrite"),
     ("kind", "ping", "tcp"),
     ("kind", "connect", "tcp"),
 ];
@@ -359,8 +705,22 @@ mod tests {
                     Section::Node => "node",
                     Section::Admin => "admin",
                     Section::Listener => "listener",
+                    Section::Certificate => "listener.certificate",
+                    Section::ListenerTls => "listener.tls",
+                    Section::Hsts => "listener.hsts",
+                    Section::Http2 => "listener.http2",
+                    Section::Access => "listener.access",
+                    Section::Limit => "listener.limit",
+                    Section::Rate => "listener.limit.*",
+                    Section::Compression => "listener.compression",
+                    Section::Rule => "listener.rule",
+                    Section::Redirect => "listener.rule.redirect",
+                    Section::Answer => "listener.rule.answer",
+                    Section::HeaderEdits => "listener.rule.*",
                     Section::Pool => "pool",
                     Section::Backend => "pool.backends",
+                    Section::PoolTls => "pool.tls",
+                    Section::Sticky => "pool.sticky",
                     Section::Check => "pool.check",
                 };
                 let full = format!("{path}.{}", key.name);
@@ -370,12 +730,15 @@ mod tests {
                             || udp.is_some_and(|udp| udp.key == setting && udp.key == format!("{full} (udp)"))
                     }
                     Kind::Size(own) | Kind::Count(own) => own.key == setting && own.key == full,
+                    Kind::OptionalDuration(own) => own.key == setting && own.key == full,
+                    Kind::OptionalCount(own) => own.key == setting && own.key == full,
                     Kind::Flag | Kind::Words(_) | Kind::Other(_) => false,
                 }
             })
         };
-        for row in limits::ALL {
-            assert!(named(row.key()), "{} is a limit, but no key of the file", row.key());
+        let keys = limits::ALL.iter().map(limits::Row::key).chain(limits::OPTIONAL.iter().map(|(key, _)| *key));
+        for key in keys {
+            assert!(named(key), "{key} is a limit, but no key of the file");
         }
     }
 

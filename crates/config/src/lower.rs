@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Timing, UdpProbe};
 use evenkeel_model::finding::ProbeKind;
-use evenkeel_model::{BackendId, PoolId, TargetId, limits};
+use evenkeel_model::{BackendId, CidrSet, PoolId, TargetId};
 use evenkeel_plan::{
-    Access, Admin, Backend, HashOn, HttpSettings, Listener, Node, Plan, Pool, Protocol, Rates, Rules, Speaks,
-    StreamLimits, Target,
+    Access, Action, Admin, Backend, Compression, HeaderCondition, HeaderEdits, Hsts, HttpSettings, Listener, Node,
+    Plan, Pool, Protocol, Rate, Rates, Rule, Rules, Speaks, Sticky, StreamLimits, Target,
 };
 
-use crate::config::{self, Check, Config};
+use crate::config::{self, At, Check, Config};
+use crate::relations::rule_name;
 
 /// # Panics
 /// When the config has errors: what this needs was then not read.
@@ -66,16 +67,16 @@ pub(crate) fn plan(config: &Config) -> Plan {
             retries: narrow(pool.retries),
             retry_budget: narrow(pool.retry_budget),
             slow_start: pool.slow_start,
-            speaks: Speaks::Http1,
+            speaks: pool.speaks,
             tls: None,
-            sticky: None,
-            hash_on: HashOn::Address,
-            bounded_load: None,
-            try_timeout: None,
-            hedge_after: None,
-            backend_limit: None,
-            queue: 0,
-            queue_timeout: std::time::Duration::from_secs(1),
+            sticky: pool.sticky.as_ref().map(sticky),
+            hash_on: pool.hash_on.clone(),
+            bounded_load: pool.bounded_load.map(narrow),
+            try_timeout: pool.try_timeout.as_ref().map(|at| at.value),
+            hedge_after: pool.hedge_after.as_ref().map(|at| at.value),
+            backend_limit: pool.backend_limit.map(narrow),
+            queue: narrow(pool.queue),
+            queue_timeout: pool.queue_timeout,
             check: settings,
         }));
     }
@@ -85,21 +86,43 @@ pub(crate) fn plan(config: &Config) -> Plan {
 /// How a pool is probed: as it says, else as its listeners speak.
 pub(crate) fn kind_of(config: &Config, pool: usize) -> ProbeKind {
     let pool = &config.pools[pool];
-    if let Some(kind) = pool.check.as_ref().and_then(|check| check.kind) {
+    let check = pool.check.as_ref();
+    if let Some(kind) = check.and_then(|check| check.kind) {
         return kind;
     }
-    if used_by_http(config, pool) { ProbeKind::Http } else { ProbeKind::Tcp }
+    // A port of its own is one where health is served, in plain HTTP.
+    let understood = beyond_probes(pool).is_none() || check.is_some_and(|check| check.port.is_some());
+    if used_by_http(config, pool) && understood { ProbeKind::Http } else { ProbeKind::Tcp }
 }
 
+/// What the backends speak that an http probe does not.
+pub(crate) fn beyond_probes(pool: &config::Pool) -> Option<&'static str> {
+    match (&pool.tls, pool.speaks) {
+        (Some(_), _) => Some("tls"),
+        (None, Speaks::Http2) => Some("protocol = \"h2\""),
+        (None, Speaks::Http1) => None,
+    }
+}
+
+/// The listeners whose traffic can reach a pool.
 pub(crate) fn users<'c>(config: &'c Config, pool: &'c config::Pool) -> impl Iterator<Item = &'c config::Listener> {
-    config.listeners.iter().filter(|listener| match (&listener.pool, &pool.name) {
-        (Some(used), Some(name)) => used.value == name.value,
-        _ => false,
+    config.listeners.iter().filter(|listener| match &pool.name {
+        Some(name) => pools_of(listener).any(|used| used.value == name.value),
+        None => false,
     })
 }
 
+/// Every pool a listener names, by its default or its rules.
+pub(crate) fn pools_of(listener: &config::Listener) -> impl Iterator<Item = &At<String>> {
+    let ruled = listener.rules.iter().filter_map(|rule| match &rule.action {
+        Some(config::Action::Pool(used)) => Some(used),
+        Some(config::Action::Redirect { .. } | config::Action::Answer { .. }) | None => None,
+    });
+    listener.pool.iter().chain(ruled)
+}
+
 pub(crate) fn used_by_http(config: &Config, pool: &config::Pool) -> bool {
-    users(config, pool).any(|listener| listener.protocol == Some(Protocol::Http))
+    users(config, pool).any(|listener| listener.protocol.is_some_and(Protocol::is_http))
 }
 
 /// The name a listener has in the plan: its own, or its first address.
@@ -111,51 +134,129 @@ pub(crate) fn listener_name(listener: &config::Listener) -> Option<String> {
 }
 
 fn lower_listener(config: &Config, listener: &config::Listener) -> Listener {
-    let pool = config.pools.iter().position(|pool| match (&listener.pool, &pool.name) {
-        (Some(used), Some(name)) => used.value == name.value,
-        _ => false,
-    });
+    let limit = &listener.limit;
     Listener {
         name: listener_name(listener).expect("a config without errors has a listen address").into(),
         listen: listener.listen.iter().map(|at| at.value).collect(),
         protocol: listener.protocol.expect("a config without errors has a known protocol"),
-        pool: pool.map(PoolId::from_index),
+        pool: listener.pool.as_ref().map(|used| pool_called(config, &used.value)),
         backlog: narrow(listener.backlog),
         idle_timeout: listener.idle_timeout,
-        access: Access::default(),
+        access: Access {
+            allow: CidrSet::new(listener.access.allow.iter().map(|at| at.value)),
+            deny: CidrSet::new(listener.access.deny.iter().map(|at| at.value)),
+        },
         rates: Rates {
-            connections: None,
-            client_connections: None,
-            requests: None,
-            client_requests: None,
-            concurrency: None,
-            client_concurrency: None,
-            ipv4_prefix: 32,
-            ipv6_prefix: 64,
+            connections: limit.connections_per_second.map(rate),
+            client_connections: limit.client_connections_per_second.map(rate),
+            requests: limit.requests_per_second.map(rate),
+            client_requests: limit.client_requests_per_second.map(rate),
+            concurrency: limit.connections.as_ref().map(|at| narrow(at.value)),
+            client_concurrency: limit.client_connections.as_ref().map(|at| narrow(at.value)),
+            ipv4_prefix: limit.ipv4_prefix as u8,
+            ipv6_prefix: limit.ipv6_prefix as u8,
         },
         tls: None,
-        rules: Rules::default(),
-        http: HttpSettings {
-            handshake_timeout: limits::HANDSHAKE_TIMEOUT.default,
-            keep_alive_timeout: listener.keep_alive_timeout,
-            header_timeout: listener.header_timeout,
-            body_timeout: listener.body_timeout,
-            header_limit: small(listener.header_limit),
-            body_limit: listener.body_limit,
-            trusted: listener.trusted.iter().map(|at| at.value).collect(),
-            x_forwarded: listener.x_forwarded,
-            forwarded: listener.forwarded,
-            http2: true,
-            streams: StreamLimits {
-                streams: narrow(limits::STREAMS.default),
-                stream_window: narrow(limits::STREAM_WINDOW.default),
-                connection_window: narrow(limits::STREAMS_WINDOW.default),
-            },
-            redirect_to_https: None,
-            hsts: None,
-            compression: None,
-        },
+        rules: Rules::new(listener.rules.iter().map(|rule| lower_rule(config, rule)).collect()),
+        http: http_settings(listener),
     }
+}
+
+fn http_settings(listener: &config::Listener) -> HttpSettings {
+    HttpSettings {
+        handshake_timeout: listener.tls.handshake_timeout,
+        keep_alive_timeout: listener.keep_alive_timeout,
+        header_timeout: listener.header_timeout,
+        body_timeout: listener.body_timeout,
+        header_limit: small(listener.header_limit),
+        body_limit: listener.body_limit,
+        trusted: listener.trusted.iter().map(|at| at.value).collect(),
+        x_forwarded: listener.x_forwarded,
+        forwarded: listener.forwarded,
+        http2: listener.http2.enabled,
+        streams: StreamLimits {
+            streams: narrow(listener.http2.streams),
+            stream_window: narrow(listener.http2.stream_window),
+            connection_window: narrow(listener.http2.connection_window),
+        },
+        redirect_to_https: listener.redirect_to_https.as_ref().map(|at| at.value),
+        hsts: listener.hsts.as_ref().map(|hsts| Hsts {
+            max_age: hsts.max_age,
+            subdomains: hsts.subdomains,
+            preload: hsts.preload.is_some(),
+        }),
+        compression: listener.compression.as_ref().map(|compression| Compression {
+            codings: compression.codings.clone(),
+            min_size: compression.min_size,
+            types: compression.types.iter().map(|kind| kind.as_str().into()).collect(),
+            level: narrow(compression.level),
+        }),
+    }
+}
+
+fn rate(rate: config::Rate) -> Rate {
+    Rate { per_second: narrow(rate.rate), burst: narrow(rate.burst) }
+}
+
+fn lower_rule(config: &Config, rule: &config::Rule) -> Rule {
+    Rule {
+        name: rule_name(rule).into(),
+        hosts: rule.hosts.iter().map(|at| at.value.clone()).collect(),
+        path: rule.path.as_str().into(),
+        methods: rule.methods.iter().map(|method| method.as_str().into()).collect(),
+        headers: rule
+            .headers
+            .iter()
+            .map(|condition| HeaderCondition {
+                name: condition.name.as_str().into(),
+                value: condition.value.as_deref().map(Box::from),
+            })
+            .collect(),
+        action: match rule.action.as_ref().expect("a rule without errors has an action") {
+            config::Action::Pool(used) => Action::Pool(pool_called(config, &used.value)),
+            config::Action::Redirect { to, status } => {
+                Action::Redirect { status: *status, to: to.value.as_str().into() }
+            }
+            config::Action::Answer { status, body, content_type } => Action::Answer {
+                status: *status,
+                content_type: content_type.as_str().into(),
+                body: body.as_str().into(),
+            },
+        },
+        rewrite_path: rule.rewrite_path.as_ref().map(|at| at.value.as_str().into()),
+        request_headers: edits(&rule.request_headers),
+        response_headers: edits(&rule.response_headers),
+        response_timeout: rule.response_timeout.as_ref().map(|at| at.value),
+        body_timeout: rule.body_timeout.as_ref().map(|at| at.value),
+        try_timeout: rule.try_timeout.as_ref().map(|at| at.value),
+        retries: rule.retries.as_ref().map(|at| narrow(at.value)),
+    }
+}
+
+fn edits(edits: &config::HeaderEdits) -> HeaderEdits {
+    let fields = |fields: &[(At<String>, String)]| -> Vec<(Box<str>, Box<str>)> {
+        fields.iter().map(|(name, value)| (name.value.as_str().into(), value.as_str().into())).collect()
+    };
+    HeaderEdits {
+        remove: edits.remove.iter().map(|at| at.value.as_str().into()).collect(),
+        set: fields(&edits.set),
+        add: fields(&edits.add),
+    }
+}
+
+fn sticky(sticky: &config::Sticky) -> Sticky {
+    Sticky {
+        mode: sticky.mode,
+        cookie: sticky.cookie.as_deref().expect("a config without errors names the cookie").into(),
+        max_age: sticky.max_age.as_ref().map(|at| at.value),
+        drain_timeout: sticky.drain_timeout,
+    }
+}
+
+fn pool_called(config: &Config, name: &str) -> PoolId {
+    let called = |pool: &config::Pool| pool.name.as_ref().is_some_and(|known| known.value == name);
+    let position = config.pools.iter().position(called);
+    PoolId::from_index(position.expect("in a config without errors every pool that is named exists"))
 }
 
 fn check_settings(check: &Check, kind: ProbeKind) -> CheckSettings {

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use evenkeel_model::limits::Setting;
+use evenkeel_model::limits::{Optional, Setting};
 
 use crate::config::{At, Written};
 use crate::document::{Entry, Node, Table, Value};
@@ -19,6 +19,8 @@ pub(crate) struct Reader<'d, 'n> {
     table: &'d Table,
     /// Whose table it is, as problems call it; empty for the file itself.
     label: String,
+    /// What stands in front of its keys: `check.`
+    prefix: String,
     /// Where to point when something is missing.
     head: Range<usize>,
     notes: &'n mut Notes,
@@ -34,7 +36,14 @@ impl<'d, 'n> Reader<'d, 'n> {
         head: Range<usize>,
         notes: &'n mut Notes,
     ) -> Self {
-        Reader { section, table, label: label.to_owned(), head, notes, asked: Vec::new(), written: Vec::new() }
+        let (label, prefix) = (label.to_owned(), section.prefix().to_owned());
+        Reader { section, table, label, prefix, head, notes, asked: Vec::new(), written: Vec::new() }
+    }
+
+    /// For a table that stands under several keys.
+    pub(crate) fn under(mut self, prefix: String) -> Self {
+        self.prefix = prefix;
+        self
     }
 
     pub(crate) fn notes(&mut self) -> &mut Notes {
@@ -57,6 +66,10 @@ impl<'d, 'n> Reader<'d, 'n> {
         Some(entry)
     }
 
+    pub(crate) fn table(&self) -> &'d Table {
+        self.table
+    }
+
     pub(crate) fn was_written(&self, name: &str) -> bool {
         self.table.get(name).is_some()
     }
@@ -64,13 +77,58 @@ impl<'d, 'n> Reader<'d, 'n> {
     pub(crate) fn duration(&mut self, setting: &'static Setting<Duration>) -> Duration {
         let name = last_part(setting.key);
         let Some(entry) = self.entry(name) else { return setting.default };
-        let read = match &entry.node.value {
-            Value::Text(text) => values::duration(text),
-            Value::Integer(number) => Err(without_unit(*number, "s", "seconds", "ms, s, m, h, d")),
-            other => Err(wrong_type(other, "a string with a unit", "write for example \"5s\" or \"500ms\"")),
+        self.duration_of(setting, name, &entry.node)
+    }
+
+    /// The same, when the value stands under another name than the setting's own.
+    pub(crate) fn duration_of(&mut self, setting: &'static Setting<Duration>, name: &str, node: &Node) -> Duration {
+        match self.accept(duration_in(node), name, node) {
+            Some(value) => self.in_range(setting, value, values::show_duration, node),
+            None => setting.default,
+        }
+    }
+
+    pub(crate) fn optional_duration(&mut self, setting: &'static Optional<Duration>) -> Option<At<Duration>> {
+        let name = last_part(setting.key);
+        let entry = self.entry(name)?;
+        let value = self.accept(duration_in(&entry.node), name, &entry.node)?;
+        if value < setting.min || value > setting.max {
+            let show = values::show_duration;
+            self.outside_optional(name, &show(value), &show(setting.min), &show(setting.max), &entry.node);
+            return None;
+        }
+        Some(At { value, span: entry.node.span.clone() })
+    }
+
+    pub(crate) fn optional_count(&mut self, setting: &'static Optional<u64>) -> Option<At<u64>> {
+        let name = last_part(setting.key);
+        let entry = self.entry(name)?;
+        self.optional_count_of(setting, name, &entry.node)
+    }
+
+    /// The same, when the value stands under another name than the setting's own.
+    pub(crate) fn optional_count_of(
+        &mut self,
+        setting: &'static Optional<u64>,
+        name: &str,
+        node: &Node,
+    ) -> Option<At<u64>> {
+        let number = self.whole(name, node)?;
+        let value = u64::try_from(number).ok().filter(|value| (setting.min..=setting.max).contains(value));
+        if value.is_none() {
+            self.outside_optional(name, &number.to_string(), &setting.min.to_string(), &setting.max.to_string(), node);
+        }
+        value.map(|value| At { value, span: node.span.clone() })
+    }
+
+    fn outside_optional(&mut self, name: &str, got: &str, min: &str, max: &str, node: &Node) {
+        let what = format!("is {got}, outside {min} to {max}");
+        let without = match self.section.key(name).map(|key| key.default) {
+            Some(LeftOut::Is("(required)")) | None => "write a number in this range".to_owned(),
+            Some(LeftOut::Is(without)) => format!("left out: {without}"),
+            Some(_) => "leave it out".to_owned(),
         };
-        let Some(value) = self.accept(read, name, &entry.node) else { return setting.default };
-        self.in_range(setting, value, values::show_duration, &entry.node)
+        self.refuse(Refusal { code: "out_of_range", what, help: without }, name, node);
     }
 
     pub(crate) fn size(&mut self, setting: &'static Setting<u64>) -> u64 {
@@ -107,17 +165,20 @@ impl<'d, 'n> Reader<'d, 'n> {
     /// A whole number from 1 to 65535.
     pub(crate) fn port(&mut self, name: &'static str) -> Option<u16> {
         let entry = self.entry(name)?;
-        let number = self.whole(name, &entry.node)?;
+        self.port_of(name, &entry.node, "leave it out to use the backend's own port")
+    }
+
+    pub(crate) fn port_of(&mut self, name: &str, node: &Node, help: &str) -> Option<u16> {
+        let number = self.whole(name, node)?;
         let port = u16::try_from(number).ok().filter(|port| *port > 0);
         if port.is_none() {
             let what = format!("is {number}, outside 1 to {}", u16::MAX);
-            let help = "leave it out to use the backend's own port".to_owned();
-            self.refuse(Refusal { code: "out_of_range", what, help }, name, &entry.node);
+            self.refuse(Refusal { code: "out_of_range", what, help: help.to_owned() }, name, node);
         }
         port
     }
 
-    fn whole(&mut self, name: &str, node: &Node) -> Option<i128> {
+    pub(crate) fn whole(&mut self, name: &str, node: &Node) -> Option<i128> {
         let read = match &node.value {
             Value::Integer(Some(number)) => Ok(*number),
             Value::Integer(None) => Err(Refusal {
@@ -275,7 +336,7 @@ impl<'d, 'n> Reader<'d, 'n> {
     }
 
     fn sentence(&self, name: &str, what: &str) -> String {
-        let name = if self.section == Section::Check { format!("check.{name}") } else { name.to_owned() };
+        let name = format!("{}{name}", self.prefix);
         if self.label.is_empty() { format!("{name} {what}") } else { format!("{}: {name} {what}", self.label) }
     }
 
@@ -325,7 +386,7 @@ impl<'d, 'n> Reader<'d, 'n> {
         );
         for entry in self.table.entries() {
             if self.section.key(&entry.key).is_none() {
-                let note = unknown_key(self.section, &self.label, entry);
+                let note = unknown_key(self.section, &self.label, &self.prefix, entry);
                 // Behind a broken header the keys of its table fall to the file itself.
                 self.notes.add(if self.section == Section::Top { note.about_the_file() } else { note });
             }
@@ -334,13 +395,13 @@ impl<'d, 'n> Reader<'d, 'n> {
     }
 }
 
-fn unknown_key(section: Section, label: &str, entry: &Entry) -> Note {
+fn unknown_key(section: Section, label: &str, under: &str, entry: &Entry) -> Note {
     let key = &entry.key;
     let span = entry.key_span.clone();
-    let prefix = match (label, section) {
+    let prefix = match (label, under.trim_end_matches('.')) {
         ("", _) => String::new(),
-        (label, Section::Check) => format!("{label} check: "),
-        (label, _) => format!("{label}: "),
+        (label, "") => format!("{label}: "),
+        (label, under) => format!("{label} {under}: "),
     };
     if LATER.contains(&(section, key.as_str())) {
         let text = format!("{prefix}{} is not available in this version", Quoted(key));
@@ -365,7 +426,15 @@ fn unknown_key(section: Section, label: &str, entry: &Entry) -> Note {
     Note::error("unknown_key", span, format!("{prefix}unknown key {}", Quoted(key))).help(help)
 }
 
-fn wrong_type(got: &Value, wanted: &str, help: &str) -> Refusal {
+fn duration_in(node: &Node) -> Result<Duration, Refusal> {
+    match &node.value {
+        Value::Text(text) => values::duration(text),
+        Value::Integer(number) => Err(without_unit(*number, "s", "seconds", "ms, s, m, h, d")),
+        other => Err(wrong_type(other, "a string with a unit", "write for example \"5s\" or \"500ms\"")),
+    }
+}
+
+pub(crate) fn wrong_type(got: &Value, wanted: &str, help: &str) -> Refusal {
     Refusal {
         code: "wrong_type",
         what: format!("is {}, but it takes {wanted}", got.described()),

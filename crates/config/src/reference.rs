@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use evenkeel_model::limits;
 
-use crate::keys::{Key, Kind, LeftOut, Only, Section, WordStatus};
+use crate::keys::{COMPRESSED_TYPES, Key, Kind, LeftOut, Only, Section, WordStatus};
 use crate::values::{show_duration, show_size};
 
 /// Markdown, as committed in `docs/reference/config.md`.
@@ -15,6 +15,10 @@ pub fn reference() -> String {
         let title = match section {
             Section::Top => "Tables".to_owned(),
             Section::Backend => "Entries of `backends`".to_owned(),
+            Section::Rate => "Rates of `[listener.limit]`".to_owned(),
+            Section::Redirect => "`redirect` of `[[listener.rule]]`".to_owned(),
+            Section::Answer => "`answer` of `[[listener.rule]]`".to_owned(),
+            Section::HeaderEdits => "`request_headers` and `response_headers` of `[[listener.rule]]`".to_owned(),
             _ => format!("`{}`", section.header()),
         };
         let _ = writeln!(out, "\n## {title}\n\n{}\n", section.about());
@@ -24,6 +28,10 @@ pub fn reference() -> String {
         }
         for key in section.keys() {
             words(&mut out, key);
+        }
+        if section == Section::Compression {
+            let types: Vec<String> = COMPRESSED_TYPES.iter().map(|kind| format!("`{kind}`")).collect();
+            let _ = writeln!(out, "\n`types`, when it is left out: {}.", types.join(", "));
         }
     }
     out.push_str(BYTES);
@@ -94,6 +102,10 @@ fn row(out: &mut String, key: &Key) {
             let range = format!("{} to {}", setting.min, setting.max);
             ("count".to_owned(), usual(range, setting.usual, |count| count.to_string()))
         }
+        Kind::OptionalDuration(setting) => {
+            ("duration".to_owned(), format!("{} to {}", show_duration(setting.min), show_duration(setting.max)))
+        }
+        Kind::OptionalCount(setting) => ("count".to_owned(), format!("{} to {}", setting.min, setting.max)),
         Kind::Flag => ("true or false".to_owned(), String::new()),
         Kind::Words(_) => ("a word, see below".to_owned(), String::new()),
         Kind::Other(takes) => (takes.to_owned(), String::new()),
@@ -109,18 +121,27 @@ fn row(out: &mut String, key: &Key) {
         },
         (LeftOut::OfSetting, Kind::Size(setting)) => format!("`\"{}\"`", show_size(setting.default)),
         (LeftOut::OfSetting, Kind::Count(setting)) => format!("`{}`", setting.default),
-        (LeftOut::OfSetting, Kind::Flag | Kind::Words(_) | Kind::Other(_)) => String::new(),
+        (
+            LeftOut::OfSetting,
+            Kind::OptionalDuration(_) | Kind::OptionalCount(_) | Kind::Flag | Kind::Words(_) | Kind::Other(_),
+        ) => String::new(),
     };
     let why = match key.kind {
         Kind::Duration { setting, udp: Some(udp) } => format!("{} Udp: {}", setting.reason, udp.reason),
         Kind::Duration { setting, udp: None } => setting.reason.to_owned(),
         Kind::Size(setting) | Kind::Count(setting) => setting.reason.to_owned(),
+        Kind::OptionalDuration(setting) => setting.reason.to_owned(),
+        Kind::OptionalCount(setting) => setting.reason.to_owned(),
         Kind::Flag | Kind::Words(_) | Kind::Other(_) => key.about.to_owned(),
     };
     let only = match key.only {
         Only::Everywhere => "",
-        Only::HttpListener => " *http listeners only.*",
-        Only::HttpPool => " *Has an effect for http listeners only.*",
+        Only::HttpListener => " *http and https listeners only.*",
+        Only::PlainHttpListener => " *http listeners only.*",
+        Only::HttpsListener => " *https listeners only.*",
+        Only::HttpPool => " *Has an effect for http and https listeners only.*",
+        Only::HashPool => " *Schedules source and maglev only.*",
+        Only::MaglevPool => " *Schedule maglev only.*",
         Only::HttpCheck => " *http checks only.*",
         Only::TcpCheck => " *tcp checks only.*",
         Only::UdpCheck => " *udp checks only.*",
@@ -178,13 +199,28 @@ mod tests {
     /// The tables of a section in a document.
     fn tables(root: &Node, section: Section) -> Vec<&Table> {
         let Value::Table(top) = &root.value else { panic!("a config is a table") };
+        let below = |name: &str| under(under(vec![top], "listener"), name);
         match section {
             Section::Top => vec![top],
             Section::Node => under(vec![top], "node"),
             Section::Admin => under(vec![top], "admin"),
             Section::Listener => under(vec![top], "listener"),
+            Section::Certificate => below("certificate"),
+            Section::ListenerTls => below("tls"),
+            Section::Hsts => below("hsts"),
+            Section::Http2 => below("http2"),
+            Section::Access => below("access"),
+            Section::Limit => below("limit"),
+            Section::Rate => under(below("limit"), "client_requests_per_second"),
+            Section::Compression => below("compression"),
+            Section::Rule => below("rule"),
+            Section::Redirect => under(below("rule"), "redirect"),
+            Section::Answer => under(below("rule"), "answer"),
+            Section::HeaderEdits => under(below("rule"), "request_headers"),
             Section::Pool => under(vec![top], "pool"),
             Section::Backend => under(under(vec![top], "pool"), "backends"),
+            Section::PoolTls => under(under(vec![top], "pool"), "tls"),
+            Section::Sticky => under(under(vec![top], "pool"), "sticky"),
             Section::Check => under(under(vec![top], "pool"), "check"),
         }
     }

@@ -6,40 +6,63 @@
 
 mod addresses;
 mod checks;
+mod https;
+mod pools;
+mod rules;
 
 use std::ops::Range;
 
-use crate::config::{At, Config, Listener, Pool, Written};
-use crate::keys::Only;
-use crate::lower::{listener_name, used_by_http, users};
+use evenkeel_plan::Protocol;
+
+use crate::config::{Action, At, Config, Listener, Written, place_of};
+use crate::keys::{Key, Only};
+use crate::lower::{listener_name, pools_of};
 use crate::problem::{Note, Notes, Quoted};
 use crate::reader::{all_of, closest};
-use evenkeel_plan::Protocol;
+
+pub(crate) use rules::name_of as rule_name;
 
 pub(crate) fn check(config: &Config, notes: &mut Notes) {
     listener_names(config, notes);
     pool_names(config, notes);
     for listener in &config.listeners {
-        pool_exists(config, listener, notes);
+        for (label, used) in pools_named(listener) {
+            pool_exists(config, label, used, notes);
+        }
         protocol_keys(listener, notes);
         trust(listener, notes);
+        http2(listener, notes);
+        rules::check(config, listener, notes);
     }
+    https::check(config, notes);
     let users_known = !config.listeners.is_empty()
-        && config.listeners.iter().all(|listener| listener.pool.is_some() && listener.protocol.is_some())
-        && config.listeners.iter().all(|listener| used_pool(config, listener).is_some());
+        && config.listeners.iter().all(|listener| {
+            let unread = place_of(&listener.written, "pool").is_some() && listener.pool.is_none();
+            listener.protocol.is_some()
+                && !unread
+                && listener.rules.iter().all(|rule| rule.action.is_some())
+                && pools_of(listener).all(|used| rules::pool_called(config, &used.value).is_some())
+                && (pools_of(listener).next().is_some()
+                    || !listener.rules.is_empty()
+                    || listener.redirect_to_https.is_some())
+        });
     for pool in &config.pools {
-        pool_alone(pool, notes);
+        pools::alone(config, pool, notes);
         if users_known {
-            pool_in_use(config, pool, notes);
+            pools::in_use(config, pool, notes);
         }
     }
     addresses::check(config, notes);
     checks::check(config, users_known, notes);
 }
 
-fn used_pool<'c>(config: &'c Config, listener: &Listener) -> Option<&'c Pool> {
-    let used = listener.pool.as_ref()?;
-    config.pools.iter().find(|pool| pool.name.as_ref().is_some_and(|name| name.value == used.value))
+/// The pools a listener names, and by whom.
+fn pools_named(listener: &Listener) -> impl Iterator<Item = (&str, &At<String>)> {
+    let ruled = listener.rules.iter().filter_map(|rule| match &rule.action {
+        Some(Action::Pool(used)) => Some((rule.label.as_str(), used)),
+        Some(Action::Redirect { .. } | Action::Answer { .. }) | None => None,
+    });
+    listener.pool.iter().map(|used| (listener.label.as_str(), used)).chain(ruled)
 }
 
 fn listener_names(config: &Config, notes: &mut Notes) {
@@ -75,13 +98,12 @@ fn twice(what: &str, name: &str, span: Range<usize>, first: Range<usize>) -> Not
         .about_the_file()
 }
 
-fn pool_exists(config: &Config, listener: &Listener, notes: &mut Notes) {
-    let Some(used) = &listener.pool else { return };
-    if used_pool(config, listener).is_some() {
+fn pool_exists(config: &Config, label: &str, used: &At<String>, notes: &mut Notes) {
+    if rules::pool_called(config, &used.value).is_some() {
         return;
     }
     let names = || config.pools.iter().filter_map(|pool| pool.name.as_ref());
-    let text = format!("{}: pool {} does not exist", listener.label, Quoted(&used.value));
+    let text = format!("{label}: pool {} does not exist", Quoted(&used.value));
     let note = Note::error("unknown_pool", used.span.clone(), text).about_the_file();
     let near = closest(&used.value, names().map(|name| name.value.as_str()));
     let near = near.and_then(|near| names().find(|name| name.value == near));
@@ -98,19 +120,53 @@ fn pool_exists(config: &Config, listener: &Listener, notes: &mut Notes) {
     });
 }
 
-/// Keys of http on a listener that never looks into what it relays.
+/// Keys of one protocol on a listener that speaks another.
 fn protocol_keys(listener: &Listener, notes: &mut Notes) {
-    if listener.protocol != Some(Protocol::Tcp) {
+    let Some(protocol) = listener.protocol else { return };
+    let limits = listener.limit.written.iter().map(|(key, span)| (key, span, "limit."));
+    for (key, span, under) in listener.written.iter().map(|(key, span)| (key, span, "")).chain(limits) {
+        let Some(works) = works_elsewhere(key, protocol) else { continue };
+        let name = format!("{under}{}", key.name);
+        let text = format!("{}: {} has no meaning on {}", listener.label, Quoted(&name), article(protocol));
+        notes.add(
+            Note::error("key_of_other_protocol", span.clone(), text)
+                .help(format!("it works where protocol = {works}; remove it, or change the protocol")),
+        );
+    }
+}
+
+/// Where the key would work, when it does not work here.
+fn works_elsewhere(key: &Key, protocol: Protocol) -> Option<&'static str> {
+    let (works, elsewhere) = match key.only {
+        Only::HttpListener => (protocol.is_http(), "\"http\" or \"https\""),
+        Only::PlainHttpListener => (protocol == Protocol::Http, "\"http\""),
+        Only::HttpsListener => (protocol == Protocol::Https, "\"https\""),
+        Only::Everywhere
+        | Only::HttpPool
+        | Only::HashPool
+        | Only::MaglevPool
+        | Only::HttpCheck
+        | Only::TcpCheck
+        | Only::UdpCheck => return None,
+    };
+    (!works).then_some(elsewhere)
+}
+
+const fn article(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "a tcp listener",
+        Protocol::Http => "an http listener",
+        Protocol::Https => "an https listener",
+    }
+}
+
+fn http2(listener: &Listener, notes: &mut Notes) {
+    if listener.http2.enabled {
         return;
     }
-    for (key, span) in &listener.written {
-        if key.only == Only::HttpListener {
-            let text = format!("{}: {} has no meaning on a tcp listener", listener.label, Quoted(key.name));
-            notes.add(
-                Note::error("key_of_other_protocol", span.clone(), text)
-                    .help("it works where protocol = \"http\"; remove it, or change the protocol"),
-            );
-        }
+    for (key, span) in listener.http2.written.iter().filter(|(key, _)| key.name != "enabled") {
+        let text = format!("{}: http2.{} has no effect, because http2.enabled is false", listener.label, key.name);
+        notes.add(Note::warning("setting_without_effect", span.clone(), text).help(format!("remove {}", key.name)));
     }
 }
 
@@ -126,68 +182,7 @@ fn trust(listener: &Listener, notes: &mut Notes) {
     }
 }
 
-/// What can be said of a pool without its listeners.
-fn pool_alone(pool: &Pool, notes: &mut Notes) {
-    if pool.backends.is_empty() && !pool.backends_incomplete {
-        let span = place(&pool.written, "backends", &pool.head);
-        let text = format!("{}: there are no backends, so every client gets no_backend_configured", pool.label);
-        notes
-            .add(Note::warning("no_backends", span, text).help("add backends = [\"10.0.0.11:8080\"]").about_the_file());
-    } else if !pool.backends_incomplete && pool.backends.iter().all(|backend| backend.weight == 0) {
-        let span = place(&pool.written, "backends", &pool.head);
-        let text = format!("{}: every backend has weight 0, so none gets new work", pool.label);
-        notes.add(Note::warning("all_weights_zero", span, text).help("give at least one a weight from 1 to 100"));
-    }
-    if pool.retries > 0 && pool.retry_budget == 0 {
-        let span = place(&pool.written, "retry_budget", &pool.head);
-        let text = format!("{}: retry_budget is 0, so none of the {} retries is made", pool.label, pool.retries);
-        notes.add(
-            Note::warning("retries_without_budget", span, text)
-                .help("raise the budget, or write retries = 0 to say it"),
-        );
-    }
-    let keeps_none = [
-        (pool.idle_timeout.is_zero(), "idle_timeout", "idle_connections"),
-        (pool.idle_connections == 0, "idle_connections", "idle_timeout"),
-    ];
-    for (none, because, undone) in keeps_none {
-        if none && let Some((_, span)) = pool.written.iter().find(|(key, _)| key.name == undone) {
-            let text =
-                format!("{}: {undone} has no effect, because {because} is 0 and no connection is kept", pool.label);
-            notes.add(Note::warning("setting_without_effect", span.clone(), text).help(format!("remove {undone}")));
-            break;
-        }
-    }
-}
-
-fn pool_in_use(config: &Config, pool: &Pool, notes: &mut Notes) {
-    let Some(name) = &pool.name else { return };
-    if users(config, pool).next().is_none() {
-        let text = format!("{}: no listener uses it", pool.label);
-        notes.add(
-            Note::warning("unused_pool", name.span.clone(), text)
-                .help(format!("write pool = {} in a listener, or remove it", Quoted(&name.value)))
-                .about_the_file(),
-        );
-        return;
-    }
-    if used_by_http(config, pool) {
-        return;
-    }
-    for (key, span) in &pool.written {
-        if key.only == Only::HttpPool {
-            let text =
-                format!("{}: {} has no effect, because only tcp listeners use the pool", pool.label, Quoted(key.name));
-            notes.add(
-                Note::warning("setting_without_effect", span.clone(), text)
-                    .help(format!("remove {}; relayed connections have the listener's idle_timeout", key.name))
-                    .about_the_file(),
-            );
-        }
-    }
-}
-
 /// The key that was written, or the head of its table.
 fn place(written: &Written, name: &str, head: &Range<usize>) -> Range<usize> {
-    crate::config::place_of(written, name).unwrap_or_else(|| head.clone())
+    place_of(written, name).unwrap_or_else(|| head.clone())
 }

@@ -1,7 +1,10 @@
 //! The words inside values: durations, sizes, addresses, statuses, escaped bytes.
 //!
 //! Each function takes the text of one value and answers with the value or with a [`Refusal`] that
-//! says what is wrong and what to write instead. None knows which key it reads for.
+//! says what is wrong and what to write instead. None knows which key it reads for. The words of HTTP are in
+//! [`http`].
+
+pub(crate) mod http;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -134,15 +137,16 @@ pub(crate) fn address(text: &str, purpose: Purpose) -> Result<SocketAddr, Refusa
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let host = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let port = if scheme == "https" { 443 } else { 80 };
         let rest = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(ip) => SocketAddr::new(ip, 80).to_string(),
+            Ok(ip) => SocketAddr::new(ip, port).to_string(),
             Err(_) => host.to_owned(),
         };
         return match (purpose, scheme) {
             (Purpose::Backend, "https") => refuse(
-                "not_in_this_version",
-                format!("is {}, and TLS to backends is not available in this version", Quoted(text)),
-                format!("write {} to speak plain HTTP to it", Quoted(&rest)),
+                "invalid_address",
+                format!("is {}, a URL where an address belongs", Quoted(text)),
+                format!("write {} and give the pool tls = {{}}", Quoted(&rest)),
             ),
             _ => refuse(
                 "invalid_address",
@@ -296,64 +300,6 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(token)
 }
 
-pub(crate) fn method(text: &str) -> Result<String, Refusal> {
-    if !is_token(text) {
-        return refuse(
-            "invalid_method",
-            format!("is {}, which is not an HTTP method", Quoted(text)),
-            "write \"HEAD\" (the default) or \"GET\"",
-        );
-    }
-    if text == "CONNECT" {
-        return refuse(
-            "invalid_method",
-            "is \"CONNECT\", which asks for a tunnel and not for a page",
-            "write \"HEAD\" (the default) or \"GET\"",
-        );
-    }
-    if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
-        return refuse(
-            "invalid_method",
-            format!("is {}, and methods are case-sensitive", Quoted(text)),
-            format!("write {}", Quoted(&text.to_ascii_uppercase())),
-        );
-    }
-    Ok(text.to_owned())
-}
-
-pub(crate) fn path(text: &str) -> Result<String, Refusal> {
-    if !text.starts_with('/') {
-        // A whole URL is a common slip; its path is what was meant.
-        let path = text.split_once("://").map_or(text, |(_, rest)| rest.find('/').map_or("", |at| &rest[at..]));
-        let proposal = format!("/{}", path.trim_start_matches('/'));
-        return refuse(
-            "invalid_path",
-            format!("is {}, which does not begin with \"/\"", Quoted(text)),
-            format!("write {}", Quoted(&proposal)),
-        );
-    }
-    if let Some(bad) = text.chars().find(|&character| !character.is_ascii_graphic() || character == '#') {
-        return refuse(
-            "invalid_path",
-            format!("is {}, and {} cannot stand in a path", Quoted(text), Quoted(bad.encode_utf8(&mut [0; 4]))),
-            "write such characters percent-encoded, for example \"%20\" for a space",
-        );
-    }
-    Ok(text.to_owned())
-}
-
-pub(crate) fn host(text: &str) -> Result<String, Refusal> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte);
-    if text.is_empty() || !text.bytes().all(allowed) {
-        return refuse(
-            "invalid_host",
-            format!("is {}, which cannot stand in a Host field", Quoted(text)),
-            "write a host name, perhaps with a port: \"www.example.com\" or \"www.example.com:8080\"",
-        );
-    }
-    Ok(text.to_owned())
-}
-
 pub(crate) fn ip(text: &str) -> Result<IpAddr, Refusal> {
     match text.parse::<IpAddr>() {
         Ok(ip) if !ip.is_unspecified() && !ip.is_multicast() => Ok(ip.to_canonical()),
@@ -386,6 +332,19 @@ pub(crate) fn name(text: &str) -> Result<String, Refusal> {
             format!("is {}, and {} cannot stand in a name", Quoted(text), Quoted(bad.encode_utf8(&mut [0; 4]))),
             format!("write {}", Quoted(&proposal)),
         );
+    }
+    Ok(text.to_owned())
+}
+
+/// Path of a file, absolute or relative to the folder of the config.
+pub(crate) fn file(text: &str) -> Result<String, Refusal> {
+    if text.starts_with("-----BEGIN") {
+        let what = "is the text of a file, not its path";
+        return refuse("invalid_path", what, "put the text in a file and write its path");
+    }
+    if text.is_empty() || text.ends_with('/') || text.contains('\0') {
+        let what = format!("is {}, which is not the path of a file", Quoted(text));
+        return refuse("invalid_path", what, "write its path, absolute or relative to the folder of this config");
     }
     Ok(text.to_owned())
 }
@@ -529,7 +488,7 @@ mod tests {
             ("localhost:80", Backend, Some("name_not_address")),
             ("app", Backend, Some("name_not_address")),
             ("http://10.0.0.1:80/", Backend, Some("invalid_address")),
-            ("https://10.0.0.1:443", Backend, Some("not_in_this_version")),
+            ("https://10.0.0.1:443", Backend, Some("invalid_address")),
             ("/run/app.sock", Backend, Some("not_in_this_version")),
             ("*:80", Listen, Some("invalid_address")),
             (":80", Listen, Some("invalid_address")),
@@ -561,20 +520,5 @@ mod tests {
         for text in [r"\x", r"\x0", r"\xg0", r"\q", r"end\", r"\x+1", r"\xé"] {
             assert_eq!(bytes(text).err().map(|refusal| refusal.code), Some("invalid_escape"), "{text}");
         }
-    }
-
-    #[test]
-    fn probe_words_keep_to_what_can_stand_in_a_request() {
-        for text in ["GE T", "", "get", "CONNECT", "G\u{e9}T"] {
-            assert!(method(text).is_err(), "{text}");
-        }
-        for text in ["health", "", "/a b", "/\u{e9}", "/a#b", "/a\r\nX: y", "http://h/x"] {
-            assert!(path(text).is_err(), "{text}");
-        }
-        assert!(path("http://h/x").is_err_and(|refusal| refusal.help == "write \"/x\""));
-        for text in ["", "a b", "a\r\nX: y", "a/b", "user@host"] {
-            assert!(host(text).is_err(), "{text}");
-        }
-        assert!(method("GET").is_ok() && path("/health?x=1").is_ok() && host("[::1]:80").is_ok());
     }
 }

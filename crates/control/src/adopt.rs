@@ -101,7 +101,14 @@ impl Control {
             // The ramp is set again from the climb, under the pool's present `slow_start`.
             let standing = old.map_or(new, |old| Standing { ramp: Ramp::Full, ..old_standings[old] });
             self.standings.push(standing);
-            self.backends.push(BackendState { pool, address: backend.address, climb: None, next_step: None });
+            let ordered_at = old.map_or(self.now, |old| old_backends[old].ordered_at);
+            self.backends.push(BackendState {
+                pool,
+                address: backend.address,
+                ordered_at,
+                climb: None,
+                next_step: None,
+            });
         }
         (before, old_backends.len() - found.len())
     }

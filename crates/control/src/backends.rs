@@ -18,6 +18,8 @@ use crate::control::Control;
 pub(crate) struct BackendState {
     pub pool: Arc<str>,
     pub address: SocketAddr,
+    /// When its order was given last; what a drain timeout counts from.
+    pub ordered_at: Instant,
     pub climb: Option<SlowStart>,
     /// Its entry in `steps`.
     pub next_step: Option<Instant>,

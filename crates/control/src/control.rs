@@ -255,6 +255,7 @@ impl Control {
         if from == to {
             return;
         }
+        self.backends[id.index()].ordered_at = self.now;
         self.touch(id);
         match (from, to) {
             (_, Order::Maintain) => self.set_climb(id, None),

@@ -5,18 +5,20 @@
 
 use std::sync::Arc;
 
-use evenkeel_balance::{Candidates, Member};
+use evenkeel_balance::sticky::{Aside, Bystander};
+use evenkeel_balance::{BackendKey, Candidates, Member};
 use evenkeel_model::standing::{Order, Standing};
-use evenkeel_model::{Cause, PoolId};
-use evenkeel_plan::{Plan, PoolView, Snapshot};
+use evenkeel_model::{BackendId, Cause, PoolId};
+use evenkeel_plan::{Backend, Plan, PoolView, Snapshot};
 
+use crate::backends::BackendState;
 use crate::control::Control;
 
 impl Control {
     /// Makes the snapshot of this moment the current one.
     pub(crate) fn publish(&mut self) -> Arc<Snapshot> {
         for id in std::mem::take(&mut self.touched) {
-            let view = view(&self.plan, id, &self.standings);
+            let view = view(&self.plan, id, &self.standings, &self.backends);
             let slot = &mut self.views[id.index()];
             if **slot != view {
                 *slot = Arc::new(view);
@@ -34,14 +36,29 @@ impl Control {
     }
 }
 
-fn view(plan: &Plan, id: PoolId, standings: &[Standing]) -> PoolView {
+fn view(plan: &Plan, id: PoolId, standings: &[Standing], backends: &[BackendState]) -> PoolView {
+    let pool = &plan.pools[id.index()];
     let members = plan.backends_of(id).map(|(backend, settings)| {
         let weight = standings[backend.index()].effective_weight(settings.weight);
         Member::new(backend, settings.address, weight)
     });
-    let candidates = Candidates::new(plan.pools[id.index()].schedule, members);
+    let candidates = Candidates::new(pool.schedule, members)
+        .with_bounded_load(pool.bounded_load)
+        .with_bystanders(bystanders(plan, id, standings, backends));
     let refusal = candidates.is_empty().then(|| refusal(plan, id, standings));
     PoolView { candidates, refusal }
+}
+
+/// Whom sticky clients may still reach, or have to leave, and why. Deadlines are moments, so that no snapshot is due when
+/// one passes.
+fn bystanders(plan: &Plan, id: PoolId, standings: &[Standing], backends: &[BackendState]) -> Vec<Bystander> {
+    let Some(sticky) = &plan.pools[id.index()].sticky else { return Vec::new() };
+    let bystander = |(backend, settings): (BackendId, &Backend)| {
+        let drained_until = backends[backend.index()].ordered_at + sticky.drain_timeout;
+        let why = Aside::of(&standings[backend.index()], settings.weight, drained_until)?;
+        Some(Bystander { backend, key: BackendKey::of(settings.address), why })
+    };
+    plan.backends_of(id).filter_map(bystander).collect()
 }
 
 /// Why a pool without candidates has none. The operator's own doing is named before the backends'.

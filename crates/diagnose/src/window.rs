@@ -231,6 +231,16 @@ mod tests {
                 retries: 0,
                 retry_budget: 0,
                 slow_start: Duration::ZERO,
+                speaks: evenkeel_plan::Speaks::Http1,
+                tls: None,
+                sticky: None,
+                hash_on: evenkeel_plan::HashOn::Address,
+                bounded_load: None,
+                try_timeout: None,
+                hedge_after: None,
+                backend_limit: None,
+                queue: 0,
+                queue_timeout: Duration::ZERO,
                 check: check.map(|(probe, timing)| Arc::new(CheckSettings { probe, timing, source: None })),
             })
         };

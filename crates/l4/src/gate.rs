@@ -1,46 +1,255 @@
-//! What the workers of one node share, because a limit that each of them counted for itself would be as many limits as there
-//! are workers.
+//! Who is let in: access lists, rates and counts at once, per client and for the listener as a whole.
 //!
-//! Everything in here costs nothing until it is configured: a counter that nobody limits is never touched.
+//! The workers of a node share what is counted here, because a limit that each of them counted for itself would be as
+//! many limits as there are workers. What is counted outlives a reload as long as the listener keeps its name; the limits
+//! themselves are those of the plan each worker follows.
+//!
+//! Nothing of it costs anything until it is configured: what has no limit is never counted.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use evenkeel_balance::rate::{ConcurrencyTable, Gcra, RateTable, SharedRate};
+use evenkeel_model::exchange::Detail;
+use evenkeel_model::{Cause, Instant};
+use evenkeel_plan::{Listener, Rate};
+
 /// One per node, handed to the [`crate::Roster`] of each worker.
 ///
-/// What it hands out lives as long as a roster holds it, so that counts survive a reload and end with their listener or
-/// backend.
+/// What it hands out lives as long as a roster or a connection holds it.
 pub struct Gates {
     /// Drawn by the process. Nobody outside can know how tables hash, or make up a cookie.
     random: [u8; 32],
-    backends: Mutex<HashMap<(Arc<str>, SocketAddr), Weak<Occupancy>>>,
+    listeners: Mutex<HashMap<Arc<str>, Weak<Counted>>>,
+    backends: Mutex<Occupancies>,
+}
+
+/// By pool and address.
+type Occupancies = HashMap<(Arc<str>, SocketAddr), Weak<Occupancy>>;
+
+/// What is counted of one listener.
+#[derive(Debug)]
+struct Counted {
+    connections: SharedRate,
+    requests: SharedRate,
+    client_connections: RateTable,
+    client_requests: RateTable,
+    now: Arc<Occupancy>,
+    clients_now: ConcurrencyTable,
+}
+
+/// One listener's gate, as one worker knows it.
+#[derive(Debug)]
+pub struct Gate {
+    settings: Arc<Listener>,
+    counted: Arc<Counted>,
+    connections: Option<Gcra>,
+    client_connections: Option<Gcra>,
+    requests: Option<Gcra>,
+    client_requests: Option<Gcra>,
+    /// Whether the two questions need an answer at all.
+    asks_connections: bool,
+    asks_requests: bool,
+}
+
+/// A client that was turned away, and by what: the words are those of the config.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turned {
+    pub cause: Cause,
+    pub detail: Detail,
+}
+
+/// A connection that was let in. Dropping it says that it is over.
+#[derive(Debug, Default)]
+pub struct Pass {
+    _listener: Option<Occupant>,
+    client: Option<(Arc<Counted>, u128)>,
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some((counted, client)) = &self.client {
+            counted.clients_now.leave(*client);
+        }
+    }
 }
 
 impl Gates {
     pub fn new(random: [u8; 32]) -> Self {
-        Gates { random, backends: Mutex::default() }
+        Gates { random, listeners: Mutex::default(), backends: Mutex::default() }
     }
 
     /// The secret of sticky cookies where the config names none.
-    pub fn secret(&self) -> &[u8] {
+    pub(crate) fn secret(&self) -> &[u8] {
         &self.random
+    }
+
+    pub(crate) fn listener(&self, settings: &Arc<Listener>) -> Gate {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = listeners.get(&settings.name).and_then(Weak::upgrade).unwrap_or_else(|| {
+            listeners.retain(|_, counted| counted.strong_count() > 0);
+            let counted = Arc::new(Counted::new(self.seed()));
+            listeners.insert(Arc::clone(&settings.name), Arc::downgrade(&counted));
+            counted
+        });
+        Gate::new(Arc::clone(settings), counted)
     }
 
     pub(crate) fn backend(&self, pool: &Arc<str>, address: SocketAddr) -> Arc<Occupancy> {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let known = backends.get(&(Arc::clone(pool), address)).and_then(Weak::upgrade);
         known.unwrap_or_else(|| {
-            backends.retain(|_, occupancy| occupancy.strong_count() > 0);
+            // A new key in a full map makes it grow anyway: then those that nobody holds are not worth keeping.
+            if backends.len() == backends.capacity() {
+                backends.retain(|_, occupancy| occupancy.strong_count() > 0);
+            }
             let occupancy = Arc::new(Occupancy::default());
             backends.insert((Arc::clone(pool), address), Arc::downgrade(&occupancy));
             occupancy
         })
     }
+
+    fn seed(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.random;
+        // The bytes themselves may be the secret of cookies.
+        evenkeel_balance::hash::of_bytes(&[h, g, f, e, d, c, b, a])
+    }
 }
 
-/// Requests at one backend over all workers, counted only where the pool has a `backend_limit`.
+impl Counted {
+    fn new(seed: u64) -> Self {
+        Counted {
+            connections: SharedRate::default(),
+            requests: SharedRate::default(),
+            client_connections: RateTable::new(seed),
+            client_requests: RateTable::new(seed),
+            now: Arc::default(),
+            clients_now: ConcurrencyTable::new(seed),
+        }
+    }
+}
+
+impl Gate {
+    fn new(settings: Arc<Listener>, counted: Arc<Counted>) -> Self {
+        let rates = &settings.rates;
+        let prepared = |rate: Option<Rate>| rate.map(|rate| Gcra::new(rate.per_second, rate.burst));
+        let lists = !settings.access.allow.is_empty() || !settings.access.deny.is_empty();
+        let at_once = rates.concurrency.is_some() || rates.client_concurrency.is_some();
+        let asks_connections = lists || at_once || rates.connections.is_some() || rates.client_connections.is_some();
+        // Only a proxy's clients have not been looked up when their connection came.
+        let asks_lists = lists && settings.protocol.is_http() && !settings.http.trusted.is_empty();
+        Gate {
+            connections: prepared(rates.connections),
+            client_connections: prepared(rates.client_connections),
+            requests: prepared(rates.requests),
+            client_requests: prepared(rates.client_requests),
+            asks_connections,
+            asks_requests: asks_lists || rates.requests.is_some() || rates.client_requests.is_some(),
+            settings,
+            counted,
+        }
+    }
+
+    /// Asked for every new connection, first of all. `client` is who connects, which on http listeners may be a trusted
+    /// proxy: what counts per client waits for its requests then, since all of its clients come from one address.
+    ///
+    /// # Errors
+    /// Why it is turned away: with the status of the cause on http listeners, with a reset on tcp.
+    pub fn connection(&self, client: IpAddr, now: Instant) -> Result<Pass, Turned> {
+        if !self.asks_connections {
+            return Ok(Pass::default());
+        }
+        let rates = &self.settings.rates;
+        let key = (!self.is_trusted(client)).then(|| self.client(client));
+        if key.is_some() {
+            self.admits(client)?;
+        }
+        // What is narrow comes first: a client over its own limit must not use up the listener's.
+        if let (Some(gcra), Some(key)) = (self.client_connections, key)
+            && !self.counted.client_connections.allow(key, gcra, now)
+        {
+            return Err(limited("client_connections_per_second"));
+        }
+        let mut pass = Pass::default();
+        if let (Some(limit), Some(key)) = (rates.client_concurrency, key) {
+            if !self.counted.clients_now.enter(key, limit) {
+                return Err(crowded("client_connections"));
+            }
+            pass.client = Some((Arc::clone(&self.counted), key));
+        }
+        if let Some(gcra) = self.connections
+            && !self.counted.connections.allow(gcra, now)
+        {
+            return Err(limited("connections_per_second"));
+        }
+        if let Some(limit) = rates.concurrency {
+            let occupant = self.counted.now.enter(limit).ok_or(crowded("connections"))?;
+            pass._listener = Some(occupant);
+        }
+        Ok(pass)
+    }
+
+    /// Asked for every request once its client is known: who connected, or whom a trusted proxy names.
+    ///
+    /// # Errors
+    /// Why it is turned away.
+    pub fn request(&self, client: IpAddr, now: Instant) -> Result<(), Turned> {
+        if !self.asks_requests {
+            return Ok(());
+        }
+        self.admits(client)?;
+        if let Some(gcra) = self.client_requests
+            && !self.counted.client_requests.allow(self.client(client), gcra, now)
+        {
+            return Err(limited("client_requests_per_second"));
+        }
+        match self.requests {
+            Some(gcra) if !self.counted.requests.allow(gcra, now) => Err(limited("requests_per_second")),
+            _ => Ok(()),
+        }
+    }
+
+    fn admits(&self, client: IpAddr) -> Result<(), Turned> {
+        let access = &self.settings.access;
+        let list = if access.deny.contains(client) {
+            "deny"
+        } else if !access.allow.is_empty() && !access.allow.contains(client) {
+            "allow"
+        } else {
+            return Ok(());
+        };
+        Err(Turned { cause: Cause::ClientDeniedByAcl, detail: Detail::Text(list) })
+    }
+
+    fn is_trusted(&self, client: IpAddr) -> bool {
+        let settings = &self.settings;
+        settings.protocol.is_http() && settings.http.trusted.iter().any(|cidr| cidr.contains(client))
+    }
+
+    /// The address cut to its prefix. Those of the two families never meet: IPv4 addresses stand in the mapped range, which
+    /// no canonical IPv6 address is in.
+    fn client(&self, client: IpAddr) -> u128 {
+        let rates = &self.settings.rates;
+        let cut =
+            |bits: u128, drop: u8| bits.checked_shr(drop.into()).unwrap_or(0).checked_shl(drop.into()).unwrap_or(0);
+        match client.to_canonical() {
+            IpAddr::V4(v4) => cut(v4.to_ipv6_mapped().to_bits(), 32 - rates.ipv4_prefix.min(32)),
+            IpAddr::V6(v6) => cut(v6.to_bits(), 128 - rates.ipv6_prefix.min(128)),
+        }
+    }
+}
+
+const fn limited(setting: &'static str) -> Turned {
+    Turned { cause: Cause::ClientRateLimited, detail: Detail::Text(setting) }
+}
+
+const fn crowded(setting: &'static str) -> Turned {
+    Turned { cause: Cause::ClientTooManyConnections, detail: Detail::Text(setting) }
+}
+
+/// How many there are at once over all workers; counted only where there is a limit.
 #[derive(Debug, Default)]
 pub(crate) struct Occupancy(AtomicU32);
 
@@ -64,5 +273,200 @@ pub(crate) struct Occupant(Arc<Occupancy>);
 impl Drop for Occupant {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use evenkeel_model::{Cidr, CidrSet};
+    use evenkeel_plan::{Access, HttpSettings, Protocol, Rates, Rules, StreamLimits};
+
+    use super::*;
+
+    const RANDOM: [u8; 32] = [7; 32];
+
+    fn at(millis: u64) -> Instant {
+        Instant::START + Duration::from_millis(millis)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn set(cidrs: &[&str]) -> CidrSet {
+        CidrSet::new(cidrs.iter().map(|cidr| cidr.parse::<Cidr>().expect("a prefix")))
+    }
+
+    fn listener(change: impl FnOnce(&mut Listener)) -> Arc<Listener> {
+        let second = Duration::from_secs(1);
+        let mut listener = Listener {
+            name: "web".into(),
+            listen: vec!["127.0.0.1:80".parse().expect("an address")],
+            protocol: Protocol::Http,
+            pool: None,
+            backlog: 1,
+            idle_timeout: second,
+            access: Access::default(),
+            rates: Rates {
+                connections: None,
+                client_connections: None,
+                requests: None,
+                client_requests: None,
+                concurrency: None,
+                client_concurrency: None,
+                ipv4_prefix: 32,
+                ipv6_prefix: 64,
+            },
+            tls: None,
+            http: HttpSettings {
+                keep_alive_timeout: second,
+                handshake_timeout: second,
+                header_timeout: second,
+                body_timeout: second,
+                header_limit: 1024,
+                body_limit: 0,
+                trusted: vec!["10.9.0.0/16".parse().expect("a prefix")],
+                x_forwarded: true,
+                forwarded: false,
+                http2: false,
+                streams: StreamLimits { streams: 1, stream_window: 1, connection_window: 1 },
+                redirect_to_https: None,
+                hsts: None,
+                compression: None,
+            },
+            rules: Rules::default(),
+        };
+        change(&mut listener);
+        Arc::new(listener)
+    }
+
+    fn gate(change: impl FnOnce(&mut Listener)) -> Gate {
+        Gates::new(RANDOM).listener(&listener(change))
+    }
+
+    fn turned<T: std::fmt::Debug>(result: Result<T, Turned>) -> (Cause, &'static str) {
+        match result {
+            Err(Turned { cause, detail: Detail::Text(text) }) => (cause, text),
+            other => panic!("not turned away: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_listener_without_limits_lets_everybody_in_and_counts_nobody() {
+        let gate = gate(|_| {});
+        let passes: Vec<Pass> = (0..100).map(|_| gate.connection(ip("192.0.2.1"), at(0)).expect("no limit")).collect();
+        assert!(passes.iter().all(|pass| pass.client.is_none() && pass._listener.is_none()));
+        assert!((0..100).all(|_| gate.request(ip("192.0.2.1"), at(0)).is_ok()));
+        assert!(gate.counted.clients_now.is_empty() && gate.counted.client_requests.is_empty());
+    }
+
+    #[test]
+    fn lists_turn_away_whom_they_name_and_deny_outweighs_allow() {
+        let table = [
+            //  allow                deny                client             refused by
+            (&[][..], &[][..], "192.0.2.1", None),
+            (&["192.0.2.0/24"], &[], "192.0.2.1", None),
+            (&["192.0.2.0/24"], &[], "198.51.100.1", Some("allow")),
+            (&["192.0.2.0/24"], &["192.0.2.1"], "192.0.2.1", Some("deny")),
+            (&[], &["192.0.2.0/24"], "192.0.2.1", Some("deny")),
+            (&[], &["192.0.2.0/24"], "198.51.100.1", None),
+            (&[], &["192.0.2.0/24"], "::ffff:192.0.2.1", Some("deny")),
+        ];
+        for (allow, deny, client, list) in table {
+            let gate = gate(|listener| listener.access = Access { allow: set(allow), deny: set(deny) });
+            let result = gate.connection(ip(client), at(0));
+            match list {
+                None => assert!(result.is_ok(), "{allow:?} {deny:?} {client}"),
+                Some(list) => assert_eq!(turned(result), (Cause::ClientDeniedByAcl, list), "{client}"),
+            }
+        }
+    }
+
+    #[test]
+    fn behind_a_trusted_proxy_the_lists_ask_for_the_client_it_names() {
+        let lists = |listener: &mut Listener| {
+            listener.access = Access { allow: set(&["192.0.2.0/24"]), deny: CidrSet::default() };
+        };
+        let http = gate(lists);
+        assert!(http.connection(ip("10.9.0.1"), at(0)).is_ok());
+        assert!(http.request(ip("192.0.2.1"), at(0)).is_ok());
+        assert_eq!(turned(http.request(ip("198.51.100.1"), at(0))), (Cause::ClientDeniedByAcl, "allow"));
+        // Nobody can be named on a tcp listener, so the proxy is the client there.
+        let tcp = gate(|listener| {
+            lists(listener);
+            listener.protocol = Protocol::Tcp;
+        });
+        assert_eq!(turned(tcp.connection(ip("10.9.0.1"), at(0))), (Cause::ClientDeniedByAcl, "allow"));
+    }
+
+    #[test]
+    fn rates_are_kept_per_client_prefix_and_for_the_listener() {
+        let gate = gate(|listener| {
+            listener.rates.client_requests = Some(Rate { per_second: 10, burst: 2 });
+            listener.rates.requests = Some(Rate { per_second: 10, burst: 5 });
+            listener.rates.ipv4_prefix = 24;
+        });
+        let ask = |client: &str| gate.request(ip(client), at(0));
+        assert!(ask("192.0.2.1").is_ok() && ask("192.0.2.200").is_ok());
+        let over = (Cause::ClientRateLimited, "client_requests_per_second");
+        assert_eq!(turned(ask("192.0.2.77")), over);
+        // One /64 is one client; what it was refused is not taken from the listener's rate.
+        assert!(ask("2001:db8::1").is_ok() && ask("2001:db8::2").is_ok());
+        assert_eq!(turned(ask("2001:db8::3")), over);
+        assert!(ask("198.51.100.1").is_ok());
+        assert_eq!(turned(ask("203.0.113.1")), (Cause::ClientRateLimited, "requests_per_second"));
+    }
+
+    #[test]
+    fn connections_at_once_are_counted_until_their_pass_is_dropped() {
+        let gate = gate(|listener| {
+            listener.rates.client_concurrency = Some(2);
+            listener.rates.concurrency = Some(3);
+        });
+        let connect = |client: &str| gate.connection(ip(client), at(0));
+        let mut passes = vec![connect("192.0.2.1").expect("first"), connect("192.0.2.1").expect("second")];
+        assert_eq!(turned(connect("192.0.2.1")), (Cause::ClientTooManyConnections, "client_connections"));
+        passes.push(connect("192.0.2.2").expect("another client"));
+        assert_eq!(turned(connect("192.0.2.3")), (Cause::ClientTooManyConnections, "connections"));
+        drop(passes.swap_remove(0));
+        // The client that the listener had no room for is not counted as one of that client's.
+        let _third = connect("192.0.2.3").expect("there is room again");
+        assert_eq!(gate.counted.clients_now.len(), 3);
+        drop(passes);
+        drop(_third);
+        assert!(gate.counted.clients_now.is_empty() && !gate.counted.now.is_full(1));
+    }
+
+    #[test]
+    fn workers_share_what_is_counted_and_a_reload_keeps_it() {
+        let gates = Gates::new(RANDOM);
+        let limit = |most| listener(|listener| listener.rates.concurrency = Some(most));
+        let (one, other) = (gates.listener(&limit(2)), gates.listener(&limit(2)));
+        let client = ip("192.0.2.1");
+        let _first = one.connection(client, at(0)).expect("first");
+        let _second = other.connection(client, at(0)).expect("second");
+        assert!(one.connection(client, at(0)).is_err());
+        // A reload raises the limit; the two of before still count.
+        let reloaded = gates.listener(&limit(3));
+        drop((one, other));
+        let _third = reloaded.connection(client, at(0)).expect("the third of three");
+        assert!(reloaded.connection(client, at(0)).is_err());
+        // Another listener's clients are its own.
+        let neighbour = gates.listener(&listener(|listener| {
+            listener.name = "other".into();
+            listener.rates.concurrency = Some(1);
+        }));
+        assert!(neighbour.connection(client, at(0)).is_ok());
+    }
+
+    #[test]
+    fn a_listener_that_is_gone_leaves_nothing_behind() {
+        let gates = Gates::new(RANDOM);
+        for name in 0..50 {
+            drop(gates.listener(&listener(|listener| listener.name = format!("{name}").into())));
+        }
+        assert!(gates.listeners.lock().expect("nobody panicked").len() <= 1);
     }
 }

@@ -14,7 +14,7 @@ mod roster;
 
 pub use arena::{Arena, Key, Owner, owner_of, token};
 pub use core::{Accepted, Core, Origin, dial_failure};
-pub use gate::Gates;
+pub use gate::{Gate, Gates, Pass, Turned};
 pub use pump::{Ends, Then, pump};
 pub use relay::Relays;
 pub use roster::{Arrival, BackendSlot, ListenerSlot, PickFor, Picked, PoolSlot, Refused, Roster};

@@ -6,16 +6,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use evenkeel_model::PoolId;
+use evenkeel_model::{Instant, PoolId};
 use evenkeel_observe::metrics::BackendLabel;
 use evenkeel_observe::{ListenerMetrics, Registry};
 use evenkeel_plan::{Listener, Plan, Snapshot};
 
-use crate::gate::Gates;
+use crate::gate::{Gate, Gates, Pass, Turned};
 
 mod backend;
 mod pool;
@@ -27,6 +27,7 @@ pub struct ListenerSlot {
     pub name: Arc<str>,
     pub metrics: Arc<ListenerMetrics>,
     settings: RefCell<Arc<Listener>>,
+    gate: RefCell<Gate>,
     pool: RefCell<Option<Rc<PoolSlot>>>,
     /// No longer in the plan: its connections end after the request they are at.
     removed: Cell<bool>,
@@ -49,6 +50,22 @@ impl ListenerSlot {
 
     pub fn is_removed(&self) -> bool {
         self.removed.get()
+    }
+
+    /// Whether a client may connect, see [`Gate::connection`]. The pass is kept for as long as the connection is.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn connection(&self, client: IpAddr, now: Instant) -> Result<Pass, Turned> {
+        self.gate.borrow().connection(client, now)
+    }
+
+    /// Whether a client may make one more request, see [`Gate::request`].
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn request(&self, client: IpAddr, now: Instant) -> Result<(), Turned> {
+        self.gate.borrow().request(client, now)
     }
 }
 
@@ -131,7 +148,7 @@ impl Roster {
                 slot.removed.set(!members.iter().any(|member| Rc::ptr_eq(member, slot)));
             }
             let slot = old.unwrap_or_else(|| Rc::new(PoolSlot::new(pool, view, self.seed ^ self.worker as u64)));
-            slot.follow(pool);
+            slot.follow(pool, plan.node.sticky_secret.as_deref().unwrap_or(self.gates.secret()));
             slot.set_view(view);
             slot.set_members(pool.first_backend, members);
             self.by_id.push(Rc::clone(&slot));
@@ -159,6 +176,7 @@ impl Roster {
             let slot = match before.remove(&listener.name) {
                 Some(slot) => {
                     *slot.settings.borrow_mut() = Arc::clone(listener);
+                    *slot.gate.borrow_mut() = self.gates.listener(listener);
                     *slot.pool.borrow_mut() = pool;
                     slot
                 }
@@ -166,6 +184,7 @@ impl Roster {
                     name: Arc::clone(&listener.name),
                     metrics: self.registry.listener(self.worker, &listener.name),
                     settings: RefCell::new(Arc::clone(listener)),
+                    gate: RefCell::new(self.gates.listener(listener)),
                     pool: RefCell::new(pool),
                     removed: Cell::new(false),
                 }),

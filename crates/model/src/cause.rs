@@ -162,6 +162,11 @@ causes! {
         "This client, or the listener as a whole, is over a configured rate.",
         "Slow the client down, or raise the limit if the rate is legitimate."
     }
+    ClientTooManyConnections {
+        "client_too_many_connections", Client, Accept, Some(429), Some("connection_limit_reached"), ["client", "limit"],
+        "This client, or the listener as a whole, has as many connections open as its limit at once allows. On tcp listeners the connection is reset.",
+        "Read `detail`: it names the limit. Raise `client_connections` where many users share an address, `connections` where the listener is meant to hold more; else see why the client keeps so many."
+    }
     ClientHttp2Violation {
         "client_http2_violation", Client, RequestHead, None, Some("http_request_error"), ["detail", "client"],
         "The client broke HTTP/2 so that its connection had to be closed; what else ran on it was lost with it.",

@@ -94,3 +94,8 @@ impl Policy {
         })
     }
 }
+
+/// The name IANA gave a suite we speak.
+pub(crate) fn suite_name(suite: SupportedCipherSuite) -> Option<&'static str> {
+    SUITES.iter().find(|(_, _, known)| known.suite() == suite.suite()).map(|(_, name, _)| *name)
+}

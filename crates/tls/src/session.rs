@@ -23,6 +23,7 @@ use crate::established::{Established, Heard};
 use crate::failed::{Failed, not_tls, words};
 use crate::handshake::Handshake;
 use crate::outgoing::{Outgoing, empty};
+use crate::policy::suite_name;
 use crate::records::{Frame, HEADER, OVERHEAD, RECORD, RECORD_SEALED, frame};
 use crate::server::Server;
 
@@ -247,7 +248,7 @@ impl Session {
         let common = handshake.common();
         self.agreed.alpn = common.alpn_protocol().map(Box::from);
         self.agreed.version = common.protocol_version();
-        self.agreed.suite = common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        self.agreed.suite = common.negotiated_cipher_suite().and_then(suite_name);
         self.agreed.resumed = common.handshake_kind() == Some(HandshakeKind::Resumed);
         // A backend's are checked and of no more use; thousands of kept connections need not hold them.
         if matches!(handshake, Handshake::Server(_)) {

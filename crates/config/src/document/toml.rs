@@ -18,6 +18,9 @@ pub(super) fn parse(text: &str, notes: &mut Notes) -> Node {
             Some(key) => Note::error("syntax", span, format!("key {} is here twice", Quoted(key.trim_matches('"'))))
                 .help(match key {
                     "listener" | "pool" => format!("for more than one write [[{key}]], with two brackets"),
+                    "rule" | "certificate" => {
+                        format!("for more than one write [[listener.{key}]], with two brackets")
+                    }
                     _ => "keep one of them".to_owned(),
                 }),
             None => Note::error("syntax", span, format!("this is not TOML: {}", error.message())),

@@ -8,7 +8,7 @@ use evenkeel_model::finding::ProbeKind;
 
 use crate::config::{Check, Config, Pool, place_of};
 use crate::keys::Only;
-use crate::lower::{kind_of, users};
+use crate::lower::{beyond_probes, kind_of, users};
 use crate::problem::{Note, Notes, Quoted};
 use crate::values::show_duration;
 
@@ -21,6 +21,7 @@ pub(super) fn check(config: &Config, users_known: bool, notes: &mut Notes) {
         }
         let kind = kind_of(config, position);
         keys_of_kind(config, pool, check, kind, notes);
+        not_understood(pool, check, kind, notes);
         slower_than_traffic(pool, check, kind, notes);
         if kind == ProbeKind::Udp
             && check.expect.is_some()
@@ -41,13 +42,21 @@ fn keys_of_kind(config: &Config, pool: &Pool, check: &Check, kind: ProbeKind, no
             Only::HttpCheck => ProbeKind::Http,
             Only::TcpCheck => ProbeKind::Tcp,
             Only::UdpCheck => ProbeKind::Udp,
-            Only::Everywhere | Only::HttpListener | Only::HttpPool => continue,
+            Only::Everywhere
+            | Only::HttpListener
+            | Only::PlainHttpListener
+            | Only::HttpsListener
+            | Only::HttpPool
+            | Only::HashPool
+            | Only::MaglevPool => continue,
         };
         if theirs == kind {
             continue;
         }
         let because = if check.kind.is_some() {
             format!("this check is {}", kind.word())
+        } else if let (Some(other), ProbeKind::Tcp) = (beyond_probes(pool), kind) {
+            format!("{other} makes this a tcp check")
         } else if let Some(listener) = users(config, pool).next() {
             format!("{} makes this a {} check", listener.label, kind.word())
         } else {
@@ -57,6 +66,17 @@ fn keys_of_kind(config: &Config, pool: &Pool, check: &Check, kind: ProbeKind, no
         let help = format!("remove it, or write kind = \"{}\" in the check", theirs.word());
         notes.add(Note::error("key_of_other_kind", span.clone(), text).help(help).about_the_file());
     }
+}
+
+/// An http probe is HTTP/1.1 without TLS, whatever traffic speaks.
+fn not_understood(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
+    let Some(speaks) = beyond_probes(pool).filter(|_| kind == ProbeKind::Http && check.port.is_none()) else { return };
+    let span = place_of(&check.written, "kind").unwrap_or_else(|| pool.head.clone());
+    let text = format!("{}: probes speak plain HTTP/1.1, which backends with {speaks} may not understand", pool.label);
+    notes.add(
+        Note::warning("check_not_understood", span, text)
+            .help("write kind = \"tcp\", or give a port where health is served in plain HTTP"),
+    );
 }
 
 /// A check more patient than traffic keeps a backend that no client can use.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use evenkeel_balance::silence::Request;
-use evenkeel_balance::sticky::{self, Known, Moved, Room, Stick, Tries};
+use evenkeel_balance::sticky::{self, Known, Moved, Room, Stick, Sticky, Tries};
 use evenkeel_balance::{BackendKey, Load, Picker, Queue, RetryBudget, Wanted, Woken};
 use evenkeel_model::{BackendId, Cause, Instant};
 use evenkeel_plan::{Pool, PoolView};
@@ -30,6 +30,8 @@ pub struct PoolSlot {
     picker: RefCell<Picker>,
     budget: RefCell<RetryBudget>,
     queue: RefCell<Queue<Key, Option<BackendKey>>>,
+    /// Makes and reads the cookies of a sticky pool.
+    sticky: RefCell<Option<Rc<Sticky>>>,
 }
 
 /// Whom a pick is for. Fields that [`PickFor::new`] leaves out are set where they are known.
@@ -94,11 +96,14 @@ impl PoolSlot {
             picker: RefCell::new(Picker::new(seed)),
             budget: RefCell::new(RetryBudget::new(pool.retry_budget)),
             queue: RefCell::default(),
+            sticky: RefCell::default(),
         }
     }
 
     /// Takes over what a new plan says of the pool. Its members follow, see [`PoolSlot::set_members`].
-    pub(super) fn follow(&self, pool: &Arc<Pool>) {
+    pub(super) fn follow(&self, pool: &Arc<Pool>, secret: &[u8]) {
+        let sticky = pool.sticky.as_ref().map(|sticky| Rc::new(Sticky::new(secret, &pool.name, sticky.max_age)));
+        *self.sticky.borrow_mut() = sticky;
         if self.read(|settings| settings.retry_budget) != pool.retry_budget {
             *self.budget.borrow_mut() = RetryBudget::new(pool.retry_budget);
         }
@@ -174,6 +179,12 @@ impl PoolSlot {
         view.candidates.members().iter().any(|member| {
             members.slot(member.backend).is_some_and(|slot| !tried.iter().any(|other| Rc::ptr_eq(other, slot)))
         })
+    }
+
+    /// What makes and reads the pool's cookies; `None` when it is not sticky. What it reads goes into [`PickFor::sticky`]; a
+    /// cookie is due when the [`Picked`] backend's key is another, or when it says so itself.
+    pub fn sticky(&self) -> Option<Rc<Sticky>> {
+        self.sticky.borrow().clone()
     }
 
     pub fn budget(&self) -> RefMut<'_, RetryBudget> {

@@ -1,0 +1,133 @@
+//! `[[pool]]` and its tables: where work goes and how.
+
+use std::ops::Range;
+
+use evenkeel_balance::Schedule;
+use evenkeel_model::limits;
+use evenkeel_plan::{HashOn, Speaks, StickyMode};
+
+use super::{check, inner, label, tls};
+use crate::config::{At, Backend, Pool, Sticky};
+use crate::document::{Node, Table, Value};
+use crate::keys::Section;
+use crate::problem::Notes;
+use crate::reader::Reader;
+use crate::values::{self, Purpose, Refusal, http};
+pub(super) fn pool(position: usize, table: &Table, head: Range<usize>, notes: &mut Notes) -> Pool {
+    let label = label("pool", position, table);
+    let mut reader = Reader::new(Section::Pool, &label, table, head.clone(), notes);
+    let name = reader.required_text("name", "add the name listeners refer to: name = \"web\"", values::name);
+    let word = reader.word("schedule");
+    let schedule = Schedule::ALL.into_iter().find(|schedule| Some(schedule.word()) == word).unwrap_or_default();
+    let schedule_unreadable = word.is_none();
+    let hash_on = reader.text("hash_on", http::hash_on).map_or(HashOn::Address, |at| at.value);
+    let (backends, backends_incomplete) = backends(&mut reader);
+    let pool = Pool {
+        label: label.clone(),
+        head,
+        name,
+        schedule,
+        schedule_unreadable,
+        hash_on,
+        bounded_load: reader.optional_count(limits::BOUNDED_LOAD).map(|at| at.value),
+        speaks: match reader.word("protocol") {
+            Some("h2") => Speaks::Http2,
+            _ => Speaks::Http1,
+        },
+        tls: tls::of_pool(&mut reader),
+        backends,
+        backends_incomplete,
+        connect_timeout: reader.duration(limits::CONNECT_TIMEOUT),
+        response_timeout: reader.duration(limits::RESPONSE_TIMEOUT),
+        body_timeout: reader.duration(limits::BACKEND_BODY_TIMEOUT),
+        idle_timeout: reader.duration(limits::BACKEND_IDLE_TIMEOUT),
+        idle_connections: reader.count(limits::BACKEND_IDLE_CONNECTIONS),
+        retries: reader.count(limits::RETRIES),
+        retry_budget: reader.count(limits::RETRY_BUDGET),
+        try_timeout: reader.optional_duration(limits::TRY_TIMEOUT),
+        hedge_after: reader.optional_duration(limits::HEDGE_AFTER),
+        backend_limit: reader.optional_count(limits::BACKEND_LIMIT).map(|at| at.value),
+        queue: reader.count(limits::QUEUE),
+        queue_timeout: reader.duration(limits::QUEUE_TIMEOUT),
+        slow_start: reader.duration(limits::SLOW_START),
+        sticky: sticky(&mut reader),
+        check: check::check_of(&mut reader),
+        written: Vec::new(),
+    };
+    Pool { written: reader.finish(), ..pool }
+}
+
+fn backends(pool: &mut Reader<'_, '_>) -> (Vec<Backend>, bool) {
+    let Some(entry) = pool.entry("backends") else { return (Vec::new(), false) };
+    let items: &[Node] = match &entry.node.value {
+        Value::List(items) => items,
+        // One backend without its brackets is refused, and still read for further problems.
+        other => {
+            let what = format!("is {}, but it takes a list", other.described());
+            let help = "put it in brackets: backends = [\"10.0.0.11:8080\"]".into();
+            pool.refuse(Refusal { code: "wrong_type", what, help }, "backends", &entry.node);
+            std::slice::from_ref(&entry.node)
+        }
+    };
+    let mut found = Vec::with_capacity(items.len());
+    let mut incomplete = false;
+    for item in items {
+        let backend = match &item.value {
+            Value::Text(text) => {
+                let address = pool.accept(values::address(text, Purpose::Backend), "backend", item);
+                let weight = limits::WEIGHT.default;
+                address.map(|value| Backend { address: At { value, span: item.span.clone() }, weight })
+            }
+            Value::Table(table) => {
+                let label = format!("{} backend", pool.label());
+                let mut reader = Reader::new(Section::Backend, &label, table, item.span.clone(), pool.notes());
+                let help = "add address = \"10.0.0.11:8080\"";
+                let address = reader.required_text("address", help, |text| values::address(text, Purpose::Backend));
+                let weight = reader.count(limits::WEIGHT);
+                reader.finish();
+                address.map(|address| Backend { address, weight })
+            }
+            other => {
+                let what = format!("is {}, but it takes a string or a table", other.described());
+                let help = "write \"10.0.0.11:8080\" or { address = \"10.0.0.11:8080\", weight = 50 }".into();
+                pool.refuse(Refusal { code: "wrong_type", what, help }, "backend", item);
+                None
+            }
+        };
+        incomplete |= backend.is_none();
+        found.extend(backend);
+    }
+    (found, incomplete)
+}
+
+/// `None` when it is off.
+fn sticky(pool: &mut Reader<'_, '_>) -> Option<Sticky> {
+    let help = "write sticky = {} to insert a cookie with the defaults; leave it out to have none";
+    let (table, head) = inner(pool, "sticky", help)?;
+    let label = pool.label().to_owned();
+    let mut reader = Reader::new(Section::Sticky, &label, table, head, pool.notes());
+    let mode = match reader.word("mode") {
+        Some("rewrite") => StickyMode::Rewrite,
+        _ => StickyMode::Insert,
+    };
+    let cookie = match (mode, reader.was_written("cookie")) {
+        (StickyMode::Insert, false) => {
+            reader.entry("cookie");
+            Some("SERVERID".to_owned())
+        }
+        (StickyMode::Rewrite, false) => {
+            reader.entry("cookie");
+            reader.missing("cookie", "add the name of the cookie that the backends set: cookie = \"JSESSIONID\"");
+            None
+        }
+        (_, true) => reader.text("cookie", http::cookie_name).map(|at| at.value),
+    };
+    let sticky = Sticky {
+        mode,
+        cookie,
+        max_age: reader.optional_duration(limits::STICKY_MAX_AGE),
+        drain_timeout: reader.duration(limits::STICKY_DRAIN_TIMEOUT),
+    };
+    reader.finish();
+    Some(sticky)
+}

@@ -7,13 +7,14 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
-use evenkeel_config::{Compiled, Format, Severity, Source, compile, render, render_json};
+use evenkeel::files::DiskFiles;
+use evenkeel_config::{Compiled, Files, Format, Severity, Source, compile_with, render, render_json};
 use evenkeel_plan::Plan;
 
 pub fn check(file: &Path, json: bool) -> ExitCode {
     let Some((name, text)) = read(file) else { return ExitCode::from(2) };
     let source = Source { name: &name, text: &text, format: Format::of_path(&name) };
-    let Compiled { plan, problems } = compile(&source);
+    let Compiled { plan, problems } = compile_with(&source, &mut DiskFiles::beside(file));
     if json {
         println!("{}", render_json(&source, &problems));
     } else {
@@ -36,9 +37,14 @@ pub fn check(file: &Path, json: bool) -> ExitCode {
 
 /// Compiles a file and prints its problems to standard error; warnings only when there is a plan.
 pub fn plan(file: &Path) -> Result<Plan, ExitCode> {
+    plan_with(file, &mut DiskFiles::beside(file))
+}
+
+/// The same, with files that outlive it.
+pub fn plan_with(file: &Path, files: &mut dyn Files) -> Result<Plan, ExitCode> {
     let (name, text) = read(file).ok_or(ExitCode::from(2))?;
     let source = Source { name: &name, text: &text, format: Format::of_path(&name) };
-    let compiled = compile(&source);
+    let compiled = compile_with(&source, files);
     eprint!("{}", render(&source, &compiled.problems, std::io::stderr().is_terminal()));
     compiled.plan.ok_or(ExitCode::from(1))
 }

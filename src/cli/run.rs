@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use evenkeel::admin;
+use evenkeel::files::DiskFiles;
 use evenkeel::node::{Node, View};
-use evenkeel_config::{Format, Severity, Source, compile, render};
+use evenkeel_config::{Format, Severity, Source, compile_with, render};
 use evenkeel_model::event::Event;
 use evenkeel_model::{Epoch, Instant};
 use evenkeel_plan::Plan;
@@ -19,7 +20,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 pub fn run(file: &Path) -> ExitCode {
-    let plan = match super::check::plan(file) {
+    let mut files = DiskFiles::beside(file);
+    let plan = match super::check::plan_with(file, &mut files) {
         Ok(plan) => Arc::new(plan),
         Err(code) => return code,
     };
@@ -34,7 +36,7 @@ pub fn run(file: &Path) -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(node, file, epoch)),
+        Ok(runtime) => runtime.block_on(serve(node, file, files, epoch)),
         Err(error) => {
             eprintln!("admin runtime: {error}");
             ExitCode::from(1)
@@ -42,7 +44,7 @@ pub fn run(file: &Path) -> ExitCode {
     }
 }
 
-async fn serve(mut node: Node, file: &Path, epoch: Epoch) -> ExitCode {
+async fn serve(mut node: Node, file: &Path, mut files: DiskFiles, epoch: Epoch) -> ExitCode {
     let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
@@ -59,7 +61,7 @@ async fn serve(mut node: Node, file: &Path, epoch: Epoch) -> ExitCode {
     say(epoch, &node, "node.started", &describe(node.plan()));
     loop {
         tokio::select! {
-            _ = hangup.recv() => reload(&mut node, &mut admin, file, epoch).await,
+            _ = hangup.recv() => reload(&mut node, &mut admin, file, &mut files, epoch).await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -75,7 +77,7 @@ async fn serve(mut node: Node, file: &Path, epoch: Epoch) -> ExitCode {
 }
 
 /// Reads the file again. Whatever is wrong with it is reported, and the running plan stays.
-async fn reload(node: &mut Node, admin: &mut Option<Admin>, file: &Path, epoch: Epoch) {
+async fn reload(node: &mut Node, admin: &mut Option<Admin>, file: &Path, files: &mut DiskFiles, epoch: Epoch) {
     let name = file.display().to_string();
     let refuse = |node: &Node, problems: usize, first: &str| node.boss().refused(problems, first.into());
     let text = match std::fs::read_to_string(file) {
@@ -83,7 +85,7 @@ async fn reload(node: &mut Node, admin: &mut Option<Admin>, file: &Path, epoch: 
         Err(error) => return refuse(node, 1, &format!("cannot read \"{name}\": {error}")),
     };
     let source = Source { name: &name, text: &text, format: Format::of_path(&name) };
-    let compiled = compile(&source);
+    let compiled = compile_with(&source, files);
     eprint!("{}", render(&source, &compiled.problems, std::io::stderr().is_terminal()));
     let Some(plan) = compiled.plan else {
         let errors = compiled.problems.iter().filter(|problem| problem.severity == Severity::Error);

@@ -13,6 +13,7 @@ use evenkeel_health::settings::{Silence, StatusSet, TcpProbe};
 use evenkeel_model::Cidr;
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_plan::{AccessLog, Coding, HashOn, HostPattern, Protocol, Speaks, StickyMode};
+use evenkeel_tls::Policy;
 
 use crate::keys::Key;
 
@@ -100,12 +101,6 @@ pub(crate) struct ListenerTls {
     pub handshake_timeout: Duration,
     pub tickets: bool,
     pub written: Written,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Policy {
-    Intermediate,
-    Modern,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use evenkeel_balance::Schedule;
 use evenkeel_model::limits::{self, Optional, Setting};
+use evenkeel_tls::Policy;
 
 /// A table of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,7 +313,8 @@ pub(crate) const SILENCES: &[Word] = &[
     works("keep", "silence changes nothing: verdict and run stay as they are"),
 ];
 
-pub(crate) const POLICIES: &[Word] = &[works("intermediate", "TLS 1.2 and 1.3"), works("modern", "TLS 1.3 only")];
+pub(crate) const POLICIES: &[Word] =
+    &[works(Policy::Intermediate.word(), "TLS 1.2 and 1.3"), works(Policy::Modern.word(), "TLS 1.3 only")];
 
 pub(crate) const CLIENT_CERTIFICATES: &[Word] = &[
     works("required", "a client without a good certificate is refused"),

@@ -8,16 +8,18 @@
 //! text -> Document      document/   TOML, YAML, JSON into one tree with places     syntax errors
 //!      -> Config        read.rs     each key by the table in keys.rs               wrong words and values
 //!      -> (same)        relations/  what keys mean for each other                  contradictions
+//!      -> Material      material.rs what the named files hold                      bad certificates and keys
 //!      -> Plan          lower.rs    names into indices, targets deduplicated       cannot fail
 //! ```
 //!
-//! It opens no file: the caller has the bytes, and a name to call them by. It will never guess: an
-//! unknown key is an error with a proposal, not a warning.
+//! It opens no file: the caller has the bytes, and a name to call them by, and brings [`Files`] when a config may name
+//! certificates. It will never guess: an unknown key is an error with a proposal, not a warning.
 
 mod config;
 mod document;
 mod keys;
 mod lower;
+mod material;
 mod problem;
 mod read;
 mod reader;
@@ -29,6 +31,7 @@ mod values;
 
 use evenkeel_plan::Plan;
 
+pub use material::Files;
 pub use problem::{Problem, Severity};
 pub use reference::reference;
 pub use render::{render, render_json};
@@ -43,11 +46,17 @@ pub struct Compiled {
     pub problems: Vec<Problem>,
 }
 
+/// Compiles a config that names no files; one that does has an error for each.
 pub fn compile(source: &Source<'_>) -> Compiled {
+    compile_with(source, &mut material::NoFiles::default())
+}
+
+pub fn compile_with(source: &Source<'_>, files: &mut dyn Files) -> Compiled {
     let mut notes = problem::Notes::default();
     let document = document::parse(source, &mut notes);
     let config = read::config(&document, &mut notes);
     relations::check(&config, &mut notes);
-    let plan = if notes.failed() { None } else { Some(lower::plan(&config)) };
+    let material = material::material(&config, files, &mut notes);
+    let plan = if notes.failed() { None } else { Some(lower::plan(&config, &material)) };
     Compiled { plan, problems: notes.into_problems(&source::Lines::new(source.text)) }
 }

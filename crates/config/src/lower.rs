@@ -15,13 +15,15 @@ use evenkeel_plan::{
     Access, Action, Admin, Backend, Compression, HeaderCondition, HeaderEdits, Hsts, HttpSettings, Listener, Node,
     Plan, Pool, Protocol, Rate, Rates, Rule, Rules, Speaks, Sticky, StreamLimits, Target,
 };
+use evenkeel_tls::Server;
 
 use crate::config::{self, At, Check, Config};
+use crate::material::Material;
 use crate::relations::rule_name;
 
 /// # Panics
 /// When the config has errors: what this needs was then not read.
-pub(crate) fn plan(config: &Config) -> Plan {
+pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
     let mut plan = Plan {
         node: Node {
             workers: small(config.node.workers),
@@ -29,10 +31,15 @@ pub(crate) fn plan(config: &Config) -> Plan {
             drain_timeout: config.node.drain_timeout,
             access_log: config.node.access_log.clone(),
             cluster: config.node.cluster.as_deref().map(Arc::from),
-            sticky_secret: None,
+            sticky_secret: material.sticky_secret.clone(),
         },
         admin: config.admin.as_ref().map(|at| Admin { listen: at.value }),
-        listeners: config.listeners.iter().map(|listener| Arc::new(lower_listener(config, listener))).collect(),
+        listeners: config
+            .listeners
+            .iter()
+            .zip(&material.servers)
+            .map(|(listener, tls)| Arc::new(lower_listener(config, listener, tls.clone())))
+            .collect(),
         pools: Vec::with_capacity(config.pools.len()),
         backends: Vec::new(),
         targets: Vec::new(),
@@ -68,7 +75,7 @@ pub(crate) fn plan(config: &Config) -> Plan {
             retry_budget: narrow(pool.retry_budget),
             slow_start: pool.slow_start,
             speaks: pool.speaks,
-            tls: None,
+            tls: material.clients[position].clone(),
             sticky: pool.sticky.as_ref().map(sticky),
             hash_on: pool.hash_on.clone(),
             bounded_load: pool.bounded_load.map(narrow),
@@ -133,7 +140,7 @@ pub(crate) fn listener_name(listener: &config::Listener) -> Option<String> {
     }
 }
 
-fn lower_listener(config: &Config, listener: &config::Listener) -> Listener {
+fn lower_listener(config: &Config, listener: &config::Listener, tls: Option<Arc<Server>>) -> Listener {
     let limit = &listener.limit;
     Listener {
         name: listener_name(listener).expect("a config without errors has a listen address").into(),
@@ -156,7 +163,7 @@ fn lower_listener(config: &Config, listener: &config::Listener) -> Listener {
             ipv4_prefix: limit.ipv4_prefix as u8,
             ipv6_prefix: limit.ipv6_prefix as u8,
         },
-        tls: None,
+        tls,
         rules: Rules::new(listener.rules.iter().map(|rule| lower_rule(config, rule)).collect()),
         http: http_settings(listener),
     }

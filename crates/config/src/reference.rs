@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::document::{self, Node, Table, Value};
     use crate::problem::Notes;
-    use crate::{Format, Source, compile};
+    use crate::{Format, Source};
 
     fn under<'d>(parents: Vec<&'d Table>, name: &str) -> Vec<&'d Table> {
         let nodes = parents.into_iter().filter_map(|table| table.get(name)).map(|entry| &entry.node);
@@ -226,11 +226,9 @@ mod tests {
     }
 
     #[test]
-    fn the_full_example_uses_every_key_and_has_no_problem() {
+    fn the_full_example_uses_every_key() {
         let text = include_str!("../../../examples/full.toml");
         let source = Source { name: "full.toml", text, format: Format::Toml };
-        let compiled = compile(&source);
-        assert!(compiled.plan.is_some() && compiled.problems.is_empty(), "{:?}", compiled.problems);
         let root = document::parse(&source, &mut Notes::default());
         for section in Section::ALL {
             for key in section.keys() {

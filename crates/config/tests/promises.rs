@@ -1,15 +1,22 @@
 //! What the compiler promises whatever the text: examples compile, formats mean the same, the manual is
 //! current, nothing panics.
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use evenkeel_config::{Compiled, Format, Source, compile, reference, render, render_json};
+use evenkeel_balance::Schedule;
+use evenkeel_config::{Compiled, Format, Source, compile, compile_with, reference, render, render_json};
 use evenkeel_health::settings::{HttpProbe, ProbeSettings, StatusSet, TcpProbe};
-use evenkeel_model::{Cidr, TargetId, limits};
-use evenkeel_plan::{AccessLog, Plan, Protocol};
+use evenkeel_model::{Cidr, PoolId, TargetId, limits};
+use evenkeel_plan::{
+    AccessLog, Action, Coding, Compression, HashOn, HeaderCondition, HeaderEdits, HostPattern, Hsts, Plan, Protocol,
+    Rate, Rates, Rule, Speaks, Sticky, StickyMode, StreamLimits,
+};
 use proptest::prelude::*;
+use support::MadeUp;
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -25,7 +32,7 @@ fn toml(text: &str) -> Compiled {
 
 fn plan_of(name: &str, text: &str) -> Plan {
     let source = Source { name, text, format: Format::of_path(name) };
-    let compiled = compile(&source);
+    let compiled = compile_with(&source, &mut MadeUp::default());
     assert!(compiled.problems.is_empty(), "{}", render(&source, &compiled.problems, false));
     compiled.plan.expect("a config without problems has a plan")
 }
@@ -76,8 +83,8 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
     assert_eq!(plan.admin.as_ref().map(|admin| admin.listen.to_string()).as_deref(), Some("127.0.0.1:9901"));
 
     let web = &plan.listeners[0];
-    assert_eq!((&*web.name, web.protocol, web.backlog), ("web", Protocol::Http, 8192));
-    assert_eq!(web.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:80", "[::]:80"]);
+    assert_eq!((&*web.name, web.protocol, web.backlog), ("web", Protocol::Https, 8192));
+    assert_eq!(web.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:443", "[::]:443"]);
     assert_eq!(web.idle_timeout, Duration::from_secs(600));
     let http = &web.http;
     let seconds = [http.keep_alive_timeout, http.header_timeout, http.body_timeout].map(|time| time.as_secs());
@@ -88,8 +95,53 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
     assert_eq!(http.trusted, trusted);
     assert!(http.x_forwarded && http.forwarded);
 
+    assert_eq!(http.handshake_timeout, Duration::from_secs(5));
+    assert!(web.tls.as_ref().is_some_and(|tls| tls.covers("www.example.com") && !tls.covers("example.org")));
+    let streams = StreamLimits { streams: 100, stream_window: 128 << 10, connection_window: 2 << 20 };
+    assert_eq!((http.http2, http.streams), (true, streams));
+    let hsts = Hsts { max_age: Duration::from_secs(730 * 86_400), subdomains: true, preload: true };
+    assert_eq!((http.hsts, http.redirect_to_https), (Some(hsts), None));
+    let compression = Compression {
+        codings: vec![Coding::Br, Coding::Gzip],
+        min_size: 2048,
+        types: vec!["text/*".into(), "application/json".into()],
+        level: 4,
+    };
+    assert_eq!(http.compression, Some(compression));
+    for (address, allowed, denied) in [("10.1.1.1", true, false), ("10.66.1.1", true, true), ("11.0.0.1", false, false)]
+    {
+        let address = address.parse().expect("an address");
+        assert_eq!((web.access.allow.contains(address), web.access.deny.contains(address)), (allowed, denied));
+    }
+    let rate = |per_second, burst| Some(Rate { per_second, burst });
+    let rates = Rates {
+        connections: rate(1000, 1000),
+        client_connections: rate(20, 20),
+        requests: rate(5000, 5000),
+        client_requests: rate(100, 200),
+        concurrency: Some(10_000),
+        client_concurrency: Some(50),
+        ipv4_prefix: 24,
+        ipv6_prefix: 56,
+    };
+    assert_eq!(web.rates, rates);
+    assert_eq!(plan.node.sticky_secret.as_deref(), Some(&(0..32).collect::<Vec<u8>>()[..]));
+    assert_eq!(plan.listeners[1].http.redirect_to_https, Some(443));
+    assert_eq!((plan.listeners[1].pool, plan.listeners[1].rules.is_empty()), (None, true));
+
     let pool = &plan.pools[web.pool.expect("a pool").index()];
     assert_eq!((&*pool.name, pool.schedule.word()), ("web", "p2c"));
+    assert_eq!((pool.speaks, pool.tls.is_none()), (Speaks::Http1, true));
+    let attempts = [pool.try_timeout, pool.hedge_after].map(|time| time.map(|time| time.as_millis()));
+    assert_eq!(attempts, [Some(10_000), Some(500)]);
+    assert_eq!((pool.backend_limit, pool.queue, pool.queue_timeout), (Some(200), 500, Duration::from_secs(2)));
+    let sticky = Sticky {
+        mode: StickyMode::Insert,
+        cookie: "BACKEND".into(),
+        max_age: Some(Duration::from_secs(3600)),
+        drain_timeout: Duration::from_secs(600),
+    };
+    assert_eq!(pool.sticky, Some(sticky));
     let seconds = [pool.connect_timeout, pool.response_timeout, pool.body_timeout, pool.idle_timeout, pool.slow_start];
     assert_eq!(seconds.map(|time| time.as_secs()), [2, 30, 30, 60, 30]);
     assert_eq!((pool.idle_connections, pool.retries, pool.retry_budget), (64, 1, 10));
@@ -113,13 +165,65 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
     assert_eq!((timing.healthy_threshold, timing.unhealthy_threshold), (2, 4));
     assert_eq!(plan.targets[0].address.to_string(), "10.0.0.11:8081", "the check has a port of its own");
 
-    let mail = plan.pools[plan.listeners[2].pool.expect("a pool").index()].check.as_ref().expect("the check is on");
+    let mail = plan.pools[plan.listeners[3].pool.expect("a pool").index()].check.as_ref().expect("the check is on");
     assert_eq!(mail.probe, ProbeSettings::Tcp(TcpProbe::Full));
-    let ProbeSettings::Udp(udp) = &plan.pools[1].check.as_ref().expect("the check is on").probe else {
+    let ProbeSettings::Udp(udp) = &plan.pools[2].check.as_ref().expect("the check is on").probe else {
         panic!("the resolvers are probed by udp")
     };
     assert_eq!((udp.send.len(), udp.send[0], udp.send[1]), (17, 0, 1));
     assert_eq!(udp.expect.as_ref().map(|bytes| bytes[3]), Some(0x85));
+}
+
+#[test]
+fn rules_and_pools_of_the_full_example_arrive_in_the_plan() {
+    let plan = plan_of("full.toml", &example("full.toml"));
+    let api = &plan.pools[1];
+    assert_eq!((&*api.name, api.schedule, api.speaks), ("api", Schedule::Maglev, Speaks::Http2));
+    assert_eq!((&api.hash_on, api.bounded_load), (&HashOn::Header("x-user".into()), Some(125)));
+    assert!(api.tls.as_ref().is_some_and(|tls| tls.name.is_some()) && api.sticky.is_none());
+    let check = api.check.as_ref().expect("the check is on");
+    assert_eq!(check.probe, ProbeSettings::Tcp(TcpProbe::HalfOpen), "probes speak no TLS");
+
+    let rules: Vec<&Rule> = plan.listeners[0].rules.iter().collect();
+    let text = |text: &str| Box::<str>::from(text);
+    let beta = Rule {
+        name: "beta".into(),
+        hosts: vec![HostPattern::Exact("www.example.com".into()), HostPattern::Exact("example.com".into())],
+        path: "/api".into(),
+        methods: vec!["GET".into(), "HEAD".into()],
+        headers: vec![
+            HeaderCondition { name: "x-beta".into(), value: Some("1".into()) },
+            HeaderCondition { name: "x-debug".into(), value: None },
+        ],
+        action: Action::Pool(PoolId::from_index(1)),
+        rewrite_path: Some("/v2".into()),
+        request_headers: HeaderEdits {
+            remove: vec!["X-Debug".into()],
+            set: vec![(text("X-Origin"), text("beta"))],
+            add: vec![(text("Via-Rule"), text("beta"))],
+        },
+        response_headers: HeaderEdits { remove: vec!["Server".into()], ..HeaderEdits::default() },
+        response_timeout: Some(Duration::from_secs(20)),
+        body_timeout: Some(Duration::from_secs(10)),
+        try_timeout: Some(Duration::from_secs(1)),
+        retries: Some(3),
+    };
+    assert_eq!(rules[0], &beta);
+    assert_eq!((&*rules[1].name, &*rules[2].name), ("*/old", "*/ping"));
+    assert_eq!(rules[1].action, Action::Redirect { status: 301, to: "https://www.example.com/new".into() });
+    let pong = Action::Answer { status: 200, content_type: "text/html".into(), body: "pong".into() };
+    assert_eq!((&rules[2].action, rules.len()), (&pong, 3));
+}
+
+/// A reload compares plans; certificates that were read again must not look like new ones.
+#[test]
+fn the_same_files_make_an_equal_plan() {
+    let text = example("full.toml");
+    assert_eq!(plan_of("full.toml", &text), plan_of("full.toml", &text));
+    let other = text.replace("policy = \"modern\"", "policy = \"intermediate\"");
+    let (one, two) = (plan_of("full.toml", &text), plan_of("full.toml", &other));
+    assert_ne!(one.listeners[0], two.listeners[0]);
+    assert_eq!(one.listeners[1..], two.listeners[1..]);
 }
 
 #[test]
@@ -134,8 +238,15 @@ fn what_is_left_out_has_the_default_of_the_limits() {
     assert_eq!(&*listener.name, "127.0.0.1:80");
     assert_eq!(listener.protocol, Protocol::Http);
     assert!(listener.http.x_forwarded && !listener.http.forwarded && listener.http.trusted.is_empty());
+    assert!(listener.http.http2 && listener.http.hsts.is_none() && listener.http.compression.is_none());
+    assert!(listener.access.allow.is_empty() && listener.access.deny.is_empty() && listener.rules.is_empty());
+    let rates = &listener.rates;
+    assert!(rates.connections.is_none() && rates.requests.is_none() && rates.concurrency.is_none());
+    assert_eq!((rates.ipv4_prefix, rates.ipv6_prefix), (32, 64));
     let pool = &plan.pools[0];
     assert_eq!(pool.schedule.word(), "wrr");
+    assert!(pool.sticky.is_none() && pool.tls.is_none() && pool.bounded_load.is_none());
+    assert!(pool.try_timeout.is_none() && pool.hedge_after.is_none() && pool.backend_limit.is_none());
     let check = pool.check.as_ref().expect("checks are on by default");
     let probe = HttpProbe { method: "HEAD".into(), path: "/".into(), host: None, expect_status: StatusSet::default() };
     assert_eq!(check.probe, ProbeSettings::Http(probe));
@@ -275,7 +386,32 @@ const WORDS: &[&str] = &[
     "[node]\n",
     "[admin]\n",
     "[pool]\n",
-    "[listener.rule]\n",
+    "[[listener.rule]]\n",
+    "[[listener.certificate]]\n",
+    "[listener.tls]\n",
+    "[listener.limit]\n",
+    "[listener.access]\n",
+    "[listener.compression]\n",
+    "[pool.tls]\n",
+    "[pool.sticky]\n",
+    "certificate = ",
+    "key = ",
+    "redirect_to_https = ",
+    "hsts = ",
+    "redirect = ",
+    "answer = ",
+    "headers = ",
+    "request_headers = ",
+    "rewrite_path = ",
+    "requests_per_second = ",
+    "hash_on = ",
+    "allow = ",
+    "status = ",
+    "to = ",
+    "\"https\"",
+    "\"header:x\"",
+    "\"*.a\"",
+    "\"/\"",
     "listen = ",
     "pool = ",
     "name = ",

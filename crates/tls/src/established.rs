@@ -22,7 +22,7 @@ pub(crate) enum Kernel {
 }
 
 pub(crate) struct Established {
-    sealer: Sealer,
+    pub(crate) sealer: Sealer,
     opener: Opener,
     suite: SupportedCipherSuite,
     kernel: Kernel,
@@ -68,6 +68,10 @@ impl Established {
             refused_renegotiation: false,
             owes_key_update: false,
         })
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.message.capacity()
     }
 
     fn is_tls13(&self) -> bool {
@@ -211,7 +215,12 @@ impl Established {
             return Err(Refused::new(AlertDescription::CloseNotify, "keys worn out after 16 million records"));
         }
         self.owes_key_update = false;
-        self.sealer.seal(ContentType::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], out);
+        self.change_keys(0, out)
+    }
+
+    /// Says that the next record comes under another key, and takes that key.
+    pub(crate) fn change_keys(&mut self, wanted_of_you: u8, out: &mut Vec<u8>) -> Result<(), Refused> {
+        self.sealer.seal(ContentType::Handshake, &[KEY_UPDATE, 0, 0, 1, wanted_of_you], out);
         let renewed = match &mut self.kernel {
             Kernel::Server(kernel) => kernel.update_tx_secret(),
             Kernel::Client(kernel) => kernel.update_tx_secret(),

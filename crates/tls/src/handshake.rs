@@ -13,7 +13,7 @@ use crate::established::{Established, Kernel};
 use crate::records::{Frame, frame};
 
 /// Longest record rustls takes, RFC 5246 6.2.3; it judges for itself below that.
-const RECORD_SEALED: usize = 16_384 + 2048;
+pub(crate) const RECORD_SEALED: usize = 16_384 + 2048;
 
 pub(crate) enum Handshake {
     Server(Box<UnbufferedServerConnection>),

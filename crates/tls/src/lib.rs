@@ -30,6 +30,14 @@ mod session;
 mod subject;
 mod tickets;
 
+#[cfg(test)]
+mod attackers;
+#[cfg(test)]
+extern crate self as evenkeel_tls;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 pub use certificate::{Certificate, CertificateFiles, Kind, certificate};
 pub use client::{Client, ClientSettings, Offers, client};
 pub use clock::Clock;

@@ -21,14 +21,14 @@ use crate::choice::{self, Choice};
 use crate::client::Client;
 use crate::established::{Established, Heard};
 use crate::failed::{Failed, not_tls, words};
-use crate::handshake::Handshake;
+use crate::handshake::{self, Handshake};
 use crate::outgoing::{Outgoing, empty};
 use crate::policy::suite_name;
 use crate::records::{Frame, HEADER, OVERHEAD, RECORD, RECORD_SEALED, frame};
 use crate::server::Server;
 
 pub struct Session {
-    stage: Stage,
+    pub(crate) stage: Stage,
     out: Outgoing,
     /// Received, and not to be understood without what comes next.
     kept: Vec<u8>,
@@ -44,7 +44,7 @@ pub struct Session {
     agreed: Agreed,
 }
 
-enum Stage {
+pub(crate) enum Stage {
     Handshake { handshake: Handshake, choice: Option<Arc<Choice>> },
     Established(Box<Established>),
     Over,
@@ -118,10 +118,12 @@ impl Session {
         let mut rest = bytes;
         while !rest.is_empty() && !self.closed {
             if self.kept.is_empty() {
+                self.judge_first(rest.first_chunk().copied())?;
                 let taken = self.read(rest, 0, plain)?;
                 // Everything that is whole has been read; the front of a record stays, and of a message its records.
                 if !self.closed {
                     self.kept.extend_from_slice(&rest[taken..]);
+                    self.judge_kept()?;
                 }
                 break;
             }
@@ -134,6 +136,7 @@ impl Session {
             let (front, behind) = rest.split_at_mut(wanted);
             self.kept.extend_from_slice(front);
             rest = behind;
+            self.judge_first(self.kept.first_chunk().copied())?;
             if let Frame::Partial(_) = frame(&self.kept[self.held..], longest) {
                 continue;
             }
@@ -144,9 +147,7 @@ impl Session {
                 empty(&mut kept);
             }
             self.kept = kept;
-        }
-        if self.kept.len() as u64 > limits::TLS_HANDSHAKE.value + RECORD_SEALED as u64 {
-            return Err(self.refuse(AlertDescription::DecodeError, Failed::new("handshake message too long")));
+            self.judge_kept()?;
         }
         if self.closed {
             self.kept = Vec::new();
@@ -155,10 +156,17 @@ impl Session {
         Ok(Progress { established, closed: self.closed && !was_closed })
     }
 
+    /// The records of a handshake message that is not whole are kept, but not for ever.
+    fn judge_kept(&mut self) -> Result<(), Failed> {
+        match self.kept.len() as u64 > limits::TLS_HANDSHAKE.value + RECORD_SEALED as u64 {
+            true => Err(self.fail(Failed::new("handshake message too long"))),
+            false => Ok(()),
+        }
+    }
+
     fn longest_record(&self) -> usize {
         match self.stage {
-            // The handshake's own judge is asked about what is longer.
-            Stage::Handshake { .. } => usize::from(u16::MAX),
+            Stage::Handshake { .. } => handshake::RECORD_SEALED,
             Stage::Established(_) | Stage::Over => RECORD_SEALED,
         }
     }
@@ -200,16 +208,17 @@ impl Session {
         Ok(at)
     }
 
-    fn read_handshake(&mut self, bytes: &mut [u8], held: usize) -> Result<usize, Failed> {
-        if !self.begun
-            && let Some(first) = bytes.first_chunk::<HEADER>()
-        {
-            if let Some(failed) = not_tls(first) {
-                self.stage = Stage::Over;
-                return Err(self.fail(failed));
-            }
-            self.begun = true;
+    /// Whether it is TLS at all is known after five bytes. What looks like the length of a first record may be anything.
+    fn judge_first(&mut self, first: Option<[u8; HEADER]>) -> Result<(), Failed> {
+        let Some(first) = first.filter(|_| !self.begun) else { return Ok(()) };
+        self.begun = true;
+        match not_tls(&first) {
+            None => Ok(()),
+            Some(failed) => Err(self.fail(failed)),
         }
+    }
+
+    fn read_handshake(&mut self, bytes: &mut [u8], held: usize) -> Result<usize, Failed> {
         let Stage::Handshake { handshake, choice } = &mut self.stage else { return Ok(0) };
         choice::take_asked();
         let before = self.out.end().len();
@@ -347,6 +356,15 @@ impl Session {
     /// Whether the other side has said that it sends no more. A connection that ends without that may have been cut.
     pub fn has_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Bytes of buffers this session has now, beside the few hundred of its state.
+    pub fn memory(&self) -> usize {
+        let stage = match &self.stage {
+            Stage::Established(established) => established.memory(),
+            Stage::Handshake { .. } | Stage::Over => 0,
+        };
+        self.out.memory() + self.kept.capacity() + self.early.capacity() + stage
     }
 
     /// What both sides will speak, `h2` or `http/1.1`.

@@ -3,9 +3,10 @@
 //! Here a file is a path. What is in it is looked at when everything was read ([`crate::material`]).
 
 use evenkeel_model::limits;
+use evenkeel_tls::Policy;
 
 use super::{file, inner, inner_or_empty, tables};
-use crate::config::{At, Certificate, ClientCertificate, ListenerTls, Policy, PoolTls};
+use crate::config::{At, Certificate, ClientCertificate, ListenerTls, PoolTls};
 use crate::document::Table;
 use crate::keys::Section;
 use crate::reader::Reader;
@@ -40,9 +41,9 @@ pub(super) fn of_listener(listener: &mut Reader<'_, '_>) -> ListenerTls {
     let (table, head) = inner_or_empty(listener, "tls", help, &empty);
     let mut reader = Reader::new(Section::ListenerTls, &label, table, head, listener.notes());
     let tls = ListenerTls {
-        policy: match reader.word("policy") {
-            Some("modern") => Policy::Modern,
-            _ => Policy::Intermediate,
+        policy: {
+            let word = reader.word("policy");
+            Policy::ALL.into_iter().find(|policy| Some(policy.word()) == word).unwrap_or_default()
         },
         client_ca: file(&mut reader, "client_ca"),
         client_certificate: match reader.word("client_certificate") {

@@ -338,7 +338,7 @@ fn hsts_is_the_listeners_word_unless_a_rule_has_another() {
 
 #[test]
 fn the_first_cookie_of_that_name_gets_the_token_and_no_other() {
-    let answer = AnswerEdits { cookie: Some(CookieMark { name: b"SID", token: b"t~" }), ..AnswerEdits::NONE };
+    let answer = AnswerEdits { cookie: Some(CookieMark { name: b"SID", token: b"t" }), ..AnswerEdits::NONE };
     assert_response(
         &[
             "HTTP/1.1 200 OK",
@@ -355,7 +355,7 @@ fn the_first_cookie_of_that_name_gets_the_token_and_no_other() {
             "HTTP/1.1 200 OK",
             "Set-Cookie: sid=lower",
             "set-cookie: SID2=x",
-            "Set-Cookie: SID=t~v; Path=/",
+            "Set-Cookie: SID = t~v; Path=/",
             "Set-Cookie: SID=second",
             "Set-Cookie: bare",
             "Content-Length: 0",

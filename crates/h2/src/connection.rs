@@ -76,7 +76,7 @@ pub enum Event {
     Opened(StreamId),
     /// Something came for a stream that had been read dry.
     Readable { stream: StreamId, tag: u64 },
-    /// A stream whose `send` did not take everything can go on.
+    /// A stream whose `send` did not take everything can go on: send, or close it.
     Writable { stream: StreamId, tag: u64 },
     /// The stream ended in a reset, and no answer or the rest of it will come. Close it.
     Reset {
@@ -168,6 +168,8 @@ pub struct Connection {
     pub(crate) notes: VecDeque<Note>,
     /// Who waits to send, in turn.
     pub(crate) queue: VecDeque<StreamId>,
+    /// Room promised to those who were told since bytes last came or went.
+    pub(crate) granted: usize,
     /// When the settings we sent must be acknowledged.
     pub(crate) ack_due: Option<Instant>,
     pub(crate) leaving: Leaving,
@@ -211,6 +213,7 @@ impl Connection {
             next_wire: 1,
             notes: VecDeque::new(),
             queue: VecDeque::new(),
+            granted: 0,
             ack_due: Some(now + Duration::from_secs(limits::H2_SETTINGS_ACK.value)),
             leaving: Leaving::No,
         };
@@ -252,6 +255,7 @@ impl Connection {
                 Note::Opened(id) => {
                     if let Some(stream) = self.stream_mut(id) {
                         stream.told = true;
+                        stream.readable_queued = false;
                         return Some(Event::Opened(id));
                     }
                 }
@@ -337,6 +341,7 @@ impl Connection {
 
     /// The first `bytes` of [`output`](Self::output) are gone. Ask for events afterwards: streams may have waited for the room.
     pub fn sent(&mut self, bytes: usize) {
+        self.granted = 0;
         self.sent += bytes;
         self.control.sent(bytes, self.output.len() - self.sent);
         if self.sent == self.output.len() {
@@ -436,6 +441,10 @@ impl Connection {
 
     pub(crate) fn fail(&mut self, stop: Stop) -> Failure {
         let (code, detail, limit) = match stop {
+            // Only the decoder says so, of a list far over the limit.
+            Stop::Fault(fault) if fault.code == ErrorCode::ENHANCE_YOUR_CALM => {
+                (fault.code, fault.detail, Some(u64::from(self.settings.header_limit)))
+            }
             Stop::Fault(fault) => (fault.code, fault.detail, None),
             Stop::Flood(flood) => (ErrorCode::ENHANCE_YOUR_CALM, flood.detail, Some(flood.limit)),
         };
@@ -448,9 +457,10 @@ impl Connection {
         let last = self.last_taken();
         frame::write_go_away(last, code, detail, &mut self.output);
         for (_, stream) in self.table.iter_mut() {
-            stream.inbox.discard();
             stream.closed = true;
+            // A message that came whole can still be read.
             if !stream.incoming_over() {
+                stream.inbox.discard();
                 stream.incoming = Incoming::Reset(code);
             }
             stream.outgoing = Outgoing::Reset(code);
@@ -524,12 +534,9 @@ impl Connection {
 
     /// No frame concerns the stream any more. Who was told of it still has to close it.
     pub(crate) fn conclude(&mut self, id: StreamId, ending: Ending) {
-        let Some(stream) = self.stream_mut(id).filter(|stream| !stream.closed) else { return };
-        let (told, waited) = (stream.told, stream.waiting);
-        (stream.waiting, stream.parked) = (false, false);
-        if waited {
-            self.queue.retain(|waiting| *waiting != id);
-        }
+        let Some(stream) = self.stream(id).filter(|stream| !stream.closed) else { return };
+        let told = stream.told;
+        self.wait_no_more(id);
         self.table.take_off_wire(id, ending);
         if !told && ending != Ending::Both {
             self.release(id);

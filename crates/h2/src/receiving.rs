@@ -50,6 +50,7 @@ impl Connection {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
+        self.granted = 0;
         while !bytes.is_empty() {
             match self.step(bytes, now) {
                 Ok(used) => bytes = &bytes[used..],

@@ -59,6 +59,9 @@ impl Connection {
                 }
             }
         }
+        if used == text.len() {
+            self.wait_no_more(id);
+        }
         Ok(used)
     }
 
@@ -105,30 +108,33 @@ impl Connection {
         self.release(id);
     }
 
-    /// The next of those who wait, when there is room for it.
+    /// The next of those who wait, when there is room for it that was not granted to another one before: who collects
+    /// events first and sends afterwards must not give everything to the first each time.
     pub(crate) fn next_writable(&mut self) -> Option<Event> {
         // Waking somebody for a few bytes of room would make crumbs.
         if self.owed() > OUTPUT / 2 {
             return None;
         }
+        let room = (OUTPUT - self.owed()).saturating_sub(self.granted);
+        let window = self.send.available().saturating_sub(self.granted);
         while let Some(&id) = self.queue.front() {
-            let connection_window = self.send.available();
             let Some(stream) = self.stream_mut(id).filter(|stream| stream.waiting) else {
                 self.queue.pop_front();
                 continue;
             };
             let needs_window = !matches!(stream.outgoing, Outgoing::Head);
-            if needs_window && connection_window == 0 {
+            if room == 0 || needs_window && window == 0 {
                 return None;
             }
-            self.queue.pop_front();
-            let Some(stream) = self.stream_mut(id) else { continue };
             stream.waiting = false;
-            if needs_window && stream.send.available() == 0 {
-                stream.parked = true;
-                continue;
+            stream.parked = needs_window && stream.send.available() == 0;
+            stream.granted = !stream.parked;
+            let (granted, tag) = (stream.granted, stream.tag);
+            self.queue.pop_front();
+            if granted {
+                self.granted += QUANTUM;
+                return Some(Event::Writable { stream: id, tag });
             }
-            return Some(Event::Writable { stream: id, tag: stream.tag });
         }
         None
     }
@@ -139,6 +145,19 @@ impl Connection {
         stream.parked = false;
         stream.waiting = true;
         self.queue.push_back(id);
+    }
+
+    /// Nobody must be told to go on who has nothing more to send: what is granted to it would be missing to others.
+    pub(crate) fn wait_no_more(&mut self, id: StreamId) {
+        let Some(stream) = self.stream_mut(id) else { return };
+        let (waited, granted) = (stream.waiting, stream.granted);
+        (stream.waiting, stream.parked, stream.granted) = (false, false, false);
+        if waited {
+            self.queue.retain(|waiting| *waiting != id);
+        }
+        if granted {
+            self.granted = self.granted.saturating_sub(QUANTUM);
+        }
     }
 
     fn wait(&mut self, id: StreamId) {
@@ -160,7 +179,8 @@ impl Connection {
 
     fn budget(&self, stream_window: usize) -> usize {
         let room = OUTPUT.saturating_sub(self.owed());
-        let turn = if self.queue.is_empty() { OUTPUT } else { QUANTUM };
+        let alone = self.queue.is_empty() && self.granted <= QUANTUM;
+        let turn = if alone { OUTPUT } else { QUANTUM };
         stream_window.min(self.send.available()).min(room).min(turn)
     }
 
@@ -268,6 +288,7 @@ impl Connection {
         let mut frames =
             DataFrames { wire, size: self.frame_size() as usize, open: None, written: 0, count: 0, large: 0 };
         let Some(stream) = self.stream_mut(id) else { return Ok((0, true)) };
+        let granted = std::mem::take(&mut stream.granted);
         let mut outgoing = std::mem::replace(&mut stream.outgoing, Outgoing::Ended);
         let mut end = End::NotYet;
         let mut fault = None;
@@ -302,6 +323,9 @@ impl Connection {
         };
         frames.finish(end == End::WithData, &mut self.output);
         self.send.take(frames.written);
+        if granted {
+            self.granted = self.granted.saturating_sub(QUANTUM);
+        }
         // A small frame pays too when our user had no more; when the window cut it, it is a crumb.
         let paying = if taken == text.len() { frames.count } else { frames.large };
         for _ in 0..paying {

@@ -70,6 +70,8 @@ pub(crate) struct Stream {
     pub(crate) waiting: bool,
     /// Waits for its own window, so it is in no queue.
     pub(crate) parked: bool,
+    /// It was told that it can go on, and has not yet.
+    pub(crate) granted: bool,
     /// Our final head was sent.
     pub(crate) answered: bool,
 
@@ -100,6 +102,7 @@ impl Stream {
             readable_queued: false,
             waiting: false,
             parked: false,
+            granted: false,
             answered: false,
             incoming: Incoming::Head,
             body: Body::Empty,

@@ -225,7 +225,7 @@ fn drawn_traffic(seed: u64) {
 
 #[test]
 fn drawn_traffic_arrives_byte_for_byte_and_releases_everything() {
-    let rounds = std::env::var("SIM_ROUNDS").map_or(60, |rounds| rounds.parse().expect("a number"));
+    let rounds = std::env::var("SIM_ROUNDS").map_or(30, |rounds| rounds.parse().expect("a number"));
     match std::env::var("SIM_SEED") {
         Ok(seed) => drawn_traffic(seed.parse().expect("a number")),
         Err(_) => (1..=rounds).for_each(drawn_traffic),

@@ -36,9 +36,9 @@ impl PartialEq for Rules {
 /// Why no rule takes a request. A listener's default pool, if it has one, takes it instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Miss {
-    /// No rule names the host, and there is no rule for any host.
+    /// No rule names the host, though others are named, and those for any host do not take the request either.
     Host,
-    /// There are rules for the host; none of them takes the rest of the request.
+    /// Rules name the host, or none names any host; none of them takes the request.
     Rule,
 }
 
@@ -189,7 +189,8 @@ impl Rules {
         let of_host = named.and_then(|paths| paths.longest(path, holds));
         match of_host.or_else(|| self.index.of_any_host().longest(path, holds)) {
             Some(position) => Ok(position),
-            None if named.is_none() && self.index.of_any_host().is_empty() => Err(Miss::Host),
+            // Where no rule names a host, hosts do not matter, and it was something else.
+            None if named.is_none() && (self.index.names_hosts() || self.is_empty()) => Err(Miss::Host),
             None => Err(Miss::Rule),
         }
     }

@@ -269,9 +269,13 @@ fn a_miss_says_whether_it_was_the_host() {
     let named = rules(&["www.example.com/shop"]);
     assert_eq!(taken(&named, &get("other.example.com", "/shop")), Err(Miss::Host));
     assert_eq!(taken(&named, &get("www.example.com", "/")), Err(Miss::Rule));
-    // With a rule for any host every host is configured.
-    let any = rules(&["www.example.com/shop", "/api"]);
-    assert_eq!(taken(&any, &get("other.example.com", "/shop")), Err(Miss::Rule));
+    // A rule for any host does not make every host a configured one.
+    let both = rules(&["www.example.com/shop", "/healthz"]);
+    assert_eq!(taken(&both, &get("other.example.com", "/shop")), Err(Miss::Host));
+    assert_eq!(taken(&both, &get("other.example.com", "/healthz")), Ok("/healthz"));
+    assert_eq!(taken(&both, &get("www.example.com", "/")), Err(Miss::Rule));
+    // Where no rule names a host, it was not the host.
+    assert_eq!(taken(&rules(&["/api"]), &get("other.example.com", "/shop")), Err(Miss::Rule));
     assert_eq!(taken(&Rules::default(), &get("a", "/")), Err(Miss::Host));
     assert_eq!(Miss::Host.cause(), Cause::HostNotConfigured);
     assert_eq!(Miss::Rule.cause(), Cause::RuleNotFound);
@@ -390,8 +394,9 @@ fn naive(rules: &[Rule], request: &Request) -> Result<usize, Miss> {
     };
     let named = |rule: &Rule| narrowest.is_some() && narrowness(rule) == narrowest;
     let nameless = |rule: &Rule| rule.hosts.is_empty();
-    let any = rules.iter().any(nameless);
-    best(&named).or_else(|| best(&nameless)).ok_or(if narrowest.is_none() && !any { Miss::Host } else { Miss::Rule })
+    let hosts_matter = rules.is_empty() || !rules.iter().all(nameless);
+    let miss = if narrowest.is_none() && hosts_matter { Miss::Host } else { Miss::Rule };
+    best(&named).or_else(|| best(&nameless)).ok_or(miss)
 }
 
 const NAMES: &[&str] = &["a", "b.a", "c.b.a", "d.c.b.a", "b", "c.b"];

@@ -8,8 +8,9 @@ mod naive;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use evenkeel_wire::{
-    Asked, BodyReader, Connection, FieldSlots, Forwarding, Framing, OutFraming, Parsed, ResponseEdits, Version,
-    has_loop, parse_request, parse_response, write_request, write_response,
+    AnswerEdits, Asked, BodyReader, Connection, FieldSlots, Forwarding, Framing, HeaderEdits, OutFraming, Parsed,
+    RequestEdits, RequestHead, ResponseEdits, Version, has_loop, parse_request, parse_response, write_request,
+    write_request_edited, write_response, write_response_edited,
 };
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
@@ -219,6 +220,33 @@ fn check_request(input: &[u8], forwarding: &Forwarding<'_>) -> Result<(), TestCa
     prop_assert_eq!(again.host, Some(head.host.unwrap_or(forwarding.default_host)));
     prop_assert_eq!(again.trailers_accepted, head.trailers_accepted);
     prop_assert!(has_loop(&again, forwarding.loop_id));
+    check_request_edits(&head, forwarding)
+}
+
+/// Edits, sensible or not, change neither the framing nor how many hosts there are.
+fn check_request_edits(head: &RequestHead<'_, '_>, forwarding: &Forwarding<'_>) -> Result<(), TestCaseError> {
+    let edited =
+        ["x-plain", "Content-Length", "Transfer-Encoding", "Host", "Connection", "X-Forwarded-For", "CDN-Loop"];
+    let remove = edited.map(Box::from);
+    let set = edited.map(|name| (Box::from(name), Box::from("7")));
+    for headers in [
+        HeaderEdits { remove: &remove, ..HeaderEdits::NONE },
+        HeaderEdits { set: &set, ..HeaderEdits::NONE },
+        HeaderEdits { add: &set, ..HeaderEdits::NONE },
+    ] {
+        let edits = RequestEdits { headers, path: Some(b"/other"), close: true, ..RequestEdits::NONE };
+        let mut out = Vec::new();
+        write_request_edited(head, forwarding, &edits, &mut out);
+        let sent = naive::request(&out).map_err(TestCaseError::fail)?;
+        prop_assert_eq!((sent.framing, sent.length), (head.framing, out.len()));
+        prop_assert_eq!(sent.values("host").len(), 1);
+        let mut slots = FieldSlots::new();
+        let Parsed::Whole(again) = parse_request(&out, &mut slots, usize::MAX) else {
+            return Err(TestCaseError::fail(format!("we refuse our own {}", out.escape_ascii())));
+        };
+        prop_assert_eq!((again.method, again.path, again.keep_alive), (head.method, b"/other".as_slice(), false));
+        prop_assert!(has_loop(&again, forwarding.loop_id));
+    }
     Ok(())
 }
 
@@ -257,6 +285,15 @@ fn check_response(input: &[u8], asked: Asked, edits: &ResponseEdits<'_>) -> Resu
     };
     prop_assert_eq!((again.status, again.reason, again.upgrade), (head.status, head.reason, head.upgrade));
     prop_assert_eq!((again.framing, again.version), (expected, Version::Http11));
+
+    // A coded body is framed by us, whatever the backend said of its own.
+    let chunked = ResponseEdits { framing: OutFraming::Chunked, client_version: Version::Http11, ..edits };
+    let coded = AnswerEdits { coding: Some(b"gzip"), vary: true, ..AnswerEdits::NONE };
+    let mut out = Vec::new();
+    write_response_edited(&head, &chunked, &coded, &mut out);
+    let sent = naive::response(&out, asked.head).map_err(TestCaseError::fail)?;
+    let expected = if head.framing == Framing::Empty { Framing::Empty } else { Framing::Chunked };
+    prop_assert_eq!((sent.framing, sent.length), (expected, out.len()));
     Ok(())
 }
 

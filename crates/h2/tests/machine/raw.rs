@@ -163,6 +163,18 @@ impl Wire {
         self.said.iter().filter(|(head, _)| head.kind == kind).collect()
     }
 
+    /// The code of our GOAWAY.
+    pub fn reaction_of_connection(&self) -> Option<u32> {
+        let (_, payload) = self.said.iter().find(|(head, _)| head.kind == Kind::GoAway)?;
+        Some(u32::from_be_bytes(payload[4..8].try_into().expect("four bytes")))
+    }
+
+    /// What became of one stream.
+    pub fn reaction_on(&self, stream: u32) -> Reaction {
+        let mut resets = self.said(Kind::ResetStream).into_iter().filter(|(head, _)| head.stream == stream);
+        resets.next().map_or(Reaction::None, |(_, code)| Reaction::Stream(stream, u32::from(code[3])))
+    }
+
     pub fn reaction(&self) -> Reaction {
         let code = |payload: &[u8]| u32::from_be_bytes(payload[payload.len() - 4..].try_into().expect("four bytes"));
         for (head, payload) in &self.said {

@@ -60,9 +60,14 @@ impl Index {
         &self.any_host
     }
 
+    /// Whether any rule names a host.
+    pub(super) fn names_hosts(&self) -> bool {
+        !self.exact.is_empty() || !self.wildcard.is_empty()
+    }
+
     /// The rules that name the host most narrowly: by itself, else by the longest wildcard.
     pub(super) fn naming(&self, host: &[u8]) -> Option<&Paths> {
-        if self.exact.is_empty() && self.wildcard.is_empty() {
+        if !self.names_hosts() {
             return None;
         }
         let mut room = [0; HOST_NAME];
@@ -155,10 +160,6 @@ impl Paths {
             nodes.push(Node { prefix: prefix.into(), parent, rules });
         }
         Paths { nodes }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
     }
 
     /// Position of the rule with the longest prefix whose other conditions hold.

@@ -5,7 +5,8 @@
 
 use super::edits::{HeaderEdits, ours};
 use super::{ADDED, Rewrite, put_field, tidy_length};
-use crate::field::{Fields, Kind, list, trim};
+use crate::cookie;
+use crate::field::{Fields, Kind, list};
 use crate::message::{Framing, Version};
 use crate::response::ResponseHead;
 
@@ -69,7 +70,8 @@ impl AnswerEdits<'_> {
     };
 }
 
-/// `token`, separator included, goes in front of the value of the first cookie called `name` that the backend sets.
+/// `token` goes in front of the value of the first cookie called `name` that the backend sets, with
+/// [`crate::cookie::SEPARATOR`] between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CookieMark<'a> {
     pub name: &'a [u8],
@@ -219,11 +221,8 @@ impl<'a> Editor<'a> {
     fn mark_cookie(&self, copy: &mut Rewrite<'_, '_, '_>, position: usize) -> bool {
         let Some(CookieMark { name, token }) = self.answer.cookie else { return false };
         let value = copy.fields.headers[position].value;
-        let Some(equals) = value.iter().position(|&byte| byte == b'=') else { return false };
-        if trim(&value[..equals]) != name {
-            return false;
-        }
-        copy.replace_with(position, &[name, b"=", token, trim(&value[equals + 1..])]);
+        let Some((front, behind)) = cookie::mark_place(value, name) else { return false };
+        copy.replace_with(position, &[front, token, &[cookie::SEPARATOR], behind]);
         true
     }
 

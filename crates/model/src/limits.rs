@@ -280,9 +280,9 @@ fixed! {
     BACKLOG_BYTES = 262_144, "bytes",
         "Bytes held for a side that does not take them before we stop reading from the other side. With it each exchange's memory is bounded.";
     COMPRESSOR_BYTES = 2_097_152, "bytes",
-        "Most one answer's compressor holds. Measured: gzip 0.4 MiB; zstd 0.9 MiB with a window of 64 KiB; br 0.8 MiB with a window of 128 KiB up to level 5, and 1.9 MiB from level 6, where its tables grow.";
+        "Most one answer's compressor holds. Measured: gzip 0.4 MiB; zstd 0.7 MiB with a window of 64 KiB; br 0.8 MiB with a window of 128 KiB up to level 5, and 1.9 MiB from level 6, where its tables grow.";
     SPARE_COMPRESSORS = 8, "compressors",
-        "Compressors a worker keeps for the next answer. Making one costs up to 0.2 ms for clearing its tables, using one again some microseconds; eight hold at most 7 MiB.";
+        "Compressors a worker keeps for the next answer. Making one costs up to 0.2 ms for clearing its tables, using one again some microseconds; eight hold at most 6 MiB.";
     REPLAY_BYTES = 65_536, "bytes",
         "Largest request (head and body) kept for a retry; larger ones are not retried once sent.";
     ATTEMPTS = 11, "attempts",

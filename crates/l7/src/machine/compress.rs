@@ -295,3 +295,31 @@ impl Compressors {
         self.spare.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zstd_stream_stays_under_a_mebibyte_at_every_level() {
+        for level in 1..=9 {
+            let mut context = zstd(level).expect("memory");
+            let mut out = Vec::new();
+            let text: Vec<u8> = (0..100_000_u32).flat_map(|line| format!("line {line}\n").into_bytes()).collect();
+            run_zstd(&mut context, &text, ZSTD_EndDirective::ZSTD_e_continue, &mut out).expect("pushed");
+            assert!(context.sizeof() < 1 << 20, "level {level}: {}", context.sizeof());
+        }
+    }
+
+    #[test]
+    fn brotli_never_holds_more_than_a_block() {
+        let mut compressor = Compressor::new(Coding::Br, 5).expect("memory");
+        let mut out = Vec::new();
+        compressor.push(&vec![b'x'; BLOCK - 1], &mut out).expect("pushed");
+        assert!(out.is_empty(), "it is still filling");
+        compressor.push(b"xy", &mut out).expect("pushed");
+        assert!(!out.is_empty(), "the block was full");
+        let Coder::Br(brotli) = &compressor.coder else { panic!("brotli") };
+        assert_eq!(brotli.block, 1);
+    }
+}

@@ -171,7 +171,7 @@ impl Node {
                 let roster = Roster::new(index, seed, registry, gates);
                 let origin = Origin { process: seed, worker: index as u16 };
                 let core = Core::new(driver, roster, observer, origin, connections_max);
-                let http = Http::new(loop_id.as_bytes());
+                let http = Http::new(loop_id.as_bytes(), epoch);
                 let mut worker = Worker::new(core, http, reader, commanded);
                 while worker.turn() {}
             });

@@ -94,7 +94,10 @@ impl<D: Driver> Worker<D> {
     /// When [`Worker::turn`] has something to do even if nothing happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let leaving = self.leaving.iter().map(|(deadline, _)| *deadline).min();
-        [self.core.wheel.next(), self.core.observer.poll_timeout(), self.deadline, leaving].into_iter().flatten().min()
+        [self.core.wheel.next(), self.core.observer.poll_timeout(), self.http.poll_timeout(), self.deadline, leaving]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Takes what was commanded and any new snapshot; for a first time before the loop.
@@ -157,9 +160,15 @@ impl<D: Driver> Worker<D> {
     /// Looks whether there is a new snapshot and acts on what it changed.
     fn follow(&mut self, now: Instant) {
         let snapshot = self.reader.load();
-        if !self.core.roster.follow(snapshot) {
+        let before = self.core.roster.generation();
+        let plan_changed = self.core.roster.follow(snapshot);
+        if self.core.roster.generation() != before {
+            self.http.verdicts_changed(&mut self.core, now);
+        }
+        if !plan_changed {
             return;
         }
+        let snapshot = self.reader.load();
         let drain_timeout = snapshot.plan.node.drain_timeout;
         self.http.plan_changed(&mut self.core, now);
         self.listen_early();
@@ -214,16 +223,23 @@ impl<D: Driver> Worker<D> {
             let Some(listening) = self.listening.get(key) else { return false };
             match self.core.driver.accept(listening.sock) {
                 Ok(Some((sock, client))) => {
-                    let accepted = Accepted { sock, client, listener: Rc::clone(&listening.slot), at: now };
-                    let admitted = self.core.admit(&accepted);
-                    match (accepted.listener.read(|settings| settings.protocol), admitted) {
-                        (Protocol::Tcp, true) => self.relays.open(&mut self.core, accepted),
-                        (Protocol::Tcp | Protocol::Https, false) => {
-                            self.core.refuse(&accepted, None);
-                            self.core.driver.close(accepted.sock, Close::Reset);
+                    let listener = Rc::clone(&listening.slot);
+                    let admitted = self.core.admit(&listener, client, now);
+                    let protocol = listener.read(|settings| settings.protocol);
+                    match (protocol, admitted) {
+                        (Protocol::Tcp, Ok(pass)) => {
+                            self.relays.open(&mut self.core, Accepted { sock, client, listener, at: now, pass });
                         }
-                        (Protocol::Http | Protocol::Https, true) => self.http.open(&mut self.core, accepted),
-                        (Protocol::Http, false) => self.http.turn_away(&mut self.core, &accepted),
+                        (Protocol::Http | Protocol::Https, Ok(pass)) => {
+                            self.http.open(&mut self.core, Accepted { sock, client, listener, at: now, pass });
+                        }
+                        (Protocol::Http, Err(turned)) => {
+                            self.http.turn_away(&mut self.core, sock, client, &listener, turned, now);
+                        }
+                        (Protocol::Tcp | Protocol::Https, Err(turned)) => {
+                            self.core.refuse(&listener, client, turned, None, now);
+                            self.core.driver.close(sock, Close::Reset);
+                        }
                     }
                 }
                 Ok(None) => return false,

@@ -223,7 +223,7 @@ impl World {
         let records = Records::default();
         let origin = Origin { process: seed, worker: 0 };
         let core = Core::new(driver, roster, Box::new(records.clone()), origin, 1000);
-        let worker = Worker::new(core, Http::new(b"evenkeel-sim"), reader, commanded);
+        let worker = Worker::new(core, Http::new(b"evenkeel-sim", Epoch::default()), reader, commanded);
         let operator = Operator { publisher, commands, waker, generation: 1 };
         for listener in &plan.listeners {
             operator.listen(&listener.name, listener.listen[0].port());

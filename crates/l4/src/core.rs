@@ -5,11 +5,12 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use evenkeel_model::exchange::{ExchangeId, Outcome, Times};
+use evenkeel_model::exchange::{Detail, ExchangeId, Outcome, Times};
 use evenkeel_model::{Cause, Instant, limits};
 use evenkeel_observe::Observer;
 use evenkeel_reactor::{Driver, Errno, Event, Sock, Token, Wheel, errno};
 
+use crate::gate::{Pass, Turned};
 use crate::roster::{ListenerSlot, Roster};
 
 /// Lowest port Linux gives to an outgoing connection when it is left to choose (`ip_local_port_range`).
@@ -37,6 +38,8 @@ pub struct Accepted {
     pub client: SocketAddr,
     pub listener: Rc<ListenerSlot>,
     pub at: Instant,
+    /// To be kept for as long as the connection is.
+    pub pass: Pass,
 }
 
 /// Which process and worker an exchange id comes from.
@@ -96,15 +99,20 @@ impl<D: Driver> Core<D> {
         self.connections
     }
 
-    /// Counts a client connection in. False when the worker is full: the caller closes it, see [`Core::refuse`].
-    pub fn admit(&mut self, accepted: &Accepted) -> bool {
-        accepted.listener.metrics.connections.one();
+    /// Counts a client connection in, if the listener's gate lets it in and the worker is not full.
+    ///
+    /// # Errors
+    /// Why not: the caller closes it, see [`Core::refuse`].
+    pub fn admit(&mut self, listener: &ListenerSlot, client: SocketAddr, now: Instant) -> Result<Pass, Turned> {
+        listener.metrics.connections.one();
+        let pass = listener.connection(client.ip(), now)?;
         if self.connections >= self.connections_max {
-            return false;
+            let detail = Detail::Limit(self.connections_max as u64);
+            return Err(Turned { cause: Cause::BalancerOverloaded, detail });
         }
         self.connections += 1;
-        accepted.listener.metrics.connections_now.one();
-        true
+        listener.metrics.connections_now.one();
+        Ok(pass)
     }
 
     /// Counts a client connection out.
@@ -135,27 +143,32 @@ impl<D: Driver> Core<D> {
         }
     }
 
-    /// Records a connection that found no room, with the status its client is sent if it is sent one.
-    pub fn refuse(&mut self, accepted: &Accepted, status: Option<u16>) -> ExchangeId {
-        let cause = Cause::BalancerOverloaded;
-        accepted.listener.metrics.causes.one(cause);
+    /// Records a connection that was turned away, with the status its client is sent if it is sent one.
+    pub fn refuse(
+        &mut self,
+        listener: &ListenerSlot,
+        client: SocketAddr,
+        turned: Turned,
+        status: Option<u16>,
+        now: Instant,
+    ) -> ExchangeId {
+        listener.metrics.causes.one(turned.cause);
         let id = self.next_id();
-        let limit = self.connections_max as u64;
         self.observer.ended(&Outcome {
             id,
-            listener: &accepted.listener.name,
+            listener: &listener.name,
             pool: None,
-            client: accepted.client,
+            client,
             backend: None,
             request: None,
             sni: None,
             status,
-            cause: Some(cause),
+            cause: Some(turned.cause),
             phase: None,
-            detail: Some(evenkeel_model::exchange::Detail::Limit(limit)),
+            detail: Some(turned.detail),
             bytes_in: 0,
             bytes_out: 0,
-            times: Times { started: accepted.at, ended: accepted.at, ..Times::default() },
+            times: Times { started: now, ended: now, ..Times::default() },
             attempts: &[],
             reuse: None,
             client_requests: 0,

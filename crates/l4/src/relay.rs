@@ -19,6 +19,7 @@ use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Sock}
 
 use crate::arena::{Arena, Key, Owner, token};
 use crate::core::{Accepted, Core, dial_failure};
+use crate::gate::Pass;
 use crate::machine::Flow;
 use crate::pump::{Piping, Socks, Then, pump_socks};
 use crate::roster::{BackendSlot, ListenerSlot, PickFor, Picked, PoolSlot};
@@ -53,6 +54,8 @@ struct Relay<D: Driver> {
     times: Times,
     deadline: Instant,
     armed: Instant,
+    /// The right to be connected.
+    _pass: Pass,
 }
 
 /// Why a relay ends before both directions have.
@@ -80,7 +83,7 @@ impl<D: Driver> Relays<D> {
 
     /// Takes over a connection that was admitted.
     pub fn open(&mut self, core: &mut Core<D>, accepted: Accepted) {
-        let Accepted { sock, client, listener, at } = accepted;
+        let Accepted { sock, client, listener, at, pass } = accepted;
         // A listener without rules has a pool; should that ever break, a reset beats a panic.
         let Some(pool) = listener.pool() else {
             core.driver.close(sock, Close::Reset);
@@ -107,6 +110,7 @@ impl<D: Driver> Relays<D> {
             times: Times { started: at, ..Times::default() },
             deadline: Instant::NEVER,
             armed: Instant::NEVER,
+            _pass: pass,
         });
         let ended = match core.driver.watch(sock, token(Owner::RelayClient, key)) {
             Ok(()) => self.dial_next(core, key, at),

@@ -98,6 +98,11 @@ impl Roster {
         }
     }
 
+    /// Of the snapshot followed last.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
     pub fn listener(&self, name: &str) -> Option<&Rc<ListenerSlot>> {
         self.listeners.get(name)
     }

@@ -6,20 +6,25 @@
 use evenkeel_l4::{Core, Key, Owner, token};
 use evenkeel_model::exchange::{Attempt, Detail};
 use evenkeel_model::{Cause, Instant};
+use evenkeel_plan::StickyMode;
 use evenkeel_reactor::{Close, Driver, Recv, errno};
+use evenkeel_wire::cookie::SetCookie;
 use evenkeel_wire::{
-    Connection, FieldSlots, OutFraming, Parsed, ResponseEdits, ResponseHead, Version, forward, parse_response,
+    AnswerEdits, Connection, CookieMark, FieldSlots, OutFraming, Parsed, ResponseEdits, ResponseHead, Version, forward,
+    parse_response,
 };
 
 use crate::backend::State;
-use crate::client::{Follows, Standing};
+use crate::client::{Follows, Ruled, Standing};
 use crate::http::Http;
 use crate::machine::{Stage, Wait};
 use crate::own_answer::proxy_status_received;
+use crate::policy::{due_token, negotiate, strict_transport_security};
+use crate::routing::edits_of;
 
 /// Whether the bytes of one read have been dealt with to the end.
 #[derive(PartialEq, Eq)]
-enum Next {
+pub(crate) enum Next {
     /// Read on.
     More,
     /// The exchange is over, failed or waits for the client.
@@ -47,6 +52,7 @@ impl Http {
             let next = match received {
                 Recv::Bytes(bytes) => {
                     backend.readable = !backend.link.is_drained(bytes, scratch.len()) || backend.hangup;
+                    backend.slot.heard();
                     backend.slot.metrics.bytes_in.add(bytes as u64);
                     if backend.input.is_empty() {
                         self.answer_bytes(core, key, &scratch[..bytes], now)
@@ -154,11 +160,16 @@ impl Http {
         head: &ResponseHead<'_, '_>,
         now: Instant,
     ) -> Vec<u8> {
+        self.drop_hedge(core, key);
         let mut out = std::mem::take(&mut self.head);
         out.clear();
         let Some(client) = self.clients.get_mut(key) else { return out };
         let draining = core.is_draining(&client.listener);
-        let begun = client.exchange.begin_answer(head, draining, now);
+        let negotiated = negotiate(client, head);
+        let coder = negotiated.coding.and_then(|(coding, level)| self.compressors.take(coding, level).ok());
+        let coding = coder.as_ref().and(negotiated.coding);
+        client.coder = coder.map(Box::new);
+        let begun = client.exchange.begin_answer(head, client.coder.is_some(), draining, now);
         if let Some(picked) = &client.attempt.picked {
             let took = now - client.attempt.started;
             picked.backend.metrics.response(head.status);
@@ -169,10 +180,43 @@ impl Http {
         let edits = ResponseEdits {
             client_version: client.exchange.client_version(),
             connection: if begun.close { Connection::Close } else { Connection::KeepAlive },
-            framing: if begun.decode { OutFraming::Decoded } else { OutFraming::AsIs },
+            framing: match (begun.decode, client.exchange.is_chunked_anew()) {
+                (_, true) => OutFraming::Chunked,
+                (true, false) => OutFraming::Decoded,
+                (false, false) => OutFraming::AsIs,
+            },
             proxy_status: (head.status >= 500).then(|| proxy_status_received(head.status, &mut received_status)),
         };
-        forward::write_response(head, &edits, &mut out);
+        let hsts = strict_transport_security(client);
+        let token = self.epoch.unix_nanos_at(now) / 1_000_000_000;
+        let token = due_token(client, token);
+        let mut own_cookie = Vec::new();
+        let mut answer = AnswerEdits {
+            strict_transport_security: hsts.as_ref().map(|hsts| hsts.as_bytes()),
+            coding: coding.map(|(coding, _)| coding.word().as_bytes()),
+            vary: negotiated.vary,
+            ..AnswerEdits::NONE
+        };
+        if let Some(rule) = client.attempt.wants.ruled.as_ref().and_then(Ruled::rule) {
+            answer.headers = edits_of(&rule.response_headers);
+        }
+        let name;
+        if let Some(due) = &token {
+            name = due.cookie.clone();
+            match due.mode {
+                StickyMode::Insert => {
+                    let value = due.token.as_bytes();
+                    let cookie =
+                        SetCookie { name: name.as_bytes(), value, max_age: due.max_age, secure: client.secure };
+                    cookie.write(&mut own_cookie);
+                    answer.set_cookie = Some(&own_cookie);
+                }
+                StickyMode::Rewrite => {
+                    answer.cookie = Some(CookieMark { name: name.as_bytes(), token: due.token.as_bytes() });
+                }
+            }
+        }
+        forward::write_response_edited(head, &edits, &answer, &mut out);
         out
     }
 
@@ -186,6 +230,9 @@ impl Http {
         now: Instant,
     ) -> Next {
         let Some(client) = self.clients.get_mut(key) else { return Next::Stop };
+        if client.coder.is_some() {
+            return self.pass_coded(core, key, head, bytes, now);
+        }
         let body = client.exchange.answer_body(bytes, &mut head);
         let (consumed, done) = match body {
             Ok(progress) => progress,
@@ -215,14 +262,14 @@ impl Http {
         Next::More
     }
 
-    fn put_head_back(&mut self, head: Vec<u8>) {
+    pub(crate) fn put_head_back(&mut self, head: Vec<u8>) {
         if head.capacity() > self.head.capacity() {
             self.head = head;
         }
     }
 
     /// The backend has sent its whole answer. Its connection is free before the client has read everything.
-    fn answer_complete<D: Driver>(&mut self, core: &mut Core<D>, key: Key, rest: bool, now: Instant) {
+    pub(crate) fn answer_complete<D: Driver>(&mut self, core: &mut Core<D>, key: Key, rest: bool, now: Instant) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let reusable = client.exchange.backend_reusable(rest);
         client.exchange.stage = Stage::Flushing;
@@ -285,6 +332,9 @@ impl Http {
         match client.exchange.stage {
             Stage::Answering => {
                 if failed.is_none() && client.exchange.answer_ended() {
+                    if !self.finish_coded(core, key, now) {
+                        return Next::Stop;
+                    }
                     self.answer_complete(core, key, false, now);
                     return Next::Stop;
                 }

@@ -55,8 +55,14 @@ pub(crate) struct Carriers {
 
 impl Carriers {
     pub fn insert(&mut self, machine: Connection, holder: Holder) -> Key {
-        let key =
-            self.all.insert_with(|_| Carrier { machine, holder, users: Vec::new(), touched: false, leaving: false, idle_since: None });
+        let key = self.all.insert_with(|_| Carrier {
+            machine,
+            holder,
+            users: Vec::new(),
+            touched: false,
+            leaving: false,
+            idle_since: None,
+        });
         self.touch(key);
         key
     }

@@ -24,6 +24,7 @@ impl Http {
 
     /// Sends what streams wrote in this turn.
     pub fn flush<D: Driver>(&mut self, core: &mut Core<D>, now: Instant) {
+        self.wake_queued(core, now);
         while self.carriers.has_touched() {
             let touched = self.carriers.take_touched();
             for &carrier in &touched {
@@ -242,6 +243,8 @@ impl Http {
             exchange: Exchange::default(),
             attempt: Attempting::default(),
             tunnel: None,
+            coder: None,
+            _pass: None,
         };
         parent.served += 1;
         if parent.local.is_none() {
@@ -368,8 +371,7 @@ impl Http {
         for key in self.clients.keys() {
             let Some(client) = self.clients.get(key) else { continue };
             let Some(carrier) = client.carries else { continue };
-            if core.is_draining(&client.listener)
-            {
+            if core.is_draining(&client.listener) {
                 self.carriers.go_away(carrier, now);
             }
         }

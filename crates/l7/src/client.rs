@@ -4,15 +4,22 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use evenkeel_l4::{BackendSlot, Key, ListenerSlot, Picked, PoolSlot};
-use evenkeel_model::Instant;
+use evenkeel_balance::silence::Request;
+use evenkeel_balance::sticky::Held;
+use evenkeel_l4::{Arrival, BackendSlot, Key, ListenerSlot, Pass, PickFor, Picked, PoolSlot};
 use evenkeel_model::exchange::{Attempt, Reuse};
+use evenkeel_model::{Cause, Instant};
+use evenkeel_plan::{Coding, Listener, Rule};
 use evenkeel_reactor::{Driver, Errno, Send};
 
+use evenkeel_wire::encoding::Accepted;
+
 use crate::carriers::Carriers;
+use crate::hedging::Hedge;
 use crate::link::Link;
-use crate::machine::{Exchange, Stage, Timeouts, Wait};
+use crate::machine::{Compressor, Exchange, Patience, Stage, Timeouts, Wait};
 use crate::secured::Identity;
 use crate::tunnel::Tunnel;
 
@@ -75,6 +82,10 @@ pub(crate) struct Client {
     pub exchange: Exchange,
     pub attempt: Attempting,
     pub tunnel: Option<Box<Tunnel>>,
+    /// Compresses the answer under way.
+    pub coder: Option<Box<Compressor>>,
+    /// The right to be connected; streams have their connection's.
+    pub _pass: Option<Pass>,
 }
 
 /// What comes behind the bytes being sent.
@@ -89,6 +100,35 @@ pub(crate) enum Follows {
 /// Bodies up to this size are copied behind their head.
 const COPIED_BODY: usize = 4096;
 
+/// The rule that a request fell under, in the plan of its time.
+#[derive(Clone)]
+pub(crate) struct Ruled {
+    pub settings: Arc<Listener>,
+    pub position: usize,
+}
+
+impl Ruled {
+    pub fn rule(&self) -> Option<&Rule> {
+        self.settings.rules.get(self.position)
+    }
+}
+
+/// What the current request wants of its pool, and of its answer.
+#[derive(Default)]
+pub(crate) struct Wants {
+    pub ruled: Option<Ruled>,
+    /// What a hash schedule hashes, when it is not the address.
+    pub hash: Option<u64>,
+    /// The backend that its cookie names.
+    pub held: Option<Held>,
+    pub retries: u32,
+    pub patience: Patience,
+    /// What codings it takes; `None` where the listener compresses nothing.
+    pub accepted: Option<Accepted<Coding>>,
+    /// The Content-Type of a gRPC request.
+    pub grpc: Option<Box<[u8]>>,
+}
+
 /// The tries of the current exchange at backends.
 #[derive(Default)]
 pub(crate) struct Attempting {
@@ -102,6 +142,9 @@ pub(crate) struct Attempting {
     pub reuse: Option<Reuse>,
     pub tried: Vec<Rc<BackendSlot>>,
     pub attempts: Vec<Attempt>,
+    pub wants: Wants,
+    /// A second attempt beside the first.
+    pub hedge: Option<Hedge>,
 }
 
 impl Attempting {
@@ -113,6 +156,8 @@ impl Attempting {
         self.reuse = None;
         self.tried.clear();
         self.attempts.clear();
+        self.wants = Wants::default();
+        self.hedge = None;
     }
 }
 
@@ -210,6 +255,29 @@ impl Client {
         !self.output.is_empty() || !self.link.is_flushed()
     }
 
+    /// The attempt under way is given up; the request starts from its first byte.
+    pub fn abandon(&mut self, cause: Cause, now: Instant) {
+        let Some(picked) = self.attempt.picked.take() else { return };
+        let slot = Rc::clone(&picked.backend);
+        drop(picked);
+        slot.metrics.causes.one(cause);
+        let took = now - self.attempt.started;
+        self.attempt.attempts.push(Attempt { backend: slot.address, cause: Some(cause), took });
+        self.attempt.tried.push(slot);
+        self.exchange.start_over();
+    }
+
+    /// Whom its request may be sent to.
+    pub fn pick_for(&self, arrival: Arrival, now: Instant) -> PickFor<'_> {
+        PickFor {
+            key: self.attempt.wants.hash,
+            sticky: self.attempt.wants.held.map(|held| held.backend),
+            request: if self.exchange.is_repeatable() { Request::Repeatable } else { Request::Once },
+            arrival,
+            ..PickFor::new(self.address.ip(), &self.attempt.tried, now)
+        }
+    }
+
     /// Whether the connection may turn out to be one of HTTP/2 without TLS having said so.
     pub fn may_carry(&self) -> bool {
         self.served == 0 && matches!(self.link, Link::Plain(_)) && self.listener.read(|settings| settings.http.http2)
@@ -231,6 +299,11 @@ impl Client {
 
     /// Waits for whoever the exchange says has to act next.
     pub fn wait_on_exchange(&mut self, now: Instant) {
-        self.wait_for(self.exchange.wait(self.is_behind()), now);
+        let wait = self.exchange.wait(self.is_behind());
+        self.wait_for(wait, now);
+        if wait == Wait::Response && self.exchange.is_repeatable() {
+            let patience = self.attempt.wants.patience;
+            (self.wait, self.deadline) = patience.next(now, self.attempt.started, self.timeouts.response);
+        }
     }
 }

@@ -3,15 +3,18 @@
 //! An end has many causes and must be recorded once, so all of them meet here. A cut answer is made to look cut:
 //! an end that could be taken for the proper one would pass half a body off as the whole.
 
-use evenkeel_l4::{Accepted, Core, Key};
+use std::net::SocketAddr;
+
+use evenkeel_l4::{Core, Key, ListenerSlot, Turned};
 use evenkeel_model::exchange::{Detail, Outcome};
 use evenkeel_model::{Cause, Instant, Phase};
-use evenkeel_reactor::{Close, Driver};
+use evenkeel_reactor::{Close, Driver, Sock};
 
 use crate::client::{Follows, Standing};
 use crate::http::{Http, listener_timeouts};
 use crate::machine::{Stage, Wait};
-use crate::own_answer::write_own_answer;
+use crate::own_answer::{Explained, Sending, write_explained, write_fixed, write_redirect};
+use crate::policy::strict_transport_security;
 
 const OVERLOADED: u16 = 503;
 
@@ -42,7 +45,71 @@ impl Http {
         let close = client.exchange.begin_own_answer(status, cause, detail, draining);
         let mut out = std::mem::take(&mut self.head);
         out.clear();
-        write_own_answer(&mut out, cause, detail, status, close, client.exchange.asked().head, client.exchange.id);
+        let hsts = strict_transport_security(client);
+        let sending = Sending {
+            close,
+            head_only: client.exchange.asked().head,
+            strict_transport_security: hsts.as_ref().map(|hsts| hsts.as_bytes()),
+        };
+        let grpc = client.attempt.wants.grpc.take();
+        let explained = Explained { cause, detail, status, id: client.exchange.id, grpc: grpc.as_deref() };
+        client.exchange.status = Some(write_explained(&mut out, &explained, &sending));
+        self.send_own(core, key, out, close, now);
+    }
+
+    /// Sends the client elsewhere, which is no failure.
+    pub(crate) fn answer_redirect<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        status: u16,
+        location: &[u8],
+        now: Instant,
+    ) {
+        self.answer_plainly(core, key, status, now, |out, sending| write_redirect(out, status, location, sending));
+    }
+
+    /// Answers with what a rule says.
+    pub(crate) fn answer_fixed<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        status: u16,
+        content_type: &str,
+        body: &[u8],
+        now: Instant,
+    ) {
+        self.answer_plainly(core, key, status, now, |out, sending| {
+            write_fixed(out, status, content_type, body, sending);
+        });
+    }
+
+    fn answer_plainly<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        status: u16,
+        now: Instant,
+        write: impl FnOnce(&mut Vec<u8>, &Sending<'_>),
+    ) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let draining = core.is_draining(&client.listener);
+        let close = client.exchange.begin_plain_answer(status, draining);
+        let mut out = std::mem::take(&mut self.head);
+        out.clear();
+        let hsts = strict_transport_security(client);
+        let sending = Sending {
+            close,
+            head_only: client.exchange.asked().head,
+            strict_transport_security: hsts.as_ref().map(|hsts| hsts.as_bytes()),
+        };
+        write(&mut out, &sending);
+        self.send_own(core, key, out, close, now);
+    }
+
+    /// Sends an answer that needs no backend, in this room's buffer, and goes on from there.
+    fn send_own<D: Driver>(&mut self, core: &mut Core<D>, key: Key, mut out: Vec<u8>, close: bool, now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
         let then = if close { Follows::End } else { Follows::More };
         let sent = client.send(&mut core.driver, &mut self.carriers, &mut out, &[], then);
         self.head = out;
@@ -55,19 +122,30 @@ impl Http {
 
     /// Tells a client for whom there is no room so, and lets it go without keeping anything of it. Its request is
     /// read first if it is there, because closing over unread bytes would reset the answer away.
-    pub fn turn_away<D: Driver>(&mut self, core: &mut Core<D>, accepted: &Accepted) {
+    pub fn turn_away<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        sock: Sock,
+        client: SocketAddr,
+        listener: &ListenerSlot,
+        turned: Turned,
+        now: Instant,
+    ) {
         let mut scratch = core.scratch();
-        let _ = core.driver.recv(accepted.sock, &mut scratch);
+        let _ = core.driver.recv(sock, &mut scratch);
         core.give_back(scratch);
         let mut out = std::mem::take(&mut self.head);
         out.clear();
-        accepted.listener.metrics.request(OVERLOADED);
-        let id = core.refuse(accepted, Some(OVERLOADED));
-        write_own_answer(&mut out, Cause::BalancerOverloaded, None, OVERLOADED, true, false, id);
+        let status = turned.cause.entry().status.unwrap_or(OVERLOADED);
+        listener.metrics.request(status);
+        let id = core.refuse(listener, client, turned, Some(status), now);
+        let explained = Explained { cause: turned.cause, detail: Some(turned.detail), status, id, grpc: None };
+        let sending = Sending { close: true, ..Sending::default() };
+        write_explained(&mut out, &explained, &sending);
         // A client that is gone, or an empty socket that takes nothing, misses what it would have been told.
-        let _ = core.driver.send_final(accepted.sock, &out);
+        let _ = core.driver.send_final(sock, &out);
         self.head = out;
-        core.driver.close(accepted.sock, Close::Orderly);
+        core.driver.close(sock, Close::Orderly);
     }
 
     /// The answer is out: records the exchange and makes the connection ready for the next, or ends it.
@@ -76,6 +154,9 @@ impl Http {
         self.record(core, key, now);
         let Some(client) = self.clients.get_mut(key) else { return };
         client.served += 1;
+        if let Some(coder) = client.coder.take() {
+            self.compressors.give_back(*coder);
+        }
         client.attempt.clear();
         client.exchange.trim();
         if client.link.is_stream() {
@@ -147,6 +228,7 @@ impl Http {
     /// Lets the backend connection of an exchange go, if it still has one. It is in the middle of
     /// something, so nobody can use it again.
     pub(crate) fn drop_backend<D: Driver>(&mut self, core: &mut Core<D>, key: Key) {
+        self.drop_hedge(core, key);
         let Some(client) = self.clients.get_mut(key) else { return };
         client.attempt.awaits = None;
         if let Some(backend) = client.attempt.backend.take().and_then(|made| self.backends.remove(made)) {
@@ -155,7 +237,15 @@ impl Http {
     }
 
     pub(crate) fn drop_client<D: Driver>(&mut self, core: &mut Core<D>, key: Key, how: Close) {
-        if let Some(client) = self.clients.remove(key) {
+        if let Some(mut client) = self.clients.remove(key) {
+            if client.wait == Wait::Queue
+                && let Some(pool) = &client.attempt.pool
+            {
+                pool.leave(key);
+            }
+            if let Some(coder) = client.coder.take() {
+                self.compressors.give_back(*coder);
+            }
             let carried = client.link.is_stream();
             client.link.close(&mut core.driver, &mut self.carriers, how);
             if !carried {

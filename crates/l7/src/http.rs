@@ -6,9 +6,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use evenkeel_l4::{Accepted, Arena, Core, Key, ListenerSlot, Owner, token};
+use evenkeel_l4::{Accepted, Arena, Core, Key, ListenerSlot, Owner, PoolSlot, token};
 use evenkeel_model::exchange::Detail;
-use evenkeel_model::{Cause, Instant, limits};
+use evenkeel_model::{Cause, Epoch, Instant, limits};
 use evenkeel_reactor::{Close, Driver, Event, Recv};
 use evenkeel_tls::Session;
 
@@ -16,7 +16,7 @@ use crate::backend::{Backend, State};
 use crate::carriers::Carriers;
 use crate::client::{Attempting, Client, Output, Standing, Watching};
 use crate::link::Link;
-use crate::machine::{Exchange, Stage, Timeouts, Wait};
+use crate::machine::{Compressors, Exchange, Stage, Timeouts, Wait};
 use crate::secured::Secured;
 
 /// How long a new connection is served without watching its socket.
@@ -27,20 +27,28 @@ pub struct Http {
     pub(crate) clients: Arena<Client>,
     pub(crate) backends: Arena<Backend>,
     pub(crate) carriers: Carriers,
+    /// Pools with requests that wait for a place.
+    pub(crate) queued: Vec<Rc<PoolSlot>>,
+    pub(crate) compressors: Compressors,
     /// Where heads are written before they are sent.
     pub(crate) head: Vec<u8>,
     /// What this cluster signs CDN-Loop with.
     pub(crate) loop_id: Rc<[u8]>,
+    /// Dates tokens.
+    pub(crate) epoch: Epoch,
 }
 
 impl Http {
-    pub fn new(loop_id: &[u8]) -> Self {
+    pub fn new(loop_id: &[u8], epoch: Epoch) -> Self {
         Http {
             clients: Arena::default(),
             backends: Arena::default(),
             carriers: Carriers::default(),
+            queued: Vec::new(),
+            compressors: Compressors::default(),
             head: Vec::with_capacity(4096),
             loop_id: loop_id.into(),
+            epoch,
         }
     }
 
@@ -54,7 +62,7 @@ impl Http {
 
     /// Takes over a connection that was admitted.
     pub fn open<D: Driver>(&mut self, core: &mut Core<D>, accepted: Accepted) {
-        let Accepted { sock, client: address, listener, at } = accepted;
+        let Accepted { sock, client: address, listener, at, pass } = accepted;
         let timeouts = listener_timeouts(&listener);
         let session = listener.read(|settings| settings.tls.as_ref().map(|tls| Session::server(tls)));
         let secure = session.is_some();
@@ -94,6 +102,8 @@ impl Http {
             exchange: Exchange::default(),
             attempt: Attempting::default(),
             tunnel: None,
+            coder: None,
+            _pass: Some(pass),
         });
         if secure {
             let id = core.next_id();
@@ -141,10 +151,15 @@ impl Http {
             (State::Securing, _) => self.secure_backend(core, key, now),
             (State::Carrying, _) => self.carry_backend(core, key, event, now),
             (State::Busy, Some(client)) => {
+                if self.is_hedge(key) {
+                    self.hedge_event(core, client, event, now);
+                    return;
+                }
                 if self.clients.get(client).is_some_and(|client| client.tunnel.is_some()) {
                     self.tunnel_backend_event(core, client, event, now);
                     return;
                 }
+                let Some(backend) = self.backends.get_mut(key) else { return };
                 if event.writable {
                     if backend.link.flush(&mut core.driver).is_err() {
                         // Reading tells what became of it.
@@ -328,6 +343,7 @@ impl Http {
             }
             Wait::Linger => self.drop_client(core, key, Close::Orderly),
             Wait::Header => self.answer(core, key, Cause::ClientHeaderTimeout, timeout, now),
+            Wait::Queue => self.queued_too_long(core, key, now),
             Wait::Connect => {
                 let securing = client.attempt.backend.and_then(|made| self.backends.get(made));
                 let cause = match securing.map(|backend| backend.state) {
@@ -338,6 +354,7 @@ impl Http {
             }
             Wait::ClientBody => self.answer(core, key, Cause::ClientBodyTimeout, timeout, now),
             Wait::BackendWrite => self.attempt_failed(core, key, Cause::BackendWriteTimeout, timeout, now),
+            Wait::Hedge | Wait::Try => self.patience_over(core, key, now),
             Wait::Response => self.attempt_failed(core, key, Cause::BackendResponseTimeout, timeout, now),
             Wait::BackendBody => self.cut(core, key, Cause::BackendBodyTimeout, timeout, now),
             Wait::ClientRead => self.cut(core, key, Cause::ClientStalled, timeout, now),

@@ -3,19 +3,18 @@
 //! No byte reaches a backend before the head was read and judged. Whether a failed attempt may be made again is
 //! the machine's word; whether there is somebody to make it at, the pool's.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use evenkeel_l4::{BackendSlot, Core, Key, Owner, PickFor, dial_failure, token};
+use evenkeel_l4::{Arrival, BackendSlot, Core, Key, Owner, Refused, dial_failure, token};
 use evenkeel_model::exchange::{Attempt, Detail, Reuse};
 use evenkeel_model::{Cause, Instant};
-use evenkeel_plan::{Listener, Speaks};
+use evenkeel_plan::Speaks;
 use evenkeel_reactor::{Close, Dial, Driver, Event, Handshake, Recv, Send};
-use evenkeel_wire::{FieldSlots, Forwarding, Parsed, RequestHead, forward, parse_request};
+use evenkeel_wire::{FieldSlots, Parsed, parse_request};
 
 use crate::backend::{Backend, State};
-use crate::client::{Client, Standing};
+use crate::client::Standing;
 use crate::http::Http;
 use crate::link::Link;
 use crate::machine::{Retry, Stage, Tried, Wait};
@@ -109,78 +108,35 @@ impl Http {
         }
     }
 
-    /// A whole head: rewrites it for the backend, takes the body that came with it, and finds a backend.
-    fn begin<D: Driver>(
+    /// Picks a backend and sends the request on a kept connection, or dials.
+    pub(crate) fn attempt<D: Driver>(&mut self, core: &mut Core<D>, key: Key, connection: Connection, now: Instant) {
+        self.attempt_as(core, key, connection, Arrival::New, now);
+    }
+
+    pub(crate) fn attempt_as<D: Driver>(
         &mut self,
         core: &mut Core<D>,
         key: Key,
-        head: &RequestHead<'_, '_>,
-        rest: &[u8],
+        connection: Connection,
+        arrival: Arrival,
         now: Instant,
     ) {
-        let Some(client) = self.clients.get_mut(key) else { return };
-        client.standing = Standing::Busy;
-        let Some(pool) = client.listener.pool() else { return };
-        let listener = Rc::clone(&client.listener);
-        let settings = listener.settings();
-        let local = local_address(&core.driver, client, &settings);
-        let request = client.exchange.begin(head, settings.http.body_limit, now);
-        let peer = client.address.ip();
-        // Only HTTP/1.0 may leave the host out; then the address it reached is what it asked for.
-        let default_host = if head.host.is_none() { local.to_string() } else { String::new() };
-        let forwarding = Forwarding {
-            client: peer,
-            client_port: client.address.port(),
-            local,
-            scheme: if client.secure { "https" } else { "http" },
-            trusted_peer: settings.http.trusted.iter().any(|cidr| cidr.contains(peer)),
-            trusted: &settings.http.trusted,
-            x_forwarded: settings.http.x_forwarded,
-            forwarded: settings.http.forwarded,
-            loop_id: &self.loop_id,
-            default_host: default_host.as_bytes(),
-        };
-        forward::write_request(head, &forwarding, request);
-        pool.read(|settings| {
-            client.timeouts.connect = settings.connect_timeout;
-            client.timeouts.response = settings.response_timeout;
-            client.timeouts.backend_body = settings.body_timeout;
-        });
-        pool.budget().request(now);
-        client.attempt.pool = Some(pool);
-        // First of all, since what is behind this request is another's, whatever becomes of this one.
-        match client.exchange.body(rest) {
-            Ok(consumed) => client.input.extend_from_slice(&rest[consumed..]),
-            Err(refusal) => {
-                self.answer(core, key, refusal.cause, Some(Detail::Text(refusal.detail)), now);
-                return;
-            }
-        }
-        if forward::has_loop(head, &self.loop_id) {
-            self.answer(core, key, Cause::LoopDetected, None, now);
-            return;
-        }
-        if client.exchange.announces_too_much(head.framing) {
-            let limit = settings.http.body_limit;
-            self.answer(core, key, Cause::ClientBodyTooLarge, Some(Detail::Limit(limit)), now);
-            return;
-        }
-        self.attempt(core, key, Connection::Any, now);
-    }
-
-    /// Picks a backend and sends the request on a kept connection, or dials.
-    pub(crate) fn attempt<D: Driver>(&mut self, core: &mut Core<D>, key: Key, connection: Connection, now: Instant) {
         loop {
             let Some(client) = self.clients.get_mut(key) else { return };
             let Some(pool) = client.attempt.pool.clone() else { return };
-            let picked = match pool.pick(&PickFor::new(client.address.ip(), &client.attempt.tried, now)) {
+            let picked = match pool.pick(&client.pick_for(arrival, now)) {
                 Ok(picked) => picked,
-                Err(refused) => {
-                    self.answer(core, key, refused.cause(), None, now);
+                Err(Refused::Nobody(cause)) => {
+                    self.answer(core, key, cause, None, now);
+                    return;
+                }
+                Err(Refused::Full) => {
+                    self.wait_in_queue(core, key, &pool, arrival, now);
                     return;
                 }
             };
             let slot = Rc::clone(&picked.backend);
+            slot.asked(now);
             client.exchange.times.picked.get_or_insert(now);
             client.attempt.started = now;
             client.attempt.picked = Some(picked);
@@ -224,7 +180,7 @@ impl Http {
     }
 
     /// A kept connection to `slot` that is still good, as far as one can know.
-    fn take_kept<D: Driver>(&mut self, core: &mut Core<D>, key: Key, slot: &Rc<BackendSlot>) -> Option<Key> {
+    pub(crate) fn take_kept<D: Driver>(&mut self, core: &mut Core<D>, key: Key, slot: &Rc<BackendSlot>) -> Option<Key> {
         let idempotent = self.clients.get(key)?.exchange.idempotent();
         loop {
             let kept = slot.idle.borrow_mut().pop()?;
@@ -311,6 +267,12 @@ impl Http {
             return;
         };
         backend.state = State::Busy;
+        backend.slot.heard();
+        backend.slot.asked(now);
+        if self.is_hedge(made) {
+            self.send_hedge(core, key);
+            return;
+        }
         if let Some(client) = self.clients.get_mut(key) {
             client.exchange.connected(now);
         }
@@ -330,6 +292,7 @@ impl Http {
     ) {
         match self.backends.get(made).map(|backend| backend.client) {
             None => {}
+            Some(Some(key)) if self.is_hedge(made) => self.drop_hedge(core, key),
             Some(Some(key)) => {
                 self.attempt_failed(core, key, cause, detail, now);
                 self.drive(core, key, now);
@@ -411,6 +374,10 @@ impl Http {
         now: Instant,
     ) {
         let Some(client) = self.clients.get_mut(key) else { return };
+        if client.attempt.hedge.is_some() {
+            self.promote_hedge(core, key, cause, now);
+            return;
+        }
         let made = client.attempt.backend.take().and_then(|made| self.backends.remove(made));
         client.attempt.awaits = None;
         let tried = match (&made, client.exchange.stage) {
@@ -446,7 +413,7 @@ impl Http {
         if retry != Retry::FreshConnection {
             client.attempt.tried.push(slot);
         }
-        let retries = pool.read(|settings| settings.retries) as usize;
+        let retries = client.attempt.wants.retries as usize;
         let tries_left = client.attempt.attempts.len() <= retries;
         let allowed = match retry {
             Retry::No => false,
@@ -486,17 +453,6 @@ impl Http {
             self.answer(core, key, cause, detail, now);
         }
     }
-}
-
-/// The address the client reached us at.
-fn local_address<D: Driver>(driver: &D, client: &mut Client, settings: &Listener) -> SocketAddr {
-    if !settings.listen[0].ip().is_unspecified() && settings.listen.len() == 1 {
-        return settings.listen[0];
-    }
-    let asked = || client.link.sock().and_then(|sock| driver.local_address(sock));
-    let local = client.local.or_else(asked).unwrap_or(settings.listen[0]);
-    client.local = Some(local);
-    local
 }
 
 /// Which connection an attempt may use.

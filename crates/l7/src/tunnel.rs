@@ -58,7 +58,7 @@ impl Http {
         now: Instant,
     ) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        client.exchange.begin_answer(head, true, now);
+        client.exchange.begin_answer(head, false, true, now);
         client.exchange.stage = Stage::Relaying;
         if let Some(picked) = &client.attempt.picked {
             let took = now - client.attempt.started;

@@ -172,6 +172,10 @@ impl Rules {
         self.rules.iter()
     }
 
+    pub fn get(&self, position: usize) -> Option<&Rule> {
+        self.rules.get(position)
+    }
+
     /// The one rule that a request falls under.
     ///
     /// # Errors
@@ -180,7 +184,11 @@ impl Rules {
         self.winner(asked).map(|position| &self.rules[position])
     }
 
-    fn winner(&self, asked: &impl Asked) -> Result<usize, Miss> {
+    /// The position of [`Rules::route`]'s rule, for whoever has to remember it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn winner(&self, asked: &impl Asked) -> Result<usize, Miss> {
         let named = self.index.naming(asked.host());
         let path = index::compared(asked.path());
         let holds = |position: usize| self.rules[position].conditions_hold(asked);

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use evenkeel_balance::silence::Request;
-use evenkeel_balance::sticky::{self, Known, Moved, Room, Stick, Sticky, Tries};
+use evenkeel_balance::sticky::{self, Aside, Known, Moved, Place, Room, Stick, Sticky, Tries};
 use evenkeel_balance::{BackendKey, Load, Picker, Queue, RetryBudget, Wanted, Woken};
 use evenkeel_model::{BackendId, Cause, Instant};
 use evenkeel_plan::{Pool, PoolView};
@@ -179,6 +179,12 @@ impl PoolSlot {
         view.candidates.members().iter().any(|member| {
             members.slot(member.backend).is_some_and(|slot| !tried.iter().any(|other| Rc::ptr_eq(other, slot)))
         })
+    }
+
+    /// Whether `slot` is out because of its verdict.
+    pub fn is_unhealthy(&self, slot: &BackendSlot) -> bool {
+        let found = self.view.borrow().candidates.find(slot.key);
+        matches!(found, Some((_, Place::Aside(Aside::Unhealthy))))
     }
 
     /// What makes and reads the pool's cookies; `None` when it is not sticky. What it reads goes into [`PickFor::sticky`]; a

@@ -66,6 +66,8 @@ pub struct Exchange {
     answer: BodyReader,
     answer_until_close: bool,
     decode: bool,
+    /// The payload is compressed and goes out in chunks of our own.
+    chunked_anew: bool,
     backend_keep_alive: bool,
     close: bool,
     stale_before: bool,
@@ -95,6 +97,7 @@ impl Default for Exchange {
             answer: BodyReader::new(Framing::Empty),
             answer_until_close: false,
             decode: false,
+            chunked_anew: false,
             backend_keep_alive: false,
             close: false,
             stale_before: false,
@@ -113,8 +116,8 @@ impl Exchange {
         self.line.clear();
     }
 
-    /// Takes a head in. The caller writes the rewritten head into the returned buffer.
-    pub fn begin(&mut self, head: &RequestHead<'_, '_>, body_limit: u64, now: Instant) -> &mut Vec<u8> {
+    /// Takes a head in. The caller writes the rewritten head into [`Exchange::request_buffer`].
+    pub fn begin(&mut self, head: &RequestHead<'_, '_>, body_limit: u64, now: Instant) {
         self.line.set(head.method, head.host.unwrap_or_default(), head.target, head.user_agent, head.version.word());
         self.times.head = Some(now);
         self.bytes_in += head.len as u64;
@@ -124,6 +127,10 @@ impl Exchange {
         self.asked = Asked { head: head.is_head, upgrade: head.upgrade.is_some() };
         self.client_version = head.version;
         self.client_keep_alive = head.keep_alive;
+    }
+
+    /// Where the head goes before any of the body is taken in.
+    pub fn request_buffer(&mut self) -> &mut Vec<u8> {
         &mut self.request
     }
 
@@ -199,6 +206,11 @@ impl Exchange {
         self.idempotent
     }
 
+    /// Whether the request may be made again, and can be: all its bytes are still held.
+    pub fn is_repeatable(&self) -> bool {
+        self.idempotent && self.replayable && self.body.is_done()
+    }
+
     pub fn client_version(&self) -> Version {
         self.client_version
     }
@@ -209,29 +221,50 @@ impl Exchange {
         let retry = Failure { cause, tried }.retry(self.replayable, self.idempotent, self.stale_before);
         if retry != Retry::No {
             self.stale_before |= tried == Tried::Reused;
-            self.stage = Stage::Connecting;
-            self.sent = 0;
-            self.backend_blocked = false;
-            self.times.connected = None;
-            self.times.request_sent = None;
+            self.start_over();
         }
         retry
     }
 
+    /// The request will be sent again from its first byte.
+    pub fn start_over(&mut self) {
+        self.stage = Stage::Connecting;
+        self.sent = 0;
+        self.backend_blocked = false;
+        self.times.connected = None;
+        self.times.request_sent = None;
+    }
+
+    /// All bytes of a request that is repeatable.
+    pub fn whole_request(&self) -> &[u8] {
+        &self.request
+    }
+
     /// The final head came at `now`. `draining`: connections of this listener are to end.
-    pub fn begin_answer(&mut self, head: &ResponseHead<'_, '_>, draining: bool, now: Instant) -> Begun {
+    /// `coded`: the body will be compressed.
+    pub fn begin_answer(&mut self, head: &ResponseHead<'_, '_>, coded: bool, draining: bool, now: Instant) -> Begun {
         self.stage = Stage::Answering;
         self.times.first_byte = Some(now);
         self.status = Some(head.status);
         self.answer = BodyReader::new(head.framing);
         self.backend_keep_alive = head.keep_alive;
         self.answer_until_close = head.framing == Framing::UntilClose;
-        self.decode = self.client_version == Version::Http10 && head.framing == Framing::Chunked;
+        let http10 = self.client_version == Version::Http10;
+        self.decode = coded || http10 && head.framing == Framing::Chunked;
+        self.chunked_anew = coded && !http10;
         // An answer to a request that is still being sent leaves the rest of it unread behind it, so nothing
         // can follow on this connection.
-        self.close =
-            draining || !self.client_keep_alive || self.answer_until_close || self.decode || !self.body.is_done();
+        self.close = draining || !self.client_keep_alive || self.ends_by_closing() || !self.body.is_done();
         Begun { close: self.close, decode: self.decode }
+    }
+
+    /// Whether the client knows the end of the answer by the end of the connection.
+    fn ends_by_closing(&self) -> bool {
+        (self.answer_until_close || self.decode) && !self.chunked_anew
+    }
+
+    pub fn is_chunked_anew(&self) -> bool {
+        self.chunked_anew
     }
 
     /// Body bytes of the answer: how many were this answer's, and whether it is complete. With
@@ -278,6 +311,15 @@ impl Exchange {
         self.close
     }
 
+    /// An answer of our own that is no failure: a redirect, or what a rule says. True when the connection ends with it.
+    pub fn begin_plain_answer(&mut self, status: u16, draining: bool) -> bool {
+        self.stage = Stage::Flushing;
+        self.status = Some(status);
+        self.answer = BodyReader::new(Framing::Empty);
+        self.close = draining || !self.client_keep_alive || !self.body.is_done();
+        self.close
+    }
+
     /// Whether the client's connection ends with this exchange.
     pub fn closes(&self) -> bool {
         self.close
@@ -291,7 +333,7 @@ impl Exchange {
 
     /// The client must see that the answer is cut; an orderly end would look like its proper one.
     pub fn must_cut(&self) -> bool {
-        self.answer_until_close || self.decode
+        self.ends_by_closing()
     }
 
     /// Whom the exchange waits for now. `client_reading`: something waits for the client to take it.
@@ -342,7 +384,8 @@ mod tests {
         let mut exchange = Exchange::default();
         let mut slots = FieldSlots::new();
         let Parsed::Whole(head) = parse_request(request, &mut slots, 4096) else { panic!("a good request") };
-        exchange.begin(&head, 0, Instant::START).extend_from_slice(&request[..head.len]);
+        exchange.begin(&head, 0, Instant::START);
+        exchange.request_buffer().extend_from_slice(&request[..head.len]);
         exchange.body(&request[head.len..]).expect("a good body");
         exchange.connected(Instant::START);
         exchange

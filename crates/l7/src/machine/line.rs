@@ -29,6 +29,11 @@ impl Line {
         self.version = version;
     }
 
+    /// Streams are read as HTTP/1.1 text; what the client spoke is said here.
+    pub fn came_by_http2(&mut self) {
+        self.version = "HTTP/2.0";
+    }
+
     pub fn clear(&mut self) {
         self.set(b"", b"", b"", b"", "");
     }

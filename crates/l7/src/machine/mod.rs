@@ -5,6 +5,7 @@ mod compress;
 mod exchange;
 mod grpc;
 mod line;
+mod patience;
 mod retry;
 mod wait;
 
@@ -12,5 +13,6 @@ pub use compress::{Compressor, Compressors, Failed};
 pub use exchange::{Begun, Exchange, Stage};
 pub use grpc::{GrpcStatus, answer_type, is_grpc, write_message};
 pub use line::Line;
+pub use patience::Patience;
 pub use retry::{Failure, Retry, Tried};
 pub use wait::{Timeouts, Wait};

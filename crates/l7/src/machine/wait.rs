@@ -16,6 +16,12 @@ pub enum Wait {
     /// For the rest of a request head.
     Header,
     Connect,
+    /// For a place at a backend.
+    Queue,
+    /// For the head of the answer, before a second backend is asked too.
+    Hedge,
+    /// For the head of the answer, before another backend is tried instead.
+    Try,
     /// For the client to send more of its body.
     ClientBody,
     /// For the backend to take more of the body.
@@ -33,11 +39,14 @@ pub enum Wait {
 }
 
 impl Wait {
-    pub const ALL: [Wait; 11] = [
+    pub const ALL: [Wait; 14] = [
         Wait::Handshake,
         Wait::KeepAlive,
         Wait::Header,
         Wait::Connect,
+        Wait::Queue,
+        Wait::Hedge,
+        Wait::Try,
         Wait::ClientBody,
         Wait::BackendWrite,
         Wait::Response,
@@ -56,7 +65,8 @@ impl Wait {
             Wait::Connect => Some(Cause::BackendConnectTimeout),
             Wait::ClientBody => Some(Cause::ClientBodyTimeout),
             Wait::BackendWrite => Some(Cause::BackendWriteTimeout),
-            Wait::Response => Some(Cause::BackendResponseTimeout),
+            Wait::Queue => Some(Cause::BackendQueueTimeout),
+            Wait::Response | Wait::Hedge | Wait::Try => Some(Cause::BackendResponseTimeout),
             Wait::BackendBody => Some(Cause::BackendBodyTimeout),
             Wait::ClientRead => Some(Cause::ClientStalled),
             Wait::Relay => Some(Cause::RelayIdleTimeout),
@@ -90,7 +100,9 @@ impl Timeouts {
             Wait::Header => self.header,
             Wait::ClientBody | Wait::ClientRead => self.client_body,
             Wait::Connect => self.connect,
-            Wait::Response => self.response,
+            Wait::Response | Wait::Hedge | Wait::Try => self.response,
+            // The queue knows the time; this one is never waited for alone.
+            Wait::Queue => self.connect,
             Wait::BackendWrite | Wait::BackendBody => self.backend_body,
             Wait::Relay => self.relay,
             Wait::Linger => LINGER,
@@ -110,7 +122,9 @@ mod tests {
                 Wait::KeepAlive | Wait::Linger => None,
                 Wait::Handshake | Wait::Header | Wait::ClientBody | Wait::ClientRead => Some(Blame::Client),
                 Wait::Connect | Wait::Relay => Some(Blame::Network),
-                Wait::BackendWrite | Wait::Response | Wait::BackendBody => Some(Blame::Backend),
+                Wait::Queue | Wait::BackendWrite | Wait::Hedge | Wait::Try | Wait::Response | Wait::BackendBody => {
+                    Some(Blame::Backend)
+                }
             };
             assert_eq!(wait.cause().map(|cause| cause.entry().blame), expected, "{wait:?}");
         }

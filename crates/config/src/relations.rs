@@ -32,7 +32,9 @@ pub(crate) fn check(config: &Config, notes: &mut Notes) {
         protocol_keys(listener, notes);
         trust(listener, notes);
         http2(listener, notes);
-        rules::check(config, listener, notes);
+        if listener.protocol.is_none_or(Protocol::is_http) {
+            rules::check(config, listener, notes);
+        }
     }
     https::check(config, notes);
     let users_known = !config.listeners.is_empty()

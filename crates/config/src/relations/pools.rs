@@ -136,6 +136,10 @@ fn longer(key: &str, value: Duration) -> String {
 }
 
 fn queue(pool: &Pool, notes: &mut Notes) {
+    let limit_unreadable = pool.backend_limit.is_none() && place_of(&pool.written, "backend_limit").is_some();
+    if limit_unreadable {
+        return;
+    }
     for key in ["queue", "queue_timeout"] {
         let because = match (pool.backend_limit, pool.queue, key) {
             (None, ..) => "backend_limit is not set and nothing has to wait",

@@ -1,4 +1,6 @@
-//! `route test` from the words on the command line to the report, with configs as operators write them.
+//! `route test` from the words on the command line to the report, with a config as an operator writes it.
+//!
+//! What rules and reports say in each case is tested in their rooms; here it is that the question reaches them whole.
 
 use clap::Parser;
 use evenkeel_config::{Format, Source, compile};

@@ -278,7 +278,7 @@ impl<'t> Lines<'t> {
         if self.rest.is_empty() {
             return Ok(self.rest);
         }
-        let Some(feed) = self.rest.iter().position(|&byte| byte == b'\n') else { return malformed(TEXT) };
+        let Some(feed) = memchr::memchr(b'\n', self.rest) else { return malformed(TEXT) };
         let (line, rest) = self.rest.split_at(feed + 1);
         self.rest = rest;
         match line.split_last_chunk::<2>() {
@@ -293,8 +293,10 @@ impl<'t> Lines<'t> {
         if line.is_empty() {
             return Ok(None);
         }
-        match line.iter().position(|&byte| byte == b':') {
-            Some(colon) if is_token(&line[..colon]) => Ok(Some((&line[..colon], line[colon + 1..].trim_ascii()))),
+        match line.iter().position(|&byte| NAME_BYTES[usize::from(byte)] & NO_TOKEN != 0) {
+            Some(colon) if colon > 0 && line[colon] == b':' => {
+                Ok(Some((&line[..colon], line[colon + 1..].trim_ascii())))
+            }
             _ => malformed(TEXT),
         }
     }

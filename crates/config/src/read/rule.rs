@@ -1,4 +1,7 @@
 //! `[[listener.rule]]`: which requests it takes and what becomes of them.
+//!
+//! A rule of which one host or condition could not be read would take other requests than were meant, so it is marked
+//! and not compared with others. Which of two rules comes first is not known here.
 
 use std::ops::Range;
 

@@ -1,4 +1,6 @@
 //! HTTPS and plain HTTP beside each other: what each needs, and what of a site can still be read on the way.
+//!
+//! Whether certificates are any good is not asked here; files are looked at last ([`crate::material`]).
 
 use evenkeel_plan::{HostPattern, Protocol};
 

@@ -1,4 +1,7 @@
 //! What the settings of one pool mean for each other and for the listeners that use it.
+//!
+//! A setting that does nothing is a warning; one that the operator's safety rests on, such as TLS where bytes are only
+//! relayed, is an error.
 
 use std::ops::Range;
 use std::time::Duration;

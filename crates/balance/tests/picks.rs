@@ -321,7 +321,8 @@ proptest! {
 fn whom_to_avoid_is_passed_over_and_whom_is_full_is_never_picked() {
     let ids = |ids: &[u32]| ids.iter().map(|id| BackendId(*id)).collect::<Vec<_>>();
     // Of the four, who may be picked.
-    let table: [(&[u32], &[u32], &[u32], &[u32]); 8] = [
+    type Ids = &'static [u32];
+    let table: [(Ids, Ids, Ids, Ids); 8] = [
         //  tried     avoid         full           allowed
         (&[], &[1, 2], &[], &[0, 3]),
         (&[0], &[1, 2], &[], &[3]),

@@ -196,3 +196,6 @@ impl Roster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,6 +101,7 @@ impl Decoder {
         Ok(if size <= self.list_limit { Decoded::Whole } else { Decoded::TooLarge })
     }
 
+    #[inline]
     fn entry(&self, number: usize) -> Result<(&[u8], &[u8]), Fault> {
         if let Some((name, value, _)) = STATIC.get(number.wrapping_sub(1)) {
             return Ok((name, value));
@@ -128,6 +129,7 @@ struct Input<'b> {
 impl<'b> Input<'b> {
     /// A number whose start is the low `prefix` bits of the next byte. We need none above 28 bits, so a fifth
     /// further byte is refused whatever it says: leading zeros hide nothing good.
+    #[inline]
     fn integer(&mut self, prefix: u32) -> Result<usize, Fault> {
         let mask = (1_u8 << prefix) - 1;
         let Some((&byte, rest)) = self.rest.split_first() else { return broken(CUT_SHORT) };
@@ -148,6 +150,7 @@ impl<'b> Input<'b> {
     }
 
     /// The bytes of a string as sent, and whether they are Huffman-coded.
+    #[inline]
     fn raw_string(&mut self) -> Result<(&'b [u8], bool), Fault> {
         let huffman = self.rest.first().is_some_and(|byte| byte & 0x80 != 0);
         let length = self.integer(7)?;
@@ -160,6 +163,7 @@ impl<'b> Input<'b> {
         }
     }
 
+    #[inline]
     fn string(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
         let (string, huffman) = self.raw_string()?;
         if huffman {

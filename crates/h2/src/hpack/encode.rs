@@ -132,14 +132,22 @@ impl Encoder {
     }
 
     /// The age of the entry that `hash` leads to and `is` recognises.
+    #[inline]
     fn find(&self, places: &[u32; SLOTS], hash: u64, is: impl Fn(Field<'_>) -> bool) -> Option<usize> {
-        slots(hash).find_map(|slot| self.age(places[slot]).filter(|&age| self.table.get(age).is_some_and(&is)))
+        for slot in slots(hash) {
+            if let Some(age) = self.age(places[slot])
+                && self.table.get(age).is_some_and(&is)
+            {
+                return Some(age);
+            }
+        }
+        None
     }
 
     /// Where to note a new entry: in place of one that is gone, or else of the oldest.
     fn free(&self, places: &[u32; SLOTS], hash: u64) -> usize {
         let age = |slot: &usize| self.age(places[*slot]).unwrap_or(usize::MAX);
-        slots(hash).max_by_key(age).expect("there are several")
+        slots(hash).into_iter().max_by_key(age).expect("there are several")
     }
 
     /// Appends one block: first the `Some` ones of what `gather` returns, then what it put into the list.
@@ -165,6 +173,7 @@ impl Encoder {
     }
 
     /// How long ago an entry was inserted, while it is still in the table.
+    #[inline]
     fn age(&self, inserted: u32) -> Option<usize> {
         let age = self.table.inserted().wrapping_sub(inserted) as usize;
         (age < self.table.len()).then_some(age)
@@ -190,14 +199,18 @@ impl Default for Encoder {
 }
 
 /// Appends a number whose start fills the low `prefix` bits of a byte that begins with `start`.
+#[inline]
 fn integer(value: usize, prefix: u32, start: u8, out: &mut Vec<u8>) {
     let mask = (1_usize << prefix) - 1;
     if value < mask {
         out.push(start | value as u8);
-        return;
+    } else {
+        out.push(start | mask as u8);
+        long_integer(value - mask, out);
     }
-    out.push(start | mask as u8);
-    let mut rest = value - mask;
+}
+
+fn long_integer(mut rest: usize, out: &mut Vec<u8>) {
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);
         rest >>= 7;
@@ -219,6 +232,7 @@ fn string(text: &[u8], out: &mut Vec<u8>) {
 
 /// Of a long text only its length and four samples. It need not withstand an attacker nor tell all texts apart: a
 /// collision only costs a literal.
+#[inline]
 fn hash(seed: u64, text: &[u8]) -> u64 {
     const FACTOR: u64 = 0x517c_c1b7_2722_0a95;
     // Both halves of the product, so that every bit of the word reaches the high and the low bits.
@@ -237,6 +251,8 @@ fn hash(seed: u64, text: &[u8]) -> u64 {
 }
 
 /// Where to look for a hash. The best bits of such a hash are the high ones.
-fn slots(hash: u64) -> impl Iterator<Item = usize> {
-    (0..4).map(move |step| ((hash >> 56) as usize + step) % SLOTS)
+#[inline]
+fn slots(hash: u64) -> [usize; 4] {
+    let first = (hash >> 56) as usize;
+    [first, (first + 1) % SLOTS, (first + 2) % SLOTS, (first + 3) % SLOTS]
 }

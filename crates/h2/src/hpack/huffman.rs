@@ -166,6 +166,9 @@ fn decode_into(input: &[u8], out: &mut [u8], length: &mut usize) -> Result<(), &
             continue;
         }
         let exhausted = at == input.len();
+        if exhausted && known < 8 && bits | u64::MAX >> known == u64::MAX {
+            return Ok(());
+        }
         // What is missing at the end reads as ones, the start of the end-of-string mark.
         let filled = if exhausted { bits | u64::MAX >> known } else { bits };
         let (symbol, code) = slow_symbol((filled >> 32) as u32);

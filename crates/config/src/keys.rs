@@ -509,7 +509,7 @@ pub(crate) const KEYS: &[Key] = &[
     number(Pool, "retry_budget", Count(limits::RETRY_BUDGET), Everywhere),
     optional(Pool, "try_timeout", OptionalDuration(limits::TRY_TIMEOUT), "the whole `response_timeout`", HttpPool),
     optional(Pool, "hedge_after", OptionalDuration(limits::HEDGE_AFTER), "never", HttpPool),
-    optional(Pool, "backend_limit", OptionalCount(limits::BACKEND_LIMIT), "no limit", HttpPool),
+    optional(Pool, "backend_limit", OptionalCount(limits::BACKEND_LIMIT), "no limit", Everywhere),
     number(Pool, "queue", Count(limits::QUEUE), HttpPool),
     number(Pool, "queue_timeout", duration(limits::QUEUE_TIMEOUT), HttpPool),
     number(Pool, "slow_start", duration(limits::SLOW_START), Everywhere),

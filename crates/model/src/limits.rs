@@ -212,7 +212,7 @@ optional! {
     HEDGE_AFTER: Duration = "pool.hedge_after", millis(1), DAY,
         "When a request with a safe method has no answer after this time, a second backend is asked too, within the retry budget; the first answer wins. Set it near the 95th percentile of response times.";
     BACKEND_LIMIT: u64 = "pool.backend_limit", 1, 1_000_000,
-        "Requests at once at each backend. What a backend can work on at once, plus a few.";
+        "Requests at once at each backend, of all workers together; with tcp listeners, connections, which never wait. What a backend can work on at once, plus a few.";
     STICKY_MAX_AGE: Duration = "pool.sticky.max_age", secs(1), DAY,
         "Age of the inserted cookie. The modelled service allows the same 1 to 86400 s.";
 }

@@ -1,4 +1,5 @@
 //! Frames drawn without sense, to a user that does senseless things: nothing panics, nothing grows, and a failure stays one.
+//! Most are nearly right, because what is wholly wrong gets no further than the first check.
 
 use evenkeel_h2::frame::{Kind, PREFACE};
 use evenkeel_h2::{Close, Connection, Event, Role, Settings, StreamId};

@@ -52,7 +52,7 @@ fn check_request(list: &FieldList, options: RequestOptions) {
     assert_eq!((reading.framing, reading.length), (head.framing, head.len));
     let regular =
         list.iter().filter(|(name, _)| !name.starts_with(b":") && !matches!(*name, b"cookie" | b"host")).count();
-    assert!((regular..=regular + 5).contains(&(head.fields.len() + usize::from(tunnel))), "{}", text.escape_ascii());
+    assert!((regular..=regular + 6).contains(&(head.fields.len() + usize::from(tunnel))), "{}", text.escape_ascii());
 
     let (mut encoder, mut block, mut again) = (Encoder::new(), Vec::new(), FieldList::new());
     let send = SendOptions { scheme: "https", tunnels: options.tunnels };

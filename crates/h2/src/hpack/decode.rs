@@ -5,6 +5,8 @@
 //! table must stay in step for the other streams; when even the counted size goes far beyond, staying in step costs more than the
 //! connection is worth and it ends.
 
+use evenkeel_model::limits;
+
 use super::fields::FieldList;
 use super::huffman;
 use super::table::{ENTRY_OVERHEAD, STATIC, STATIC_LENGTH, Table};
@@ -19,8 +21,7 @@ pub enum Decoded {
     TooLarge,
 }
 
-/// A list this many times over its limit ends the connection.
-const PATIENCE: usize = 4;
+const PATIENCE: usize = limits::HEADER_LIST_PATIENCE.value as usize;
 
 /// One direction's decoder; lives as long as its connection.
 #[derive(Debug)]

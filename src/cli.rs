@@ -4,6 +4,7 @@
 
 mod check;
 mod explain;
+mod route;
 mod run;
 mod window;
 
@@ -49,6 +50,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask the rules of a config what would become of a request.
+    #[command(subcommand)]
+    Route(Route),
+}
+
+#[derive(Subcommand)]
+enum Route {
+    /// Name the listener, rule, pool and backend that a request would come to, and why. Asks no running node.
+    Test(route::Arguments),
 }
 
 pub fn main() -> ExitCode {
@@ -58,5 +68,6 @@ pub fn main() -> ExitCode {
         Command::Check { file, json } => check::check(&file, json),
         Command::Window { file, json } => window::window(&file, json),
         Command::Explain { code, json } => explain::explain(code.as_deref(), json),
+        Command::Route(Route::Test(arguments)) => route::test(&arguments),
     }
 }

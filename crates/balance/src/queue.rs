@@ -91,6 +91,12 @@ impl<K: Copy + Eq, W: Copy> Queue<K, W> {
         self.take(position).map(|place| Woken::Turn(place.key))
     }
 
+    /// Whether somebody in it could go now: then whoever comes new has to stand behind.
+    pub fn has_turn(&self, has_room: impl FnMut(&W) -> bool) -> bool {
+        let mut has_room = has_room;
+        self.waiting.iter().any(|place| has_room(&place.what))
+    }
+
     /// When to call [`Queue::wake`] next though nothing has ended here.
     pub fn poll_timeout(&self) -> Option<Instant> {
         (!self.waiting.is_empty()).then(|| self.earliest.min(self.looked + LOOK_AGAIN))

@@ -2,9 +2,10 @@
 //!
 //! The figures are SPEC's (about 1/N of the clients move) with the tolerance written beside each.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use evenkeel_balance::{Candidates, Member, Picker, Schedule, Wanted};
+use evenkeel_balance::{Candidates, Member, Picker, Schedule, Wanted, hash};
 use evenkeel_model::BackendId;
 
 const CLIENTS: u32 = 50_000;
@@ -137,4 +138,89 @@ fn every_release_makes_the_same_table() {
     let homes: Vec<u32> =
         (1..=16).map(|number| home(&candidates, IpAddr::V4(Ipv4Addr::new(192, 0, 2, number)))).collect();
     assert_eq!(homes, [3, 3, 2, 2, 4, 4, 2, 1, 2, 4, 3, 0, 3, 0, 3, 3]);
+}
+
+#[test]
+fn maglev_follows_the_key_and_source_does_not() {
+    let members = || (0..5).map(|id| member(id, 100));
+    let maglev = Candidates::new(Schedule::Maglev, members());
+    let source = Candidates::new(Schedule::Source, members());
+    let nothing = |_: BackendId| 0;
+    let mut by_key = [0u32; 5];
+    for (number, client) in clients().take(5000).enumerate() {
+        let key = Some(hash::of_bytes(format!("/page/{number}").as_bytes()));
+        let pick = |candidates: &Candidates, client, key| {
+            Picker::new(0).pick(candidates, &nothing, &Wanted { key, ..Wanted::first(client) }).expect("candidates").0
+        };
+        let picked = pick(&maglev, client, key);
+        by_key[picked as usize] += 1;
+        assert_eq!(pick(&maglev, "192.0.2.1".parse().unwrap(), key), picked, "the key alone decides");
+        assert_eq!(pick(&maglev, client, None), home(&source, client), "without a key, the address does");
+        assert_eq!(pick(&source, client, key), home(&source, client));
+    }
+    // Mean 1000, deviation 28; the table itself is even to under 1 %.
+    assert!(by_key.iter().all(|count| count.abs_diff(1000) < 130), "{by_key:?}");
+}
+
+/// Places `count` pieces of work that stay, of clients of whom one makes half. Says who has how many.
+fn placed(candidates: &Candidates, weights: &[u32], count: u32) -> Vec<u32> {
+    let running = RefCell::new(vec![0u32; weights.len()]);
+    let load = |backend: BackendId| running.borrow()[backend.index()];
+    let mut picker = Picker::new(0);
+    for (number, client) in (0..count).zip(clients()) {
+        let client = if number % 2 == 0 { "192.0.2.1".parse().unwrap() } else { client };
+        let picked = picker.pick(candidates, &load, &Wanted::first(client)).expect("there are candidates");
+        running.borrow_mut()[picked.index()] += 1;
+    }
+    running.into_inner()
+}
+
+#[test]
+fn a_bounded_load_is_never_exceeded_however_uneven_the_clients() {
+    for (weights, percent) in [(vec![1; 10], 125), (vec![1; 10], 101), (vec![10, 20, 70], 150), (vec![1; 3], 100)] {
+        let total: u32 = weights.iter().sum();
+        let members = || (0..).zip(&weights).map(|(id, weight)| member(id, *weight));
+        let bounded = pool(members()).with_bounded_load(Some(percent));
+        let count = 2000;
+        let running = placed(&bounded, &weights, count);
+        for (running, weight) in running.iter().zip(&weights) {
+            let most = (u64::from(percent) * u64::from(count) * u64::from(*weight)).div_ceil(100 * u64::from(total));
+            assert!(u64::from(*running) <= most, "{running} of at most {most} ({weights:?}, {percent} %)");
+        }
+        let unbounded = placed(&pool(members()), &weights, count);
+        assert!(*unbounded.iter().max().unwrap() > count / 2, "the load was not uneven: {unbounded:?}");
+    }
+}
+
+#[test]
+fn nobody_moves_while_its_home_is_below_the_bound() {
+    let weights = [100, 50, 25, 100];
+    let bounded = pool((0..).zip(weights).map(|(id, weight)| member(id, weight))).with_bounded_load(Some(125));
+    let plain = pool((0..).zip(weights).map(|(id, weight)| member(id, weight)));
+    // In flight by weight, so that each has its share exactly: all are below 1.25 of it.
+    let even = |backend: BackendId| weights[backend.index()];
+    let at = |candidates: &Candidates, client, load: &dyn Fn(BackendId) -> u32| {
+        Picker::new(0).pick(candidates, &load, &Wanted::first(client)).expect("there are candidates").0
+    };
+    assert!(clients().take(5000).all(|client| at(&bounded, client, &even) == home(&plain, client)));
+    // Backend 0 at twice its share: its clients go on to the next on their list, the others stay.
+    let uneven = |backend: BackendId| if backend.0 == 0 { 200 } else { weights[backend.index()] };
+    for client in clients().take(5000) {
+        let before = home(&plain, client);
+        let after = at(&bounded, client, &uneven);
+        match before {
+            0 => assert_eq!(after, avoiding(&plain, client, &[BackendId(0)]), "{client}"),
+            _ => assert_eq!(after, before, "{client}"),
+        }
+    }
+}
+
+#[test]
+fn where_all_that_are_left_are_over_the_bound_one_of_them_is_taken() {
+    let bounded = pool((0..2).map(|id| member(id, 100))).with_bounded_load(Some(100));
+    let load = |backend: BackendId| if backend.0 == 0 { 0 } else { 50 };
+    for client in clients().take(100) {
+        let wanted = Wanted { tried: &[BackendId(0)], ..Wanted::first(client) };
+        assert_eq!(Picker::new(0).pick(&bounded, &load, &wanted), Some(BackendId(1)));
+    }
 }

@@ -316,3 +316,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whom_to_avoid_is_passed_over_and_whom_is_full_is_never_picked() {
+    let ids = |ids: &[u32]| ids.iter().map(|id| BackendId(*id)).collect::<Vec<_>>();
+    // Of the four, who may be picked.
+    type Ids = &'static [u32];
+    let table: [(Ids, Ids, Ids, Ids); 8] = [
+        //  tried     avoid         full           allowed
+        (&[], &[1, 2], &[], &[0, 3]),
+        (&[0], &[1, 2], &[], &[3]),
+        (&[], &[0, 1, 2, 3], &[], &[0, 1, 2, 3]),
+        // One to be avoided is better than one that failed a moment ago.
+        (&[0, 3], &[1, 2], &[], &[1, 2]),
+        (&[], &[], &[0, 1], &[2, 3]),
+        (&[2], &[3], &[0, 1], &[3]),
+        // Those tried come again only when all others are full.
+        (&[3, 2], &[], &[0, 1], &[3]),
+        (&[], &[2], &[0, 1, 2, 3], &[]),
+    ];
+    for schedule in Schedule::ALL {
+        let candidates = pool(schedule, &[1, 2, 3, 4]);
+        for (tried, avoid, full, allowed) in table {
+            let (tried, avoid, full) = (ids(tried), ids(avoid), ids(full));
+            let mut picker = Picker::new(1);
+            let mut seen = std::collections::BTreeSet::new();
+            for client in 0..200u32 {
+                let client = IpAddr::V4(Ipv4Addr::from(client));
+                let wanted = Wanted { tried: &tried, avoid: &avoid, full: &full, ..Wanted::first(client) };
+                seen.extend(picker.pick(&candidates, &IDLE, &wanted).map(|backend| backend.0));
+            }
+            assert_eq!(seen.into_iter().collect::<Vec<_>>(), allowed, "{schedule:?} {tried:?} {avoid:?} {full:?}");
+        }
+    }
+}

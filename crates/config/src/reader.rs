@@ -125,7 +125,7 @@ impl<'d, 'n> Reader<'d, 'n> {
         let what = format!("is {got}, outside {min} to {max}");
         let without = match self.section.key(name).map(|key| key.default) {
             Some(LeftOut::Is("(required)")) | None => "write a number in this range".to_owned(),
-            Some(LeftOut::Is(without)) => format!("left out: {without}"),
+            Some(LeftOut::Is(without)) => format!("left out: {}", without.replace('`', "")),
             Some(_) => "leave it out".to_owned(),
         };
         self.refuse(Refusal { code: "out_of_range", what, help: without }, name, node);
@@ -245,7 +245,9 @@ impl<'d, 'n> Reader<'d, 'n> {
                 help: format!("use {}", one_of(works())),
             },
             None => {
-                let foreign = FOREIGN_WORDS.iter().find(|(key, theirs, _)| *key == name && *theirs == text);
+                let foreign = FOREIGN_WORDS
+                    .iter()
+                    .find(|(key, theirs, ours)| *key == name && *theirs == text && works().any(|word| word == *ours));
                 let meant = foreign.map(|(_, _, ours)| *ours).or_else(|| closest(text, works()));
                 Refusal {
                     code: "unknown_word",

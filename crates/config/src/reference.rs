@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use evenkeel_model::limits;
+use evenkeel_tls::{Policy, TICKET_KEY_SECONDS};
 
 use crate::keys::{COMPRESSED_TYPES, Key, Kind, LeftOut, Only, Section, WordStatus};
 use crate::values::{show_duration, show_size};
@@ -28,6 +29,9 @@ pub fn reference() -> String {
         }
         for key in section.keys() {
             words(&mut out, key);
+        }
+        if section == Section::ListenerTls {
+            policies(&mut out);
         }
         if section == Section::Compression {
             let types: Vec<String> = COMPRESSED_TYPES.iter().map(|kind| format!("`{kind}`")).collect();
@@ -171,6 +175,28 @@ fn words(out: &mut String, key: &Key) {
     if !later.is_empty() {
         let _ = writeln!(out, "- not in this version, and refused as such: {}", later.join(", "));
     }
+}
+
+/// What is spoken under each policy, from the room that speaks it.
+fn policies(out: &mut String) {
+    for policy in Policy::ALL {
+        let suites: Vec<String> = policy.suites().map(|(version, name)| format!("`{name}` ({version})")).collect();
+        let groups: Vec<String> = policy.groups().map(|group| format!("`{group}`")).collect();
+        let _ = writeln!(
+            out,
+            "\nPolicy `\"{}\"` speaks TLS {}; suites {}; groups for the key exchange {}.",
+            policy.word(),
+            policy.versions().join(" and "),
+            suites.join(", "),
+            groups.join(", ")
+        );
+    }
+    let hours = TICKET_KEY_SECONDS / 3600;
+    let _ = writeln!(
+        out,
+        "\nThe client's order decides among the suites both sides know. A ticket key makes tickets for {hours} hours and opens \
+         them for {hours} more."
+    );
 }
 
 /// A bar would end the cell.

@@ -19,6 +19,7 @@ use crate::keys::{Key, Only};
 use crate::lower::{listener_name, pools_of};
 use crate::problem::{Note, Notes, Quoted};
 use crate::reader::{all_of, closest};
+use crate::values::show_size;
 
 pub(crate) use rules::name_of as rule_name;
 
@@ -32,7 +33,9 @@ pub(crate) fn check(config: &Config, notes: &mut Notes) {
         protocol_keys(listener, notes);
         trust(listener, notes);
         http2(listener, notes);
-        rules::check(config, listener, notes);
+        if listener.protocol.is_none_or(Protocol::is_http) {
+            rules::check(config, listener, notes);
+        }
     }
     https::check(config, notes);
     let users_known = !config.listeners.is_empty()
@@ -161,7 +164,22 @@ const fn article(protocol: Protocol) -> &'static str {
 }
 
 fn http2(listener: &Listener, notes: &mut Notes) {
-    if listener.http2.enabled {
+    let http2 = &listener.http2;
+    if http2.enabled {
+        if let Some(span) = place_of(&http2.written, "stream_window")
+            && http2.stream_window > http2.connection_window
+        {
+            let text = format!(
+                "{}: http2.stream_window is {}, more than the connection_window of {} that all streams share",
+                listener.label,
+                show_size(http2.stream_window),
+                show_size(http2.connection_window)
+            );
+            notes.add(
+                Note::warning("setting_without_effect", span, text)
+                    .help("raise connection_window too; it is what one connection can make us hold"),
+            );
+        }
         return;
     }
     for (key, span) in listener.http2.written.iter().filter(|(key, _)| key.name != "enabled") {

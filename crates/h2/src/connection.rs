@@ -228,6 +228,7 @@ impl Connection {
             let said = [
                 (setting::ENABLE_PUSH, 0),
                 (setting::INITIAL_WINDOW_SIZE, ours.stream_window),
+                (setting::MAX_FRAME_SIZE, ours.max_frame),
                 (setting::MAX_HEADER_LIST_SIZE, ours.header_limit),
             ];
             frame::write_settings(&said, &mut self.output);
@@ -235,6 +236,7 @@ impl Connection {
             let said = [
                 (setting::MAX_CONCURRENT_STREAMS, ours.streams),
                 (setting::INITIAL_WINDOW_SIZE, ours.stream_window),
+                (setting::MAX_FRAME_SIZE, ours.max_frame),
                 (setting::MAX_HEADER_LIST_SIZE, ours.header_limit),
                 (setting::NO_RFC7540_PRIORITIES, 1),
                 (setting::ENABLE_CONNECT_PROTOCOL, 1),

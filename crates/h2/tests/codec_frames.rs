@@ -1,4 +1,6 @@
 //! Frames: every rule of RFC 9113 section 6 that one frame can break, and that ours are read back.
+//!
+//! What a frame breaks by coming at the wrong time is the connection's business and tested with it.
 
 use evenkeel_h2::frame::{
     self, ErrorCode, FRAME_SIZE_DEFAULT, Fault, GoAway, HEAD_BYTES, Head, HeadersInProgress, Kind, flag, setting,

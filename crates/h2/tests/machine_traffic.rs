@@ -22,11 +22,23 @@ struct Half {
     until_close: bool,
     finished: bool,
     writable: bool,
+    /// Only who was told reads, so that a missing event is seen as a standstill.
+    readable: bool,
 }
 
 impl Half {
     fn new(id: StreamId, text: Vec<u8>, until_close: bool) -> Half {
-        Half { id, text, written: 0, heard: Vec::new(), ended: false, until_close, finished: false, writable: true }
+        Half {
+            id,
+            text,
+            written: 0,
+            heard: Vec::new(),
+            ended: false,
+            until_close,
+            finished: false,
+            writable: true,
+            readable: true,
+        }
     }
 
     /// Writes and reads as much as a drawn mood allows.
@@ -46,7 +58,7 @@ impl Half {
             moved = true;
         }
         // A slow reader from time to time.
-        if !self.ended && !draw.one_in(4) {
+        if !self.ended && self.readable && !draw.one_in(4) {
             let mut space = vec![0; 1 + draw.below(30_000)];
             match of.recv(self.id, &mut space) {
                 StreamRecv::Bytes(length) => {
@@ -57,7 +69,7 @@ impl Half {
                     self.ended = true;
                     moved = true;
                 }
-                StreamRecv::Dry => {}
+                StreamRecv::Dry => self.readable = false,
                 StreamRecv::Reset(code) => panic!("reset with {code:?}"),
             }
         }
@@ -170,7 +182,12 @@ fn drawn_traffic(seed: u64) {
                         half.writable = true;
                     }
                 }
-                Event::Readable { .. } | Event::PeerGoingAway { .. } | Event::SettingsKnown => {}
+                Event::Readable { tag, .. } => {
+                    if let Some(half) = &mut serving[tag as usize] {
+                        half.readable = true;
+                    }
+                }
+                Event::PeerGoingAway { .. } | Event::SettingsKnown => {}
                 Event::Reset { .. } | Event::Malformed { .. } => panic!("seed {seed}: {event:?}"),
             }
         }
@@ -181,7 +198,12 @@ fn drawn_traffic(seed: u64) {
                         half.writable = true;
                     }
                 }
-                Event::Readable { .. } | Event::PeerGoingAway { .. } | Event::SettingsKnown => {}
+                Event::Readable { tag, .. } => {
+                    if let Some(half) = asking.get_mut(&tag) {
+                        half.readable = true;
+                    }
+                }
+                Event::PeerGoingAway { .. } | Event::SettingsKnown => {}
                 Event::Opened(_) | Event::Reset { .. } | Event::Malformed { .. } => panic!("seed {seed}: {event:?}"),
             }
         }

@@ -201,3 +201,6 @@ impl Roster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

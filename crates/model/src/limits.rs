@@ -212,7 +212,7 @@ optional! {
     HEDGE_AFTER: Duration = "pool.hedge_after", millis(1), DAY,
         "When a request with a safe method has no answer after this time, a second backend is asked too, within the retry budget; the first answer wins. Set it near the 95th percentile of response times.";
     BACKEND_LIMIT: u64 = "pool.backend_limit", 1, 1_000_000,
-        "Requests at once at each backend. What a backend can work on at once, plus a few.";
+        "Requests at once at each backend, of all workers together; with tcp listeners, connections, which never wait. What a backend can work on at once, plus a few.";
     STICKY_MAX_AGE: Duration = "pool.sticky.max_age", secs(1), DAY,
         "Age of the inserted cookie. The modelled service allows the same 1 to 86400 s.";
 }
@@ -277,6 +277,8 @@ fixed! {
         "A buffer of a TLS session larger than this is given back when it is empty: most sessions are idle most of the time.";
     HEADER_TABLE = 4096, "bytes",
         "Table of repeated header fields (HPACK), one for each direction of an HTTP/2 connection. The default of RFC 9113: larger ones save little and cost each idle connection.";
+    HEADER_LIST_PATIENCE = 4, "times header_limit",
+        "A decoded HTTP/2 header list over header_limit costs its stream (431); this many times over, its connection: a few bytes can stand for megabytes, and reading on only keeps tables in step for somebody who attacks.";
     BACKLOG_BYTES = 262_144, "bytes",
         "Bytes held for a side that does not take them before we stop reading from the other side. With it each exchange's memory is bounded.";
     COMPRESSOR_BYTES = 2_097_152, "bytes",

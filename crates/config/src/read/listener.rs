@@ -1,4 +1,6 @@
 //! `[[listener]]` and its tables, except TLS and rules.
+//!
+//! Every key is read whatever the protocol; that one has no meaning on this listener is said when all is read.
 
 use std::ops::Range;
 

@@ -1,4 +1,6 @@
 //! `[[pool]]` and its tables: where work goes and how.
+//!
+//! Says nothing of a pool's listeners, which decide what of it has an effect.
 
 use std::ops::Range;
 

@@ -1,4 +1,7 @@
 //! `[[listener.rule]]`: which requests it takes and what becomes of them.
+//!
+//! A rule of which one host or condition could not be read would take other requests than were meant, so it is marked
+//! and not compared with others. Which of two rules comes first is not known here.
 
 use std::ops::Range;
 
@@ -18,7 +21,12 @@ pub(super) fn rule(listener: &str, position: usize, table: &Table, head: Range<u
     let mut reader = Reader::new(Section::Rule, &label, table, head.clone(), notes);
     let name = reader.text("name", values::name);
     let (hosts, hosts_whole) = hosts(&mut reader);
-    let path = reader.text_or_default("path", http::path_prefix);
+    let mut path_whole = true;
+    let path = reader.text_or_default("path", |text| {
+        let path = http::path_prefix(text);
+        path_whole = path.is_ok();
+        path
+    });
     let (methods, methods_whole) = methods(&mut reader);
     let (headers, headers_whole) = conditions(&mut reader);
     let action = action(&mut reader);
@@ -27,7 +35,7 @@ pub(super) fn rule(listener: &str, position: usize, table: &Table, head: Range<u
         head,
         name,
         hosts,
-        incomplete: !(hosts_whole && methods_whole && headers_whole),
+        incomplete: !(hosts_whole && path_whole && methods_whole && headers_whole),
         path,
         methods,
         headers,
@@ -117,7 +125,11 @@ fn conditions(reader: &mut Reader<'_, '_>) -> (Vec<HeaderCondition>, bool) {
             }
             other => {
                 let help = "write the value in quotes, or true for any value";
-                reader.refuse(wrong_type(other, "strings and true", help), NAME, &entry.node);
+                reader.refuse(
+                    wrong_type(other, "a string or true", help),
+                    &format!("{NAME}.{}", entry.key),
+                    &entry.node,
+                );
                 None
             }
         };
@@ -242,7 +254,8 @@ fn fields(reader: &mut Reader<'_, '_>, name: &'static str) -> Vec<(At<String>, S
         let value = match &entry.node.value {
             Value::Text(text) => reader.accept(http::header_value(text), name, &entry.node),
             other => {
-                reader.refuse(wrong_type(other, "strings", "write the value in quotes"), name, &entry.node);
+                let refusal = wrong_type(other, "a string", "write the value in quotes");
+                reader.refuse(refusal, &format!("{name}.{}", entry.key), &entry.node);
                 None
             }
         };

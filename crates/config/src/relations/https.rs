@@ -1,4 +1,6 @@
 //! HTTPS and plain HTTP beside each other: what each needs, and what of a site can still be read on the way.
+//!
+//! Whether certificates are any good is not asked here; files are looked at last ([`crate::material`]).
 
 use evenkeel_plan::{HostPattern, Protocol};
 
@@ -82,8 +84,8 @@ fn plain(config: &Config, listener: &Listener, notes: &mut Notes) {
     let served = served(listener);
     for other in config.listeners.iter().filter(|other| other.protocol == Some(Protocol::Https)) {
         let both = served.iter().find_map(|host| {
-            let met = self::served(other).into_iter().find(|theirs| meet(*host, *theirs))?;
-            Some(narrower(*host, met))
+            let met = self::served(other).into_iter().filter(|theirs| meet(*host, *theirs));
+            met.map(|theirs| narrower(*host, theirs)).find(|met| !redirected(listener, *met))
         });
         let Some(host) = both else { continue };
         let host = host.map_or_else(|| "every host".to_owned(), |host| Quoted(&host.to_string()).to_string());
@@ -115,6 +117,21 @@ fn served(listener: &Listener) -> Vec<Option<&HostPattern>> {
         hosts.extend(rule.hosts.iter().map(|host| Some(&host.value)));
     }
     hosts
+}
+
+/// Whether a rule sends the whole host on; what is still served beside it was chosen path by path.
+fn redirected(listener: &Listener, host: Option<&HostPattern>) -> bool {
+    listener.rules.iter().any(|rule| {
+        let of_host = match host {
+            None => rule.hosts.is_empty(),
+            Some(host) => rule.hosts.iter().any(|known| known.value == *host),
+        };
+        of_host
+            && matches!(rule.action, Some(Action::Redirect { .. }))
+            && rule.path == "/"
+            && rule.methods.is_empty()
+            && rule.headers.is_empty()
+    })
 }
 
 fn meet(one: Option<&HostPattern>, other: Option<&HostPattern>) -> bool {

@@ -1,4 +1,7 @@
 //! What the settings of one pool mean for each other and for the listeners that use it.
+//!
+//! A setting that does nothing is a warning; one that the operator's safety rests on, such as TLS where bytes are only
+//! relayed, is an error.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -136,6 +139,10 @@ fn longer(key: &str, value: Duration) -> String {
 }
 
 fn queue(pool: &Pool, notes: &mut Notes) {
+    let limit_unreadable = pool.backend_limit.is_none() && place_of(&pool.written, "backend_limit").is_some();
+    if limit_unreadable {
+        return;
+    }
     for key in ["queue", "queue_timeout"] {
         let because = match (pool.backend_limit, pool.queue, key) {
             (None, ..) => "backend_limit is not set and nothing has to wait",

@@ -1,11 +1,13 @@
 //! A plan as text that a reviewer can read. Settings at their defaults are left out, so that a case
 //! shows what its config changed.
 
+mod listener;
+
 use std::fmt::Write as _;
 
 use evenkeel_health::settings::{CheckSettings, ProbeSettings};
 use evenkeel_model::limits;
-use evenkeel_plan::{Plan, Protocol};
+use evenkeel_plan::{HashOn, Plan, Speaks};
 
 pub fn dump(plan: &Plan) -> String {
     let mut out = String::new();
@@ -16,29 +18,13 @@ pub fn dump(plan: &Plan) -> String {
     line.other("drain", node.drain_timeout, limits::DRAIN_TIMEOUT.default);
     line.always("log", format!("{:?}", node.access_log));
     line.always("cluster", format!("{:?}", node.cluster));
+    if let Some(secret) = &node.sticky_secret {
+        line.always("sticky_secret", format!("{} bytes", secret.len()));
+    }
     line.end(&mut out);
     let _ = writeln!(out, "admin {}", plan.admin.as_ref().map_or("off".into(), |admin| admin.listen.to_string()));
     for listener in &plan.listeners {
-        let addresses: Vec<String> = listener.listen.iter().map(ToString::to_string).collect();
-        let pool = &plan.pools[listener.pool.expect("a pool").index()].name;
-        let protocol = listener.protocol.word();
-        let mut line = Line::new(format!("listener {} {protocol} on {} -> {pool}", listener.name, addresses.join(" ")));
-        line.number("backlog", u64::from(listener.backlog), limits::LISTENER_BACKLOG.default);
-        line.other("idle", listener.idle_timeout, limits::LISTENER_IDLE_TIMEOUT.default);
-        if listener.protocol == Protocol::Http {
-            let http = &listener.http;
-            line.other("keep_alive", http.keep_alive_timeout, limits::KEEP_ALIVE_TIMEOUT.default);
-            line.other("header_timeout", http.header_timeout, limits::HEADER_TIMEOUT.default);
-            line.other("body_timeout", http.body_timeout, limits::CLIENT_BODY_TIMEOUT.default);
-            line.number("header_limit", http.header_limit as u64, limits::HEADER_LIMIT.default);
-            line.number("body_limit", http.body_limit, limits::BODY_LIMIT.default);
-            line.other("x_forwarded", http.x_forwarded, true);
-            line.other("forwarded", http.forwarded, false);
-            for trusted in &http.trusted {
-                line.always("trusts", trusted.to_string());
-            }
-        }
-        line.end(&mut out);
+        listener::dump(&mut out, plan, listener);
     }
     for (index, pool) in plan.pools.iter().enumerate() {
         let mut line = Line::new(format!("pool {} {}", pool.name, pool.schedule.word()));
@@ -50,6 +36,23 @@ pub fn dump(plan: &Plan) -> String {
         line.number("retries", u64::from(pool.retries), limits::RETRIES.default);
         line.number("retry_budget", u64::from(pool.retry_budget), limits::RETRY_BUDGET.default);
         line.other("slow_start", pool.slow_start, limits::SLOW_START.default);
+        line.other("hash_on", pool.hash_on.clone(), HashOn::Address);
+        line.other("bounded_load", pool.bounded_load, None);
+        line.other("speaks", pool.speaks, Speaks::Http1);
+        if let Some(tls) = &pool.tls {
+            line.always("tls", tls.name.as_ref().map_or("(address)".into(), |name| name.to_str().into_owned()));
+        }
+        line.other("try_timeout", pool.try_timeout, None);
+        line.other("hedge_after", pool.hedge_after, None);
+        line.other("backend_limit", pool.backend_limit, None);
+        line.number("queue", u64::from(pool.queue), limits::QUEUE.default);
+        line.other("queue_timeout", pool.queue_timeout, limits::QUEUE_TIMEOUT.default);
+        if let Some(sticky) = &pool.sticky {
+            line.always("sticky", format!("{:?}", sticky.mode));
+            line.always("cookie", sticky.cookie.to_string());
+            line.other("max_age", sticky.max_age, None);
+            line.other("drain", sticky.drain_timeout, limits::STICKY_DRAIN_TIMEOUT.default);
+        }
         line.end(&mut out);
         match &pool.check {
             Some(settings) => check(&mut out, settings),

@@ -5,6 +5,8 @@
 //! table must stay in step for the other streams; when even the counted size goes far beyond, staying in step costs more than the
 //! connection is worth and it ends.
 
+use evenkeel_model::limits;
+
 use super::fields::FieldList;
 use super::huffman;
 use super::table::{ENTRY_OVERHEAD, STATIC, STATIC_LENGTH, Table};
@@ -19,8 +21,7 @@ pub enum Decoded {
     TooLarge,
 }
 
-/// A list this many times over its limit ends the connection.
-const PATIENCE: usize = 4;
+const PATIENCE: usize = limits::HEADER_LIST_PATIENCE.value as usize;
 
 /// One direction's decoder; lives as long as its connection.
 #[derive(Debug)]
@@ -101,6 +102,7 @@ impl Decoder {
         Ok(if size <= self.list_limit { Decoded::Whole } else { Decoded::TooLarge })
     }
 
+    #[inline]
     fn entry(&self, number: usize) -> Result<(&[u8], &[u8]), Fault> {
         if let Some((name, value, _)) = STATIC.get(number.wrapping_sub(1)) {
             return Ok((name, value));
@@ -128,6 +130,7 @@ struct Input<'b> {
 impl<'b> Input<'b> {
     /// A number whose start is the low `prefix` bits of the next byte. We need none above 28 bits, so a fifth
     /// further byte is refused whatever it says: leading zeros hide nothing good.
+    #[inline]
     fn integer(&mut self, prefix: u32) -> Result<usize, Fault> {
         let mask = (1_u8 << prefix) - 1;
         let Some((&byte, rest)) = self.rest.split_first() else { return broken(CUT_SHORT) };
@@ -148,6 +151,7 @@ impl<'b> Input<'b> {
     }
 
     /// The bytes of a string as sent, and whether they are Huffman-coded.
+    #[inline]
     fn raw_string(&mut self) -> Result<(&'b [u8], bool), Fault> {
         let huffman = self.rest.first().is_some_and(|byte| byte & 0x80 != 0);
         let length = self.integer(7)?;
@@ -160,6 +164,7 @@ impl<'b> Input<'b> {
         }
     }
 
+    #[inline]
     fn string(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
         let (string, huffman) = self.raw_string()?;
         if huffman {

@@ -5,8 +5,8 @@
 //! Secrets never do: who can make us send a guess beside a secret and see the length of the block could try the
 //! secret out (RFC 7541 section 7.1).
 //!
-//! What is in the table is found by a hash with one place for each value. A collision costs a few bytes on the wire
-//! and nothing else, so there are no chains to walk.
+//! What is in the table is found by a hash with a few places for each value. When these are all taken, that costs a few
+//! bytes on the wire and nothing else, so there are no chains to walk and nothing to clean up.
 
 use evenkeel_model::limits;
 
@@ -41,6 +41,20 @@ struct Places {
     names: [u32; SLOTS],
     /// Parts of the hashes of what was sent as a literal lately.
     seen: [u16; SLOTS],
+}
+
+impl Places {
+    /// Whether a field with that hash was here lately; it is from now on. Each group of places remembers four.
+    fn was_seen(&mut self, hash: u64) -> bool {
+        let (group, mark) = ((hash >> 56) as usize & !3, hash as u16);
+        let four = &mut self.seen[group..group + 4];
+        let seen = four.contains(&mark);
+        if !seen {
+            four.rotate_right(1);
+            four[0] = mark;
+        }
+        seen
+    }
 }
 
 enum Representation {
@@ -99,26 +113,41 @@ impl Encoder {
         };
         let name_hash = hash(0, name);
         let field_hash = hash(name_hash, value);
-        let (slot, mark) = (slot(field_hash), field_hash as u16);
-        if let Some(age) = self.age(self.places.fields[slot])
-            && self.table.get(age) == Some((name, value))
-        {
+        if let Some(age) = self.find(&self.places.fields, field_hash, |entry| entry == (name, value)) {
             return integer(STATIC_LENGTH + 1 + age, 7, 0x80, out);
         }
-        let name_slot = self::slot(name_hash);
         let number = static_number.or_else(|| {
-            let age = self.age(self.places.names[name_slot])?;
-            self.table.get(age).is_some_and(|entry| entry.0 == name).then_some(STATIC_LENGTH + 1 + age)
+            let age = self.find(&self.places.names, name_hash, |entry| entry.0 == name)?;
+            Some(STATIC_LENGTH + 1 + age)
         });
-        if twice && self.places.seen[slot] != mark {
-            self.places.seen[slot] = mark;
+        if twice && !self.places.was_seen(field_hash) {
             return self.literal(Representation::Plain, number, name, value, out);
         }
         self.literal(Representation::Indexed, number, name, value, out);
         if self.table.insert(name, value) {
-            self.places.fields[slot] = self.table.inserted();
-            self.places.names[name_slot] = self.table.inserted();
+            let (field, name) = (self.free(&self.places.fields, field_hash), self.free(&self.places.names, name_hash));
+            self.places.fields[field] = self.table.inserted();
+            self.places.names[name] = self.table.inserted();
         }
+    }
+
+    /// The age of the entry that `hash` leads to and `is` recognises.
+    #[inline]
+    fn find(&self, places: &[u32; SLOTS], hash: u64, is: impl Fn(Field<'_>) -> bool) -> Option<usize> {
+        for slot in slots(hash) {
+            if let Some(age) = self.age(places[slot])
+                && self.table.get(age).is_some_and(&is)
+            {
+                return Some(age);
+            }
+        }
+        None
+    }
+
+    /// Where to note a new entry: in place of one that is gone, or else of the oldest.
+    fn free(&self, places: &[u32; SLOTS], hash: u64) -> usize {
+        let age = |slot: &usize| self.age(places[*slot]).unwrap_or(usize::MAX);
+        slots(hash).into_iter().max_by_key(age).expect("there are several")
     }
 
     /// Appends one block: first the `Some` ones of what `gather` returns, then what it put into the list.
@@ -144,6 +173,7 @@ impl Encoder {
     }
 
     /// How long ago an entry was inserted, while it is still in the table.
+    #[inline]
     fn age(&self, inserted: u32) -> Option<usize> {
         let age = self.table.inserted().wrapping_sub(inserted) as usize;
         (age < self.table.len()).then_some(age)
@@ -169,14 +199,18 @@ impl Default for Encoder {
 }
 
 /// Appends a number whose start fills the low `prefix` bits of a byte that begins with `start`.
+#[inline]
 fn integer(value: usize, prefix: u32, start: u8, out: &mut Vec<u8>) {
     let mask = (1_usize << prefix) - 1;
     if value < mask {
         out.push(start | value as u8);
-        return;
+    } else {
+        out.push(start | mask as u8);
+        long_integer(value - mask, out);
     }
-    out.push(start | mask as u8);
-    let mut rest = value - mask;
+}
+
+fn long_integer(mut rest: usize, out: &mut Vec<u8>) {
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);
         rest >>= 7;
@@ -196,16 +230,29 @@ fn string(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Eight bytes at a time. It need not withstand an attacker: a collision only costs a literal.
+/// Of a long text only its length and four samples. It need not withstand an attacker nor tell all texts apart: a
+/// collision only costs a literal.
+#[inline]
 fn hash(seed: u64, text: &[u8]) -> u64 {
     const FACTOR: u64 = 0x517c_c1b7_2722_0a95;
-    let mix = |sum: u64, word: u64| (sum.rotate_left(5) ^ word).wrapping_mul(FACTOR);
-    let (words, rest) = text.as_chunks::<8>();
-    let sum = words.iter().fold(seed ^ text.len() as u64, |sum, word| mix(sum, u64::from_le_bytes(*word)));
-    mix(sum, rest.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)))
+    // Both halves of the product, so that every bit of the word reaches the high and the low bits.
+    let mix = |sum: u64, word: u64| {
+        let product = u128::from(sum.rotate_left(5) ^ word) * u128::from(FACTOR);
+        (product >> 64) as u64 ^ product as u64
+    };
+    let word =
+        |at: usize| text.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u64::from_le_bytes(*word));
+    let seed = seed ^ text.len() as u64;
+    match text.len() {
+        0..8 => mix(seed, text.iter().fold(0, |word, &byte| word << 8 | u64::from(byte))),
+        8..=16 => mix(mix(seed, word(0)), word(text.len() - 8)),
+        length => [0, length / 3, length / 3 * 2 - 4, length - 8].into_iter().fold(seed, |sum, at| mix(sum, word(at))),
+    }
 }
 
-/// The best bits of such a hash are the high ones.
-const fn slot(hash: u64) -> usize {
-    (hash >> 56) as usize
+/// Where to look for a hash. The best bits of such a hash are the high ones.
+#[inline]
+fn slots(hash: u64) -> [usize; 4] {
+    let first = (hash >> 56) as usize;
+    [first, (first + 1) % SLOTS, (first + 2) % SLOTS, (first + 3) % SLOTS]
 }

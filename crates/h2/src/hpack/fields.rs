@@ -36,6 +36,7 @@ impl FieldList {
         self.fields.clear();
     }
 
+    #[inline]
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(name);
@@ -44,12 +45,14 @@ impl FieldList {
     }
 
     /// Makes a field of the bytes from `start` on.
+    #[inline]
     pub(super) fn close(&mut self, start: usize, value: usize) {
         let narrow = |position| u32::try_from(position).expect("a list is limited to far less than 4 GiB");
         self.fields.push(Span { start: narrow(start), value: narrow(value), end: narrow(self.bytes.len()) });
     }
 
     /// The same with the name in lower case, which is returned.
+    #[inline]
     pub fn push_lower(&mut self, name: &[u8], value: &[u8]) -> &[u8] {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(name);
@@ -86,6 +89,7 @@ impl FieldList {
         self.fields.is_empty()
     }
 
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
         self.fields.iter().map(|span| {
             let (start, value, end) = (span.start as usize, span.value as usize, span.end as usize);

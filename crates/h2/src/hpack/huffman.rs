@@ -118,8 +118,18 @@ fn slow_symbol(bits: u32) -> (u16, u32) {
 /// # Errors
 /// Names the rule of RFC 7541 section 5.2; part of the text may have been appended.
 pub fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+    let start = out.len();
     // The shortest code has five bits.
-    out.reserve(input.len() * 8 / 5);
+    out.resize(start + input.len() * 8 / 5, 0);
+    let mut length = 0;
+    let decoded = decode_into(input, &mut out[start..], &mut length);
+    out.truncate(start + length);
+    decoded
+}
+
+/// Reads codes as long as there are; `length` says how many bytes were written, whatever happens.
+fn decode_into(input: &[u8], out: &mut [u8], length: &mut usize) -> Result<(), &'static str> {
+    const LOOKUPS: u32 = 5;
     // The next bits stand at the top of `bits`; `known` of them have been read.
     let (mut bits, mut known, mut at) = (0_u64, 0_u32, 0);
     loop {
@@ -140,25 +150,29 @@ pub fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
         }
         // At least 56 bits, unless the input is at its end: five lookups of ten.
         let mut fast = 0;
-        while fast < 5 {
+        while fast < LOOKUPS {
             let found = FAST[(bits >> (64 - PEEK)) as usize];
-            let length = u32::from(found >> 8);
-            if length == 0 || length > known {
+            let code = u32::from(found >> 8);
+            if code == 0 || code > known {
                 break;
             }
-            out.push(found as u8);
-            bits <<= length;
-            known -= length;
+            out[*length] = found as u8;
+            *length += 1;
+            bits <<= code;
+            known -= code;
             fast += 1;
         }
-        if fast == 5 {
+        if fast == LOOKUPS {
             continue;
         }
         let exhausted = at == input.len();
+        if exhausted && known < 8 && bits | u64::MAX >> known == u64::MAX {
+            return Ok(());
+        }
         // What is missing at the end reads as ones, the start of the end-of-string mark.
         let filled = if exhausted { bits | u64::MAX >> known } else { bits };
-        let (symbol, length) = slow_symbol((filled >> 32) as u32);
-        if length > known {
+        let (symbol, code) = slow_symbol((filled >> 32) as u32);
+        if code > known {
             if !exhausted {
                 continue;
             }
@@ -167,9 +181,10 @@ pub fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
         let Ok(byte) = u8::try_from(symbol) else {
             return Err("huffman text with an end-of-string mark (RFC 7541 5.2)");
         };
-        out.push(byte);
-        bits <<= length;
-        known -= length;
+        out[*length] = byte;
+        *length += 1;
+        bits <<= code;
+        known -= code;
     }
 }
 

@@ -119,6 +119,7 @@ const fn same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Length and three bytes tell all static names well enough apart.
+#[inline]
 const fn slot_of(name: &[u8]) -> usize {
     let [first, .., last] = *name else { return name.len() };
     let middle = name[name.len() / 2];
@@ -126,6 +127,7 @@ const fn slot_of(name: &[u8]) -> usize {
 }
 
 /// Number of the first static entry with that name.
+#[inline]
 pub fn static_name(name: &[u8]) -> Option<usize> {
     let mut slot = slot_of(name);
     loop {
@@ -138,6 +140,7 @@ pub fn static_name(name: &[u8]) -> Option<usize> {
 }
 
 /// Number of the static entry with that name and value; `first` is the name's first one.
+#[inline]
 pub fn static_field(first: usize, value: &[u8]) -> Option<usize> {
     if value.is_empty() {
         return STATIC[first - 1].1.is_empty().then_some(first);
@@ -180,16 +183,19 @@ impl Table {
         Table { bytes: Vec::new(), entries: VecDeque::new(), dropped: 0, size: 0, limit, inserted: 0 }
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// How many entries were ever inserted, wrapping: the number of the newest entry.
+    #[inline]
     pub const fn inserted(&self) -> u32 {
         self.inserted
     }
 
     /// The entry inserted `age` entries before the newest.
+    #[inline]
     pub fn get(&self, age: usize) -> Option<(&[u8], &[u8])> {
         let position = self.entries.len().checked_sub(age + 1)?;
         let entry = self.entries[position];
@@ -231,6 +237,11 @@ impl Table {
 
     /// Drops what evicted entries left behind, as seldom as keeps it below the table's own size.
     fn make_room(&mut self) {
+        if self.bytes.capacity() == 0 {
+            // What a browser's first request needs, at once instead of in five steps.
+            self.bytes.reserve(self.limit.min(1024));
+            self.entries.reserve(16);
+        }
         let dead = match self.entries.front() {
             Some(oldest) => oldest.start.wrapping_sub(self.dropped) as usize,
             None => self.bytes.len(),

@@ -136,11 +136,15 @@ impl PoolSlot {
         let view = self.view.borrow();
         let members = self.members.borrow();
         let members = Members { members: &members, first: self.first.get() };
+        let limit = self.limit.get();
+        if limit.is_some() && wanted.arrival == Arrival::New && self.must_stand_behind(&view, &members, wanted.now) {
+            return Err(Refused::Full);
+        }
         let mut moved = None;
         if let Some(key) = wanted.sticky {
             let (slot, stick) = self.stick(&view, &members, key, wanted);
             match (stick, slot) {
-                (Stick::Stay, Some(slot)) => match slot.enter(self.limit.get()) {
+                (Stick::Stay, Some(slot)) => match slot.enter(limit) {
                     Some(occupant) => return Ok(Picked::new(Rc::clone(slot), occupant, None)),
                     None => return Err(Refused::Full),
                 },
@@ -151,10 +155,6 @@ impl PoolSlot {
         }
         if let Some(refusal) = view.refusal {
             return Err(Refused::Nobody(refusal));
-        }
-        let limit = self.limit.get();
-        if limit.is_some() && wanted.arrival == Arrival::New && !self.queue.borrow().is_empty() {
-            return Err(Refused::Full);
         }
         let tried: Vec<BackendId> = wanted.tried.iter().filter_map(|slot| members.id_of(slot)).collect();
         let open = Wanted { key: wanted.key, tried: &tried, ..Wanted::first(wanted.client) };
@@ -228,19 +228,7 @@ impl PoolSlot {
         let view = self.view.borrow();
         let members = self.members.borrow();
         let members = Members { members: &members, first: self.first.get() };
-        let limit = self.limit.get();
-        let has_room = |slot: &Rc<BackendSlot>| limit.is_none_or(|limit| !slot.occupancy.is_full(limit));
-        // Where nobody is left to wait for, all are woken to be told so.
-        let anybody = view.refusal.is_some()
-            || view.candidates.members().iter().any(|member| members.slot(member.backend).is_some_and(has_room));
-        queue.wake(now, |sticky| {
-            let Some((id, place)) = sticky.and_then(|key| view.candidates.find(key)) else { return anybody };
-            let known = Known { place, tries: Tries::None, room: Room::Left };
-            match (sticky::choose(known, now), members.slot(id)) {
-                (Stick::Stay | Stick::Wait, Some(slot)) => has_room(slot),
-                (Stick::Stay | Stick::Wait | Stick::Move(_), _) => anybody,
-            }
-        })
+        queue.wake(now, self.room(&view, &members, now))
     }
 
     /// When [`PoolSlot::wake`] is to be called though nothing has happened on this worker.
@@ -251,6 +239,29 @@ impl PoolSlot {
     /// Requests in the queue.
     pub fn waiting(&self) -> usize {
         self.queue.borrow().len()
+    }
+
+    /// Whether somebody waits who could go now.
+    fn must_stand_behind(&self, view: &PoolView, members: &Members<'_>, now: Instant) -> bool {
+        let queue = self.queue.borrow();
+        !queue.is_empty() && queue.has_turn(self.room(view, members, now))
+    }
+
+    /// Answers whether there is room for one who waits for the backend of its cookie, or for anybody.
+    fn room(&self, view: &PoolView, members: &Members<'_>, now: Instant) -> impl Fn(&Option<BackendKey>) -> bool {
+        let limit = self.limit.get();
+        let has_room = move |slot: &Rc<BackendSlot>| limit.is_none_or(|limit| !slot.occupancy.is_full(limit));
+        // Where nobody is left to wait for, all are woken to be told so.
+        let anybody = view.refusal.is_some()
+            || view.candidates.members().iter().any(|member| members.slot(member.backend).is_some_and(has_room));
+        move |sticky: &Option<BackendKey>| {
+            let Some((id, place)) = sticky.and_then(|key| view.candidates.find(key)) else { return anybody };
+            let known = Known { place, tries: Tries::None, room: Room::Left };
+            match (sticky::choose(known, now), members.slot(id)) {
+                (Stick::Stay | Stick::Wait, Some(slot)) => has_room(slot),
+                (Stick::Stay | Stick::Wait | Stick::Move(_), _) => anybody,
+            }
+        }
     }
 
     /// Where the backend of a sticky client is, and whether the client stays.

@@ -19,6 +19,7 @@ use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Sock}
 
 use crate::arena::{Arena, Key, Owner, token};
 use crate::core::{Accepted, Core, dial_failure};
+use crate::gate::Pass;
 use crate::machine::Flow;
 use crate::pump::{Piping, Socks, Then, pump_socks};
 use crate::roster::{BackendSlot, ListenerSlot, PickFor, Picked, PoolSlot};
@@ -53,6 +54,8 @@ struct Relay<D: Driver> {
     times: Times,
     deadline: Instant,
     armed: Instant,
+    /// Counts it among its client's connections.
+    _pass: Pass,
 }
 
 /// Why a relay ends before both directions have.
@@ -88,6 +91,10 @@ impl<D: Driver> Relays<D> {
             return;
         };
         let id = core.next_id();
+        let (pass, turned) = match listener.connection(client.ip(), at) {
+            Ok(pass) => (pass, None),
+            Err(turned) => (Pass::default(), Some(turned)),
+        };
         let key = self.relays.insert_with(|_| Relay {
             id,
             listener,
@@ -107,10 +114,12 @@ impl<D: Driver> Relays<D> {
             times: Times { started: at, ..Times::default() },
             deadline: Instant::NEVER,
             armed: Instant::NEVER,
+            _pass: pass,
         });
-        let ended = match core.driver.watch(sock, token(Owner::RelayClient, key)) {
-            Ok(()) => self.dial_next(core, key, at),
-            Err(Errno(errno)) => Some(Ending::reset(Cause::BalancerOverloaded, Some(Detail::Errno(errno)))),
+        let ended = match (turned, core.driver.watch(sock, token(Owner::RelayClient, key))) {
+            (Some(turned), _) => Some(Ending::reset(turned.cause, Some(turned.detail))),
+            (None, Ok(())) => self.dial_next(core, key, at),
+            (None, Err(Errno(errno))) => Some(Ending::reset(Cause::BalancerOverloaded, Some(Detail::Errno(errno)))),
         };
         self.settle(core, key, ended, at);
     }

@@ -5,9 +5,13 @@
 //! asks its own [`Picker`] for every piece of work, holds a [`Ticket`] while the work runs, and asks
 //! its own [`RetryBudget`] before it tries again.
 //!
-//! Promised: a pick succeeds whenever there is a candidate, never names a backend that is not one, and allocates
+//! Promised: a pick succeeds whenever there is a candidate with room, never names a backend that is not one, and allocates
 //! nothing. It never looks at verdicts or orders (the writer has done that), never waits, and never
 //! shares a word of memory between workers.
+//!
+//! Around the pick stand [`sticky`] (whether a client stays with its backend), [`silence`] (whether a backend has stopped
+//! answering), [`Queue`] (who waits for room) and [`rate`] (how much a client may ask). The last alone is shared by
+//! workers, for its limits are those of the node.
 
 mod candidates;
 mod draw;

@@ -11,12 +11,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_balance::BackendKey;
+use evenkeel_balance::sticky::{Aside, Place};
 use evenkeel_control::{Control, Event, Output, ProbeKey, Probing};
 use evenkeel_model::event::{Because, What};
 use evenkeel_model::finding::{Finding, ProbeKind, ProbeResult};
 use evenkeel_model::standing::{Order, Ramp, Standing, Verdict};
 use evenkeel_model::{BackendId, Cause, Instant, PoolId, TargetId, limits};
-use evenkeel_plan::Snapshot;
+use evenkeel_plan::{Snapshot, Sticky, StickyMode};
 use support::{PoolSpec, address, check, late, pass, plan, pool, refusal};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -198,6 +200,38 @@ fn drain_is_not_undone_by_a_passing_probe() {
     assert_eq!(node.candidates(0), [1], "probes go on, work does not");
     node.order("web", 1, Order::Serve);
     assert_eq!(node.candidates(0), [0, 1]);
+}
+
+#[test]
+fn sticky_clients_reach_a_drained_backend_until_its_deadline_which_a_reload_does_not_move() {
+    let sticky_plan = |hosts: &[u8]| {
+        let mut plan = plan(&[pool("web", hosts)]);
+        let pools = &mut Arc::make_mut(&mut plan).pools;
+        Arc::make_mut(&mut pools[0]).sticky = Some(Sticky {
+            mode: StickyMode::Insert,
+            cookie: "SERVERID".into(),
+            max_age: None,
+            drain_timeout: 60 * SECOND,
+        });
+        plan
+    };
+    let mut node = Node::new(&[]);
+    node.handle(Event::PlanChanged(sticky_plan(&[1, 2])));
+    let place = |node: &Node, host| node.snapshot().pools[0].candidates.find(BackendKey::of(address(host)));
+    assert_eq!(place(&node, 2), Some((BackendId(1), Place::Candidate)));
+    node.order("web", 2, Order::Drain);
+    let until = node.now + 60 * SECOND;
+    assert_eq!(place(&node, 2), Some((BackendId(1), Place::Aside(Aside::Drained { until }))));
+    assert_eq!(place(&node, 9), None);
+    // A second order of the same kind is none, and a reload that numbers anew keeps the first.
+    node.wait(10 * SECOND);
+    node.order("web", 2, Order::Drain);
+    node.handle(Event::PlanChanged(sticky_plan(&[2, 1])));
+    assert_eq!(place(&node, 2), Some((BackendId(0), Place::Aside(Aside::Drained { until }))));
+    node.answers(2, 3, &refusal());
+    assert_eq!(place(&node, 2), Some((BackendId(0), Place::Aside(Aside::Unhealthy))));
+    node.order("web", 2, Order::Maintain);
+    assert_eq!(place(&node, 2), Some((BackendId(0), Place::Aside(Aside::Maintained))));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use evenkeel_l4::{Core, Gates, Origin, Roster};
 use evenkeel_l7::Http;
 use evenkeel_model::exchange::{Attempt, ExchangeId, Outcome, Times};
 use evenkeel_model::standing::{Standing, Verdict};
-use evenkeel_model::{Cause, Instant};
+use evenkeel_model::{Cause, Epoch, Instant};
 use evenkeel_observe::metrics::BackendLabel;
 use evenkeel_observe::{Observer, Registry};
 use evenkeel_plan::{Plan, PoolView, Publisher, Snapshot};

@@ -235,11 +235,6 @@ impl Connection {
                 None
             }
         };
-        if head.length == 0 && !end_stream {
-            self.count(Cheap::EmptyData, 1, now)?;
-        } else if head.length as usize >= defence::WORTH_A_FRAME {
-            self.defence.data_moved();
-        }
         let data = Data { stream, padded, end_stream, payload: head.length as usize, padding: 0 };
         self.reading = Reading::Data(data);
         if !padded {
@@ -275,6 +270,12 @@ impl Connection {
 
     /// How much of the frame is payload is known: weighs it against content-length.
     fn data_sized(&mut self, mut data: Data, now: Instant) -> Result<(), Stop> {
+        // Padding is no payload: a frame full of it is as empty as one without.
+        if data.payload == 0 && !data.end_stream {
+            self.count(Cheap::EmptyData, 1, now)?;
+        } else if data.payload >= defence::WORTH_A_FRAME {
+            self.defence.data_moved();
+        }
         if let Some(id) = data.stream
             && let Some(stream) = self.stream_mut(id)
             && let Some(left) = &mut stream.promised

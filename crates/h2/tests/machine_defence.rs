@@ -12,7 +12,7 @@ mod raw;
 #[path = "machine/support.rs"]
 mod support;
 
-use raw::{ACK, END, GET, POST, Reaction, WHOLE, Wire, frame, setting};
+use raw::{ACK, END, GET, PADDED, POST, Reaction, WHOLE, Wire, frame, setting};
 use support::{read, settings};
 
 const ANSWER: &str = "HTTP/1.1 204 No Content\r\n\r\n";
@@ -195,6 +195,9 @@ fn control_frames_cost_the_connection_in_floods_and_nothing_at_honest_rates() {
         Row("settings", limits::H2_SETTINGS.value, 3, |wire, _| wire.frame(Kind::Settings, 0, 0, &setting(4, 70_000))),
         Row("ping", limits::H2_PINGS.value, 30, |wire, _| wire.frame(Kind::Ping, 0, 0, &[1; 8])),
         Row("empty data", limits::H2_EMPTY_DATA.value, 5, |wire, _| wire.frame(Kind::Data, 0, 1, &[])),
+        Row("empty data", limits::H2_EMPTY_DATA.value, 5, |wire, _| {
+            wire.frame(Kind::Data, PADDED, 1, &[&[255][..], &[0; 255]].concat());
+        }),
         Row("window_update", limits::H2_WINDOW_UPDATES.value, 300, |wire, times| {
             wire.frame(Kind::WindowUpdate, 0, times as u32 % 2, &[0, 0, 0, 1]);
         }),
@@ -487,6 +490,20 @@ fn payload_of_streams_that_are_gone_does_not_eat_the_connections_window() {
         wire.opened.clear();
         assert_eq!(wire.failed, None, "round {times}");
     }
+}
+
+#[test]
+fn padding_does_not_eat_the_windows_even_if_nobody_reads() {
+    let mut wire = Wire::new(Role::Server, &Settings { connection_window: 65_535, ..settings() });
+    wire.post(1);
+    // 2000 bytes of payload in half a megabyte of padding; our user reads nothing.
+    for _ in 0..2000 {
+        wire.now += Duration::from_millis(10);
+        wire.frame(Kind::Data, PADDED, 1, &[&[255, b'x'][..], &[0; 255]].concat());
+        assert_eq!((wire.failed, wire.reaction()), (None, Reaction::None));
+    }
+    let updates = wire.said(Kind::WindowUpdate);
+    assert!(updates.iter().any(|(head, _)| head.stream == 1) && updates.iter().any(|(head, _)| head.stream == 0));
 }
 
 #[test]

@@ -11,10 +11,10 @@ use evenkeel_plan::Protocol;
 use evenkeel_reactor::{Close, Driver, Event, Recv, Send, Token};
 
 use crate::carriers::{Holder, Lane};
-use crate::client::{Attempting, Client, Output, Standing, Watching};
+use crate::client::{Client, Output, Standing, Watching};
 use crate::http::{Http, listener_timeouts};
 use crate::link::Link;
-use crate::machine::{Exchange, Wait};
+use crate::machine::Wait;
 
 impl Http {
     /// Whether [`Http::flush`] has something to do.
@@ -220,6 +220,7 @@ impl Http {
         };
         let Some(parent) = self.clients.get_mut(holder) else { return };
         let timeouts = listener_timeouts(&parent.listener);
+        let (exchange, attempt) = self.spare.pop().unwrap_or_default();
         let client = Client {
             link: Link::Stream(lane),
             address: parent.address,
@@ -240,8 +241,8 @@ impl Http {
             deadline: now + timeouts.keep_alive,
             armed: Instant::NEVER,
             timeouts,
-            exchange: Exchange::default(),
-            attempt: Attempting::default(),
+            exchange,
+            attempt,
             tunnel: None,
             coder: None,
             _pass: None,

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use evenkeel_l4::{Core, Key, ListenerSlot, Turned};
 use evenkeel_model::exchange::{Detail, Outcome};
-use evenkeel_model::{Cause, Instant, Phase};
+use evenkeel_model::{Cause, Instant, Phase, limits};
 use evenkeel_reactor::{Close, Driver, Sock};
 
 use crate::client::{Follows, Standing};
@@ -17,6 +17,9 @@ use crate::own_answer::{Explained, Sending, write_explained, write_fixed, write_
 use crate::policy::strict_transport_security;
 
 const OVERLOADED: u16 = 503;
+
+/// Requests whose buffers are kept for the next: as many as one connection may have at once.
+const SPARE: usize = limits::STREAMS.default as usize;
 
 impl Http {
     /// Answers the client ourselves with the cause's status, whatever the exchange was doing.
@@ -247,6 +250,11 @@ impl Http {
                 self.compressors.give_back(*coder);
             }
             let carried = client.link.is_stream();
+            if carried && self.spare.len() < SPARE {
+                client.exchange.trim();
+                client.attempt.clear();
+                self.spare.push((std::mem::take(&mut client.exchange), std::mem::take(&mut client.attempt)));
+            }
             client.link.close(&mut core.driver, &mut self.carriers, how);
             if !carried {
                 core.discharge(&client.listener);

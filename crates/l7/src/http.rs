@@ -30,6 +30,8 @@ pub struct Http {
     /// Pools with requests that wait for a place.
     pub(crate) queued: Vec<Rc<PoolSlot>>,
     pub(crate) compressors: Compressors,
+    /// Buffers of requests that are over, for those that come on streams: each of these is a client of its own.
+    pub(crate) spare: Vec<(Exchange, Attempting)>,
     /// Where heads are written before they are sent.
     pub(crate) head: Vec<u8>,
     /// What this cluster signs CDN-Loop with.
@@ -46,6 +48,7 @@ impl Http {
             carriers: Carriers::default(),
             queued: Vec::new(),
             compressors: Compressors::default(),
+            spare: Vec::new(),
             head: Vec::with_capacity(4096),
             loop_id: loop_id.into(),
             epoch,

@@ -20,6 +20,7 @@ use crate::candidates::{Candidates, Member, Prepared, Schedule, Shape};
 use crate::draw::Lots;
 use crate::hash;
 use crate::in_flight::Load;
+use crate::maglev::Table;
 
 /// Lots drawn before a retry looks at every member. With one of two tried, 94 % end here.
 const QUICK_DRAWS: u32 = 4;
@@ -129,13 +130,11 @@ impl Picker {
                 less_loaded(members, load, first, second)
             }
             Prepared::Hashed(table) => {
-                let mut onwards = table.home_onwards(wanted.hash(candidates.schedule()));
-                let home = onwards.next().expect("the table has slots") as usize;
-                let Some(bounds) = Bounds::of(candidates, load) else { return home };
-                std::iter::once(home)
-                    .chain(onwards.map(|position| position as usize))
-                    .find(|position| bounds.leave_room_at(&members[*position], load))
-                    .unwrap_or(home)
+                let hash = wanted.hash(candidates.schedule());
+                match Bounds::of(candidates, load) {
+                    None => table.home(hash) as usize,
+                    Some(bounds) => bounds.first_with_room(table, hash, members, load),
+                }
             }
         }
     }
@@ -159,12 +158,17 @@ impl Picker {
             }
             Prepared::Hashed(table) => {
                 let hash = wanted.hash(candidates.schedule());
-                // With more members than slots some are not on the table.
-                let onwards = || table.home_onwards(hash).map(|position| position as usize).chain(0..members.len());
+                let first = |suits: &dyn Fn(usize) -> bool| {
+                    // Looked for among the members first: a walk for nobody would go through the whole table.
+                    let whoever = (0..members.len()).find(|position| suits(*position))?;
+                    let mut onwards = table.home_onwards(hash).map(|position| position as usize);
+                    // With more members than slots some are not on the table.
+                    onwards.find(|position| suits(*position)).or(Some(whoever))
+                };
                 let bounds = Bounds::of(candidates, load);
-                let in_bounds = bounds
-                    .and_then(|bounds| onwards().find(|at| allowed(*at) && bounds.leave_room_at(&members[*at], load)));
-                in_bounds.or_else(|| onwards().find(|position| allowed(*position)))
+                let in_bounds =
+                    bounds.and_then(|bounds| first(&|at| allowed(at) && bounds.leave_room_at(&members[at], load)));
+                in_bounds.or_else(|| first(&allowed))
             }
         }
     }
@@ -338,6 +342,13 @@ impl Bounds {
         let total = 1 + members.iter().map(|member| u128::from(load.in_flight(member.backend))).sum::<u128>();
         let weights = members.iter().map(|member| u128::from(member.weight)).sum();
         Some(Bounds { percent, total, weights })
+    }
+
+    /// From the home of `hash` on. Somebody is always below its bound.
+    fn first_with_room(&self, table: &Table, hash: u64, members: &[Member], load: &(impl Load + ?Sized)) -> usize {
+        let mut onwards = table.home_onwards(hash).map(|position| position as usize);
+        let found = onwards.find(|position| self.leave_room_at(&members[*position], load));
+        found.unwrap_or_else(|| table.home(hash) as usize)
     }
 
     fn leave_room_at(&self, member: &Member, load: &(impl Load + ?Sized)) -> bool {

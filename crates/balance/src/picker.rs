@@ -52,9 +52,12 @@ impl Wanted<'_> {
         self.tried.is_empty() && self.avoid.is_empty() && self.full.is_empty()
     }
 
+    #[inline]
     fn hash(&self, schedule: Schedule) -> u64 {
-        let key = self.key.filter(|_| schedule == Schedule::Maglev);
-        key.unwrap_or_else(|| hash::of_address(self.client))
+        match self.key {
+            Some(key) if schedule == Schedule::Maglev => key,
+            Some(_) | None => hash::of_address(self.client),
+        }
     }
 }
 
@@ -93,6 +96,18 @@ impl Picker {
         if wanted.is_open() {
             return Some(members[self.first_attempt(candidates, load, wanted)].backend);
         }
+        self.pick_passing_over(candidates, load, wanted)
+    }
+
+    /// Apart from [`Picker::pick`], so that the common pick stays small.
+    #[inline(never)]
+    fn pick_passing_over(
+        &mut self,
+        candidates: &Candidates,
+        load: &(impl Load + ?Sized),
+        wanted: &Wanted<'_>,
+    ) -> Option<BackendId> {
+        let members = candidates.members();
         let is_open = |position: usize| {
             let backend = &members[position].backend;
             !wanted.tried.contains(backend) && !wanted.full.contains(backend)
@@ -345,6 +360,7 @@ impl Bounds {
     }
 
     /// From the home of `hash` on. Somebody is always below its bound.
+    #[inline(never)]
     fn first_with_room(&self, table: &Table, hash: u64, members: &[Member], load: &(impl Load + ?Sized)) -> usize {
         let mut onwards = table.home_onwards(hash).map(|position| position as usize);
         let found = onwards.find(|position| self.leave_room_at(&members[*position], load));

@@ -84,14 +84,20 @@ fn versions_of_tls_are_those_of_the_policy() {
             }
             None => {
                 assert!(!served(&said) && !said.fine, "{listener} took {offers:?}: {}", said.out);
-                assert!(said.err.contains("alert protocol version"), "{offers:?}: {}", said.err);
+                // Below 1.2 the hello also lacks what says which signatures it can check, and that is noticed first.
+                let told =
+                    ["alert protocol version", "alert handshake failure"].iter().any(|told| said.err.contains(told));
+                assert!(told, "{offers:?}: {}", said.err);
                 let times = turned_away.iter_mut().find(|(name, _)| *name == listener).expect("one of the two");
                 times.1 += 1;
                 refused(&daemon, listener, "tls_handshake_failed", times.1);
             }
         }
     }
-    assert_eq!(daemon.metric("evenkeel_failures_total", &["cause=\"tls_handshake_failed\""]), 3.0);
+    for (listener, times) in turned_away {
+        let labels = [&format!("listener=\"{listener}\"") as &str, "cause=\"tls_handshake_failed\""];
+        assert_eq!(daemon.metric("evenkeel_failures_total", &labels), times as f64, "{listener}");
+    }
 }
 
 #[test]
@@ -132,7 +138,7 @@ fn the_name_asked_for_chooses_the_certificate() {
     let said = s_client(address, &authority, Some("nobody.test"), &[], "/nobody");
     assert!(!served(&said) && said.err.contains("unrecognized name"), "{}{}", said.out, said.err);
     let line = refused(&daemon, "web", "tls_no_certificate_for_name", 1).remove(0);
-    assert!(line["detail"].as_str().is_some_and(|detail| detail.contains("nobody.test")), "{line}");
+    assert_eq!(line["sni"], "nobody.test", "{line}");
     assert_eq!(daemon.metric("evenkeel_failures_total", &["cause=\"tls_no_certificate_for_name\""]), 1.0);
 }
 

@@ -19,6 +19,7 @@ impl BackendKey {
 
 /// Hash of an address. An IPv4 address and its IPv4-mapped IPv6 form are one client, whichever
 /// kind of socket it came in by.
+#[inline]
 pub fn of_address(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(v4) => mix(u64::from(v4.to_bits())),

@@ -52,13 +52,22 @@ impl Table {
         Table { slots }
     }
 
+    /// The position that a hash belongs to.
+    pub fn home(&self, hash: u64) -> u32 {
+        self.slots[slot_of(hash)]
+    }
+
     /// Positions from the slot of `hash` on, to the end of the table and around: the first is the
     /// home of the hash, those that follow stand in when it cannot be used.
     pub fn home_onwards(&self, hash: u64) -> impl Iterator<Item = u32> {
-        let home = (((hash >> 32) * u64::from(SLOTS)) >> 32) as usize;
-        let (before, after) = self.slots.split_at(home);
+        let (before, after) = self.slots.split_at(slot_of(hash));
         after.iter().chain(before).copied()
     }
+}
+
+/// Multiply-and-shift instead of a remainder: no division.
+const fn slot_of(hash: u64) -> usize {
+    (((hash >> 32) * SLOTS as u64) >> 32) as usize
 }
 
 /// 65537 numbers tell a reader of a log nothing.

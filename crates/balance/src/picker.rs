@@ -20,6 +20,7 @@ use crate::candidates::{Candidates, Member, Prepared, Schedule, Shape};
 use crate::draw::Lots;
 use crate::hash;
 use crate::in_flight::Load;
+use crate::maglev::Table;
 
 /// Lots drawn before a retry looks at every member. With one of two tried, 94 % end here.
 const QUICK_DRAWS: u32 = 4;
@@ -51,9 +52,12 @@ impl Wanted<'_> {
         self.tried.is_empty() && self.avoid.is_empty() && self.full.is_empty()
     }
 
+    #[inline]
     fn hash(&self, schedule: Schedule) -> u64 {
-        let key = self.key.filter(|_| schedule == Schedule::Maglev);
-        key.unwrap_or_else(|| hash::of_address(self.client))
+        match self.key {
+            Some(key) if schedule == Schedule::Maglev => key,
+            Some(_) | None => hash::of_address(self.client),
+        }
     }
 }
 
@@ -92,6 +96,18 @@ impl Picker {
         if wanted.is_open() {
             return Some(members[self.first_attempt(candidates, load, wanted)].backend);
         }
+        self.pick_passing_over(candidates, load, wanted)
+    }
+
+    /// Apart from [`Picker::pick`], so that the common pick stays small.
+    #[inline(never)]
+    fn pick_passing_over(
+        &mut self,
+        candidates: &Candidates,
+        load: &(impl Load + ?Sized),
+        wanted: &Wanted<'_>,
+    ) -> Option<BackendId> {
+        let members = candidates.members();
         let is_open = |position: usize| {
             let backend = &members[position].backend;
             !wanted.tried.contains(backend) && !wanted.full.contains(backend)
@@ -129,13 +145,11 @@ impl Picker {
                 less_loaded(members, load, first, second)
             }
             Prepared::Hashed(table) => {
-                let mut onwards = table.home_onwards(wanted.hash(candidates.schedule()));
-                let home = onwards.next().expect("the table has slots") as usize;
-                let Some(bounds) = Bounds::of(candidates, load) else { return home };
-                std::iter::once(home)
-                    .chain(onwards.map(|position| position as usize))
-                    .find(|position| bounds.leave_room_at(&members[*position], load))
-                    .unwrap_or(home)
+                let hash = wanted.hash(candidates.schedule());
+                match Bounds::of(candidates, load) {
+                    None => table.home(hash) as usize,
+                    Some(bounds) => bounds.first_with_room(table, hash, members, load),
+                }
             }
         }
     }
@@ -159,12 +173,17 @@ impl Picker {
             }
             Prepared::Hashed(table) => {
                 let hash = wanted.hash(candidates.schedule());
-                // With more members than slots some are not on the table.
-                let onwards = || table.home_onwards(hash).map(|position| position as usize).chain(0..members.len());
+                let first = |suits: &dyn Fn(usize) -> bool| {
+                    // Looked for among the members first: a walk for nobody would go through the whole table.
+                    let whoever = (0..members.len()).find(|position| suits(*position))?;
+                    let mut onwards = table.home_onwards(hash).map(|position| position as usize);
+                    // With more members than slots some are not on the table.
+                    onwards.find(|position| suits(*position)).or(Some(whoever))
+                };
                 let bounds = Bounds::of(candidates, load);
-                let in_bounds = bounds
-                    .and_then(|bounds| onwards().find(|at| allowed(*at) && bounds.leave_room_at(&members[*at], load)));
-                in_bounds.or_else(|| onwards().find(|position| allowed(*position)))
+                let in_bounds =
+                    bounds.and_then(|bounds| first(&|at| allowed(at) && bounds.leave_room_at(&members[at], load)));
+                in_bounds.or_else(|| first(&allowed))
             }
         }
     }
@@ -338,6 +357,14 @@ impl Bounds {
         let total = 1 + members.iter().map(|member| u128::from(load.in_flight(member.backend))).sum::<u128>();
         let weights = members.iter().map(|member| u128::from(member.weight)).sum();
         Some(Bounds { percent, total, weights })
+    }
+
+    /// From the home of `hash` on. Somebody is always below its bound.
+    #[inline(never)]
+    fn first_with_room(&self, table: &Table, hash: u64, members: &[Member], load: &(impl Load + ?Sized)) -> usize {
+        let mut onwards = table.home_onwards(hash).map(|position| position as usize);
+        let found = onwards.find(|position| self.leave_room_at(&members[*position], load));
+        found.unwrap_or_else(|| table.home(hash) as usize)
     }
 
     fn leave_room_at(&self, member: &Member, load: &(impl Load + ?Sized)) -> bool {

@@ -1,4 +1,6 @@
 //! The table of stickiness: what is written in the manual is what `choose` answers, and no case is left out.
+//!
+//! Walked over every combination of the facts, so that a new fact makes somebody say what it means.
 
 use std::fs;
 use std::path::Path;

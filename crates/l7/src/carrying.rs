@@ -100,6 +100,8 @@ impl Http {
                 if let Some(backend) = self.backends.get_mut(backend) {
                     backend.refused = refused;
                     backend.broke = detail;
+                    // The connection is alive: it was an answer of the backend's, and no free try.
+                    backend.reused = false;
                 }
             }
             _ => {}

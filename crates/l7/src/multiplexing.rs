@@ -75,12 +75,13 @@ impl Http {
         let Some(carrier) = holder.carries else { return false };
         let Some(lane) = self.carriers.open(carrier) else { return false };
         let slot = Rc::clone(&holder.slot);
-        let reused = holder.reused;
-        holder.reused = true;
+        // One that others are using has shown that it is alive.
+        let alone = self.carriers.get(carrier).is_none_or(|carrier| carrier.machine.streams() == 1);
+        let reused = std::mem::replace(&mut holder.reused, true);
         let stream = self.backends.insert_with(|_| Backend {
             state: State::Busy,
             client: Some(key),
-            reused,
+            reused: reused && alone,
             ..Backend::new(Link::Stream(lane), Rc::clone(&slot))
         });
         self.carriers.assign(lane, token(Owner::HttpBackend, stream));

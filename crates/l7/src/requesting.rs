@@ -417,7 +417,8 @@ impl Http {
         let tries_left = client.attempt.attempts.len() <= retries;
         let allowed = match retry {
             Retry::No => false,
-            Retry::FreshConnection => true,
+            // Free, but not one more than the config lets a backend see.
+            Retry::FreshConnection => client.attempt.attempts.len() <= retries.max(1),
             Retry::Other => tries_left && pool.has_other(&client.attempt.tried),
             Retry::OtherOnBudget if !(tries_left && pool.has_other(&client.attempt.tried)) => false,
             Retry::OtherOnBudget => {

@@ -1,4 +1,7 @@
 //! What a pool needs to speak TLS to its backends, made from files once per plan.
+//!
+//! Whom it trusts is an operator's word: the web's authorities, his own, or, said out loud, anybody. A name is never taken from a
+//! request, since a client could then choose which certificate passes.
 
 use std::sync::Arc;
 

@@ -79,8 +79,9 @@ fn incompatible_words(error: &PeerIncompatible) -> &'static str {
         PeerIncompatible::NoKxGroupsInCommon | PeerIncompatible::NamedGroupsExtensionRequired => {
             "no key exchange group in common"
         }
+        // A hello of TLS 1.2 or 1.3 lists signature algorithms; one of 1.1 or older has no place for them.
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired => "no TLS version in common: 1.1 or older was offered",
         PeerIncompatible::NoSignatureSchemesInCommon
-        | PeerIncompatible::SignatureAlgorithmsExtensionRequired
         | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => "no signature algorithm in common",
         _ => "a TLS feature that is not spoken here",
     }

@@ -1,4 +1,6 @@
 //! Bytes on their way out: appended at the end, taken from the front, given back when large and empty.
+//!
+//! Most sessions are idle most of the time, so an empty one must cost nothing; a ring buffer would keep its memory.
 
 use evenkeel_model::limits;
 

@@ -1,4 +1,6 @@
 //! What a listener needs to speak TLS, made from files once per plan.
+//!
+//! All that can be wrong with it is found here, so that a handshake can only fail for what the client says.
 
 use std::sync::Arc;
 

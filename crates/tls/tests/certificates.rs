@@ -1,4 +1,6 @@
 //! Every fault of certificate files that can be known before the first client comes, and every warning.
+//!
+//! What a client would find out must be found by whoever runs `check`, and said with a way out.
 
 mod support;
 

@@ -1,4 +1,6 @@
 //! Certificates of clients, and what we ask of backends.
+//!
+//! Who gets in is a table of certificates by settings; a backend is held to the same rules the other way.
 
 mod support;
 

@@ -1,4 +1,6 @@
 //! Which certificate a client is shown: by name, and by what it can check.
+//!
+//! Asked by real clients of rustls, one of which can verify RSA only, since the choice hangs on what they offer.
 
 mod support;
 

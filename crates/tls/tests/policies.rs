@@ -1,4 +1,6 @@
 //! What each policy speaks and what it refuses, seen by clients that know one thing each.
+//!
+//! The manual's lists are compared with what is spoken, so neither can change alone.
 
 mod support;
 

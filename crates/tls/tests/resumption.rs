@@ -1,4 +1,6 @@
 //! Sessions taken up again: after a reload, and not where something else is asked of the client.
+//!
+//! rustls does not look at that when it opens a ticket, so each ticket is carried to every place where it must be worth nothing.
 
 mod support;
 

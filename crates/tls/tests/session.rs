@@ -1,4 +1,6 @@
 //! Sessions beside rustls' own connections: every suite, every cut of the stream, every way to end.
+//!
+//! Our records against theirs: whoever misreads the standard twice in the same way would not notice alone.
 
 mod support;
 

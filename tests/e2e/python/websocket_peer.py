@@ -158,6 +158,9 @@ def http2(host, port, path, ca=None):
     stream.send(frame(8, closing))
     while not stream.ended:
         stream.more()
+    if stream.ended == "in order":
+        stream.h2.end_stream(stream.stream)
+        stream.flush()
     return told | {"ended": stream.ended}
 
 

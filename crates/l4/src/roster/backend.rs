@@ -1,4 +1,7 @@
 //! One backend as one worker knows it: what runs there, what is kept for it, whether it answers.
+//!
+//! It outlives its place in the plan: kept connections and the count over all workers are found again by pool and address. Who
+//! may receive work is the pool's to say.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

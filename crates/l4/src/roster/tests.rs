@@ -1,4 +1,6 @@
 //! What a pick makes of cookies, limits and silence, with two workers where they share something.
+//!
+//! Schedules, tokens and queues have their own tests in balance; here it is that they are asked together and in the right order.
 
 use std::time::Duration;
 

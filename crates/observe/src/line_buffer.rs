@@ -159,6 +159,7 @@ mod tests {
             client: "192.0.2.1:5000".parse().expect("address"),
             backend: None,
             request: None,
+            sni: None,
             status: None,
             cause: None,
             phase: None,

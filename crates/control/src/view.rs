@@ -4,6 +4,7 @@
 //! that workers keep what they derived from an unchanged view.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_balance::sticky::{Aside, Bystander};
 use evenkeel_balance::{BackendKey, Candidates, Member};
@@ -49,12 +50,13 @@ fn view(plan: &Plan, id: PoolId, standings: &[Standing], backends: &[BackendStat
     PoolView { candidates, refusal }
 }
 
-/// Whom sticky clients may still reach, or have to leave, and why. Deadlines are moments, so that no snapshot is due when
-/// one passes.
+/// Who is no candidate, and why. Sticky clients may still reach it or have to leave it, and in every pool requests that wait for
+/// one whose verdict turned unhealthy are tried elsewhere. Deadlines are moments, so that no snapshot is due when one passes.
 fn bystanders(plan: &Plan, id: PoolId, standings: &[Standing], backends: &[BackendState]) -> Vec<Bystander> {
-    let Some(sticky) = &plan.pools[id.index()].sticky else { return Vec::new() };
+    // Where nobody is sticky a drained backend keeps nobody.
+    let drain_timeout = plan.pools[id.index()].sticky.as_ref().map_or(Duration::ZERO, |sticky| sticky.drain_timeout);
     let bystander = |(backend, settings): (BackendId, &Backend)| {
-        let drained_until = backends[backend.index()].ordered_at + sticky.drain_timeout;
+        let drained_until = backends[backend.index()].ordered_at + drain_timeout;
         let why = Aside::of(&standings[backend.index()], settings.weight, drained_until)?;
         Some(Bystander { backend, key: BackendKey::of(settings.address), why })
     };

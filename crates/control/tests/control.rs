@@ -234,6 +234,18 @@ fn sticky_clients_reach_a_drained_backend_until_its_deadline_which_a_reload_does
     assert_eq!(place(&node, 2), Some((BackendId(0), Place::Aside(Aside::Maintained))));
 }
 
+/// Views of pools without stickiness once did not say it: requests stuck at a stopped backend waited for their whole
+/// `response_timeout`, although the verdict had fallen long before.
+#[test]
+fn that_a_backend_turned_unhealthy_can_be_told_where_nobody_is_sticky() {
+    let mut node = Node::new(&[pool("web", &[1, 2])]);
+    let place = |node: &Node| node.snapshot().pools[0].candidates.find(BackendKey::of(address(2)));
+    node.answers(2, 1, &pass());
+    assert_eq!(place(&node), Some((BackendId(1), Place::Candidate)));
+    node.answers(2, 3, &refusal());
+    assert_eq!(place(&node), Some((BackendId(1), Place::Aside(Aside::Unhealthy))));
+}
+
 #[test]
 fn serve_does_not_make_an_unhealthy_backend_eligible() {
     let mut node = Node::new(&[pool("web", &[1, 2])]);

@@ -33,8 +33,9 @@ AT_ONCE = 64
 # Where a connection that nobody closes is given up, in frames and seconds.
 ENOUGH_FRAMES = 200_000
 ENOUGH_SECONDS = 10
-# A held connection is waited for as long as a node may give a client to read its answer, and a little more.
-HELD_SECONDS = 75
+# A held connection is waited for as long as evenkeel gives a client to read its answer (60 s) and then an empty connection
+# to ask again (15 s), and a little more.
+HELD_SECONDS = 90
 HELD_STREAMS = 100
 # A node that takes no byte for so long has stopped listening, which is a defence too.
 STALLED_S = 1

@@ -33,6 +33,8 @@ pub(crate) struct Carrier {
     leaving: bool,
     /// Since when it has no stream.
     pub idle_since: Option<Instant>,
+    /// When the other side last took bytes.
+    pub moved: Instant,
 }
 
 impl Carrier {
@@ -62,6 +64,7 @@ impl Carriers {
             touched: false,
             leaving: false,
             idle_since: None,
+            moved: Instant::START,
         });
         self.touch(key);
         key

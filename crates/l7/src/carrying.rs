@@ -49,7 +49,10 @@ impl Http {
             }
             match link.send_below(&mut core.driver, output) {
                 Send::Taken(0) => break,
-                Send::Taken(taken) => carrier.machine.sent(taken),
+                Send::Taken(taken) => {
+                    carrier.machine.sent(taken);
+                    carrier.moved = now;
+                }
                 Send::Failed(_) => {
                     self.carrier_broken(core, key, now);
                     return;
@@ -170,6 +173,9 @@ impl Http {
             if client.link.flush(&mut core.driver).is_err() {
                 self.carrier_broken(core, carrier, now);
                 return;
+            }
+            if let Some(carrier) = self.carriers.get_mut(carrier) {
+                carrier.moved = now;
             }
             self.carriers.touch(carrier);
         }
@@ -310,25 +316,30 @@ impl Http {
         let Some(carrier) = self.carriers.get_mut(key) else { return };
         let idle = carrier.machine.streams() == 0;
         carrier.idle_since = if idle { Some(carrier.idle_since.unwrap_or(now)) } else { None };
-        let over = idle && carrier.machine.is_finished() && carrier.machine.output().is_empty();
+        let finished = idle && carrier.machine.is_finished();
+        let owes = !carrier.machine.output().is_empty();
+        let moved = carrier.moved;
         let idle_since = carrier.idle_since.filter(|_| !carrier.is_leaving());
         let machine_timeout = carrier.machine.poll_timeout();
         match carrier.holder {
             Holder::Client(holder) => {
                 let Some(client) = self.clients.get_mut(holder) else { return };
-                if over && client.link.is_flushed() {
+                if finished && !owes && client.link.is_flushed() {
                     self.carriers.remove(key);
                     self.drop_client(core, holder, Close::Orderly);
                     return;
                 }
                 client.wait = Wait::KeepAlive;
                 let keep_alive = idle_since.map(|since| since + client.timeouts.keep_alive);
-                client.deadline = earliest(keep_alive, machine_timeout);
+                // Who does not read its last answers is waited for as on any connection.
+                let farewell = finished.then(|| moved + client.timeouts.of(Wait::ClientRead));
+                client.deadline = earliest(keep_alive, machine_timeout).min(farewell.unwrap_or(Instant::NEVER));
                 self.arm_client(core, holder);
             }
             Holder::Backend(holder) => {
                 let Some(backend) = self.backends.get_mut(holder) else { return };
-                if over {
+                // What is owed to a backend without a stream is of no worth to it.
+                if finished {
                     self.carriers.remove(key);
                     self.drop_backend_connection(core, holder, Close::Orderly);
                     return;
@@ -361,6 +372,13 @@ impl Http {
                 self.carrier_failed(core, key, &fault, now);
                 return;
             }
+        } else if let Holder::Client(holder) = carrier.holder
+            && carrier.idle_since.is_some()
+            && carrier.machine.is_finished()
+        {
+            self.carriers.remove(key);
+            self.drop_client(core, holder, Close::Reset);
+            return;
         } else if carrier.idle_since.is_some() {
             self.leave_carrier(key);
             self.carriers.go_away(key, now);

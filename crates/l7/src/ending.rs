@@ -180,7 +180,7 @@ impl Http {
             || !client.input.is_empty()
             || client.readable
             || !client.exchange.client_asked_to_close();
-        if unread && !client.hangup {
+        if !client.hangup && (unread || !client.link.say_goodbye(&mut core.driver)) {
             client.link.finish(&mut core.driver, &mut self.carriers);
             client.standing = Standing::Lingering;
             client.input = Vec::new();

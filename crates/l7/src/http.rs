@@ -131,7 +131,13 @@ impl Http {
         }
         if event.writable && client.is_behind() && client.standing != Standing::Securing {
             if client.flush(&mut core.driver, &mut self.carriers).is_err() {
-                self.client_gone(core, key, now);
+                match client.standing {
+                    // Its exchange is over and told of; only a goodbye did not arrive.
+                    Standing::Idle | Standing::Lingering => self.drop_client(core, key, Close::Reset),
+                    Standing::Securing | Standing::Carrying | Standing::Head | Standing::Busy => {
+                        self.client_gone(core, key, now);
+                    }
+                }
                 return;
             }
             if !client.is_behind() {

@@ -132,6 +132,14 @@ impl Link {
         }
     }
 
+    /// Whether all that has to be said before a close in good order is on its way.
+    pub fn say_goodbye<D: Driver>(&mut self, driver: &mut D) -> bool {
+        match self {
+            Link::Tls(secured) => secured.say_goodbye(driver),
+            Link::Plain(_) | Link::Stream(_) => true,
+        }
+    }
+
     pub fn close<D: Driver>(self, driver: &mut D, carriers: &mut Carriers, how: Close) {
         match self {
             Link::Plain(sock) => driver.close(sock, how),

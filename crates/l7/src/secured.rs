@@ -199,6 +199,14 @@ impl Secured {
         let _ = self.flush(driver, false);
     }
 
+    /// Says that nothing more will be sent. False while a full socket keeps even that here: who closes now would look as if
+    /// he had been cut off.
+    pub fn say_goodbye<D: Driver>(&mut self, driver: &mut D) -> bool {
+        self.session.close();
+        // With a failure there is nobody to tell.
+        self.flush(driver, true).is_err() || self.is_flushed()
+    }
+
     pub fn close<D: Driver>(mut self: Box<Self>, driver: &mut D, how: Close) {
         if how == Close::Orderly {
             self.session.close();

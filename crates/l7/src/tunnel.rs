@@ -146,8 +146,8 @@ impl Http {
         let after = (tunnel.up.bytes(), tunnel.down.bytes());
         let over = tunnel.up.is_finished()
             && tunnel.down.is_finished()
-            && client.link.is_flushed()
-            && backend.link.is_flushed();
+            && client.link.say_goodbye(&mut core.driver)
+            && backend.link.say_goodbye(&mut core.driver);
         client.exchange.bytes_in += after.0 - before.0;
         client.exchange.bytes_out += after.1 - before.1;
         if (tunnel.up.progress(), tunnel.down.progress()) != progress || client.wait != Wait::Relay {

@@ -74,7 +74,12 @@ impl Http {
                     self.leave_carrier(key);
                     continue;
                 }
-                Carried::SettingsKnown => continue,
+                Carried::SettingsKnown => {
+                    if let Some(Holder::Backend(made)) = self.carriers.get(key).map(|carrier| carrier.holder) {
+                        self.join_waiting(core, made, now);
+                    }
+                    continue;
+                }
                 Carried::Malformed { detail, .. } => {
                     self.stream_refused(core, key, detail, now);
                     continue;
@@ -286,7 +291,7 @@ impl Http {
                     self.attempt_failed(core, client, Cause::BackendMalformedResponse, detail, now);
                     self.drive(core, client, now);
                 }
-                self.drop_carrying_backend(core, key, now);
+                self.drop_carrying_backend(core, key, fault, now);
             }
         }
     }
@@ -299,15 +304,18 @@ impl Http {
         }
         match holder {
             Holder::Client(client) => self.drop_client(core, client, Close::Orderly),
-            Holder::Backend(backend) => self.drop_backend_connection(core, backend, Close::Orderly),
+            Holder::Backend(backend) => {
+                self.drop_unmade_carrier(core, backend, Cause::BackendClosedBeforeResponse, None, now);
+            }
         }
     }
 
-    fn drop_carrying_backend<D: Driver>(&mut self, core: &mut Core<D>, carrier: Key, _now: Instant) {
+    fn drop_carrying_backend<D: Driver>(&mut self, core: &mut Core<D>, carrier: Key, fault: &Failure, now: Instant) {
         let held = |backend: &crate::backend::Backend| backend.carries == Some(carrier);
         let holder = self.backends.keys().into_iter().find(|&key| self.backends.get(key).is_some_and(held));
         if let Some(holder) = holder {
-            self.drop_backend_connection(core, holder, Close::Reset);
+            let detail = Some(Detail::Text(fault.detail));
+            self.drop_unmade_carrier(core, holder, Cause::BackendMalformedResponse, detail, now);
         }
     }
 
@@ -341,7 +349,7 @@ impl Http {
                 // What is owed to a backend without a stream is of no worth to it.
                 if finished {
                     self.carriers.remove(key);
-                    self.drop_backend_connection(core, holder, Close::Orderly);
+                    self.drop_unmade_carrier(core, holder, Cause::BackendClosedBeforeResponse, None, now);
                     return;
                 }
                 let kept = backend.pool.as_ref().map(|pool| pool.read(|settings| settings.idle_timeout));

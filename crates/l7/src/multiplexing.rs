@@ -38,6 +38,9 @@ impl Http {
                 Some((State::Dialing | State::Securing, waiting)) if waiting < limits::STREAMS.default as usize => {
                     coming.get_or_insert(made);
                 }
+                Some((State::Carrying, _)) if self.awaits_settings(key, made) => {
+                    coming.get_or_insert(made);
+                }
                 _ => {}
             }
         }
@@ -69,8 +72,20 @@ impl Http {
         Ok(())
     }
 
-    /// Opens a stream for the request on a connection that stands. False when that has no room.
+    /// Whether a backend takes tunnels is known when its settings are; until then a request for one has to wait, or it would
+    /// arrive as an ordinary one.
+    fn awaits_settings(&self, key: Key, made: Key) -> bool {
+        let asks = self.clients.get(key).is_some_and(|client| client.exchange.asked().upgrade);
+        let carrier = self.backends.get(made).and_then(|backend| backend.carries);
+        let known = carrier.and_then(|key| self.carriers.get(key)).is_none_or(|it| it.machine.settings_known());
+        asks && !known
+    }
+
+    /// Opens a stream for the request on a connection that stands. False when that has no room, or not yet.
     fn join<D: Driver>(&mut self, core: &mut Core<D>, key: Key, made: Key, now: Instant) -> bool {
+        if self.awaits_settings(key, made) {
+            return false;
+        }
         let Some(holder) = self.backends.get_mut(made) else { return false };
         let Some(carrier) = holder.carries else { return false };
         let Some(lane) = self.carriers.open(carrier) else { return false };
@@ -113,6 +128,14 @@ impl Http {
         let carrier = self.carriers.insert(Connection::new(Role::Client, &settings, now), Holder::Backend(made));
         backend.state = State::Carrying;
         backend.carries = Some(carrier);
+        self.join_waiting(core, made, now);
+        // It may have spoken first.
+        self.carry_backend(core, made, Event { token: Token(0), readable: false, writable: false, hangup: false }, now);
+    }
+
+    /// Those who wait for this connection get their streams, as far as it can give them.
+    pub(crate) fn join_waiting<D: Driver>(&mut self, core: &mut Core<D>, made: Key, now: Instant) {
+        let Some(backend) = self.backends.get_mut(made) else { return };
         let slot = Rc::clone(&backend.slot);
         for key in std::mem::take(&mut backend.waiting) {
             let Some(client) = self.clients.get_mut(key).filter(|client| client.attempt.awaits == Some(made)) else {
@@ -127,11 +150,9 @@ impl Http {
             }
             self.drive(core, key, now);
         }
-        // It may have spoken first.
-        self.carry_backend(core, made, Event { token: Token(0), readable: false, writable: false, hangup: false }, now);
     }
 
-    /// The connection did not come about: each request that waits for it has a failed attempt.
+    /// The connection did not come about, or is over: each request that waits for it has a failed attempt.
     pub(crate) fn drop_unmade_carrier<D: Driver>(
         &mut self,
         core: &mut Core<D>,
@@ -141,7 +162,7 @@ impl Http {
         now: Instant,
     ) {
         let waiting = self.backends.get_mut(made).map(|backend| std::mem::take(&mut backend.waiting));
-        self.drop_backend_connection(core, made, Close::Reset);
+        self.drop_backend_connection(core, made, Close::Orderly);
         for key in waiting.unwrap_or_default() {
             let Some(client) = self.clients.get_mut(key).filter(|client| client.attempt.awaits == Some(made)) else {
                 continue;

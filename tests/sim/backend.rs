@@ -3,22 +3,38 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
+use evenkeel_h2::{Role, Settings};
 use evenkeel_model::Instant;
-use evenkeel_reactor::sim::{Backend, End, Net};
+use evenkeel_reactor::sim::{Backend, Net};
+use evenkeel_tls::Session;
 
 use crate::book::{After, Answer, Answered, Ends, Form, Framed, Reply, Seen, Shared, chunked};
 use crate::http1::{Framing, Head, Reader, Step};
+use crate::line::Line;
+use crate::trunk::{SharedTrunk, Stream, Trunk};
+use crate::voice::Voice;
+
+/// What a server understands.
+#[derive(Clone, Default)]
+pub struct Understands {
+    pub tls: Option<evenkeel_tls::Server>,
+    pub http2: Option<Settings>,
+}
 
 pub struct HttpServer {
     pub address: SocketAddr,
+    understands: Understands,
     listening: Backend,
+    trunks: Vec<SharedTrunk>,
     connections: Vec<Connection>,
     book: Shared,
 }
 
+/// One that carries requests, or one stream of one.
 struct Connection {
-    end: End,
+    voice: Voice,
     read: usize,
     reader: Reader,
     /// Id and row of the request that is being read or answered.
@@ -40,36 +56,57 @@ enum Deed {
 }
 
 impl HttpServer {
-    pub fn new(net: &Net, address: SocketAddr, book: &Shared) -> Self {
+    pub fn new(net: &Net, address: SocketAddr, understands: &Understands, book: &Shared) -> Self {
         let listening = net.backend_listen(address);
-        HttpServer { address, listening, connections: Vec::new(), book: book.clone() }
+        let (trunks, connections) = (Vec::new(), Vec::new());
+        HttpServer { address, understands: understands.clone(), listening, trunks, connections, book: book.clone() }
     }
 
     pub fn act(&mut self, net: &Net) {
         while let Some(end) = self.listening.accept() {
-            self.connections.push(Connection {
-                end,
-                read: 0,
-                reader: Reader::default(),
-                current: None,
-                request_whole: false,
-                answering: false,
-                queue: VecDeque::new(),
-                tunnel: None,
-                over: false,
-            });
+            let session = |tls| Session::server(tls).expect("the settings were accepted");
+            let line = Line::new(end, self.understands.tls.as_ref().map(session));
+            match &self.understands.http2 {
+                Some(settings) => self.trunks.push(Trunk::new(line, Role::Server, settings, net)),
+                None => self.connections.push(Connection::new(Voice::Line(line))),
+            }
+        }
+        for trunk in &self.trunks {
+            let mut held = trunk.borrow_mut();
+            held.act(net);
+            while let Some(stream) = held.next_opened() {
+                self.connections.push(Connection::new(Voice::Stream(Stream::new(trunk, Some(stream)))));
+            }
+            if let Some(complaint) = held.complaint.take() {
+                self.book.borrow_mut().complain(format!("backend {}: {complaint}", self.address));
+            }
         }
         for connection in &mut self.connections {
             connection.act(net, self.address, &self.book);
         }
         self.connections.retain(|connection| !connection.over);
+        self.trunks.retain(|trunk| !trunk.borrow().over || Rc::strong_count(trunk) > 1);
     }
 }
 
 impl Connection {
+    fn new(voice: Voice) -> Connection {
+        Connection {
+            voice,
+            read: 0,
+            reader: Reader::default(),
+            current: None,
+            request_whole: false,
+            answering: false,
+            queue: VecDeque::new(),
+            tunnel: None,
+            over: false,
+        }
+    }
+
     fn act(&mut self, net: &Net, backend: SocketAddr, book: &Shared) {
-        if self.end.received_len() > 0 {
-            for byte in self.end.take() {
+        if self.voice.has_received() {
+            for byte in self.voice.take() {
                 self.read += 1;
                 self.byte(byte, net, backend, book);
             }
@@ -77,26 +114,37 @@ impl Connection {
         while !self.over && self.queue.front().is_some_and(|(at, _)| *at <= net.now()) {
             let (_, deed) = self.queue.pop_front().expect("looked a line above");
             match deed {
-                Deed::Send(bytes) => self.end.send(&bytes),
+                Deed::Send(bytes) => self.voice.send(&bytes),
                 Deed::Answered(after) => self.answered(net, after),
-                Deed::Finish => self.end.finish(),
+                Deed::Finish => self.voice.finish(),
                 Deed::Ends(Ends::Fin) => self.close(),
-                Deed::Ends(Ends::Reset) => {
-                    self.end.reset();
-                    self.over = true;
-                }
+                Deed::Ends(Ends::Reset) => self.reset(),
             }
         }
-        if !self.over && self.end.saw_reset() {
+        if !self.over && self.voice.saw_reset() {
             self.close();
         }
-        if !self.over && self.end.saw_fin() {
+        if !self.over && self.input_is_over() && self.voice.saw_fin() {
             self.input_ended(book);
         }
     }
 
+    /// A stream's direction ends with each request; of a connection it says that nobody waits for more.
+    fn input_is_over(&self) -> bool {
+        !self.voice.is_stream() || self.tunnel.is_some()
+    }
+
+    /// A stream dies alone, or with its connection and all that are on it.
+    fn reset(&mut self) {
+        match (&mut self.voice, self.current) {
+            (Voice::Stream(stream), Some((id, _))) if id.is_multiple_of(3) => stream.trunk.borrow_mut().reset(),
+            (voice, _) => voice.reset(),
+        }
+        self.over = true;
+    }
+
     fn close(&mut self) {
-        self.end.close();
+        self.voice.close();
         self.over = true;
     }
 
@@ -185,7 +233,7 @@ impl Connection {
         if request.form == Form::BadBody {
             held.complain(format!("request {id} with a malformed body reached its backend as a whole one"));
         }
-        if request.trailer && message.trailers != [("X-Sum".to_owned(), id.to_string())] {
+        if request.trailer && !message.has_sum(id) {
             held.complain(format!("request {id} lost its trailer: {:?}", message.trailers));
         }
         drop(held);
@@ -225,12 +273,17 @@ impl Connection {
                 } else {
                     String::new()
                 };
-                self.end.send(&[hint.as_bytes(), head.as_bytes(), bytes].concat());
-                self.end.finish();
+                self.voice.send(&[hint.as_bytes(), head.as_bytes(), bytes].concat());
+                self.voice.finish();
                 self.tunnel = Some(Vec::new());
             }
             Reply::Garbage(bytes) => {
-                self.queue.push_back((now, Deed::Send(bytes.clone())));
+                match &self.voice {
+                    Voice::Line(_) => self.queue.push_back((now, Deed::Send(bytes.clone()))),
+                    // Where frames should be; each stream of the connection suffers.
+                    Voice::Stream(stream) if id.is_multiple_of(3) => stream.trunk.borrow_mut().line.send(bytes),
+                    Voice::Stream(_) => {}
+                }
                 self.queue.push_back((now, Deed::Ends(Ends::Fin)));
             }
             Reply::Ends(ends) => self.queue.push_back((now, Deed::Ends(*ends))),
@@ -266,9 +319,23 @@ impl Connection {
     }
 
     fn answered(&mut self, net: &Net, after: After) {
+        if let Voice::Stream(stream) = &mut self.voice {
+            match after {
+                After::Kept => {}
+                After::Announced => stream.trunk.borrow_mut().go_away(net),
+                After::Silent(wait) => {
+                    stream.trunk.borrow_mut().close_at = Some(net.now() + wait);
+                    net.alarm(net.now() + wait);
+                }
+            }
+            if self.request_whole {
+                self.close();
+            }
+            return;
+        }
         match after {
             After::Announced if self.request_whole => self.close(),
-            After::Announced => self.end.finish(),
+            After::Announced => self.voice.finish(),
             // An early answer may be followed by the rest of the request.
             _ if !self.request_whole => {}
             After::Kept => self.ready_for_next(),
@@ -281,6 +348,10 @@ impl Connection {
     }
 
     fn ready_for_next(&mut self) {
+        if self.voice.is_stream() {
+            self.close();
+            return;
+        }
         self.current = None;
         self.request_whole = false;
         self.answering = false;

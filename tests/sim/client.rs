@@ -1,14 +1,21 @@
 //! The clients in front of the node: they send what their script says and write down what they got.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
+use evenkeel_h2::{Role, Settings};
 use evenkeel_model::Instant;
-use evenkeel_reactor::sim::{End, Net};
-use std::net::SocketAddr;
+use evenkeel_reactor::sim::Net;
+use evenkeel_tls::Session;
 
 use crate::book::{Request, Shared};
 use crate::http1::{Framing, Message, Reader, Step};
+use crate::line::Line;
+use crate::trunk::{SharedTrunk, Stream, Trunk};
+use crate::voice::Voice;
 
 /// How a client sends its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +55,78 @@ pub struct Script {
     pub deaf: Duration,
 }
 
+/// What a client's requests go over.
+#[derive(Clone)]
+pub enum Speech {
+    Plain,
+    Tls(evenkeel_tls::Client),
+    /// A stream of a connection that others use as well.
+    Stream(Rc<Caller>),
+}
+
+impl Speech {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Speech::Plain => "plain",
+            Speech::Tls(_) => "tls",
+            Speech::Stream(caller) if caller.tls.is_some() => "a stream inside tls",
+            Speech::Stream(_) => "a stream",
+        }
+    }
+}
+
+/// Several clients' HTTP/2 connection: the first who has something to say opens it, the last one to go closes it.
+pub struct Caller {
+    to: SocketAddr,
+    tls: Option<evenkeel_tls::Client>,
+    settings: Settings,
+    trunk: RefCell<Option<SharedTrunk>>,
+    users: Cell<usize>,
+}
+
+impl Caller {
+    pub fn new(to: SocketAddr, tls: Option<evenkeel_tls::Client>, settings: Settings, users: usize) -> Rc<Caller> {
+        Rc::new(Caller { to, tls, settings, trunk: RefCell::default(), users: Cell::new(users) })
+    }
+
+    fn trunk(&self, net: &Net) -> SharedTrunk {
+        let mut trunk = self.trunk.borrow_mut();
+        let trunk = trunk.get_or_insert_with(|| {
+            let line = dial(net, self.to, self.tls.as_ref());
+            Trunk::new(line, Role::Client, &self.settings, net)
+        });
+        Rc::clone(trunk)
+    }
+
+    pub fn act(&self, net: &Net, book: &Shared) {
+        let Some(trunk) = &*self.trunk.borrow() else { return };
+        let mut trunk = trunk.borrow_mut();
+        trunk.act(net);
+        let broken = trunk.line.broken.take();
+        if let Some(complaint) = trunk.complaint.take().or(broken) {
+            book.borrow_mut().complain(format!("client {:?}: {complaint}", trunk.line.end().local()));
+        }
+    }
+
+    fn leave(&self, tunnelled: bool) {
+        // What a tunnel still has in the node would be lost with the connection; the node closes it when it has rested.
+        if tunnelled {
+            return;
+        }
+        self.users.set(self.users.get() - 1);
+        let Some(trunk) = &*self.trunk.borrow() else { return };
+        let mut trunk = trunk.borrow_mut();
+        if self.users.get() == 0 && !trunk.over {
+            trunk.close();
+        }
+    }
+}
+
+fn dial(net: &Net, to: SocketAddr, tls: Option<&evenkeel_tls::Client>) -> Line {
+    let session = tls.map(|tls| Session::client(tls, to.ip()).expect("the settings were accepted"));
+    Line::new(net.client_connect(to), session)
+}
+
 /// What a client saw of one answer.
 #[derive(Debug)]
 pub struct View {
@@ -60,7 +139,8 @@ pub struct View {
 pub struct Client {
     pub script: Script,
     pub to: SocketAddr,
-    pub end: Option<End>,
+    pub speech: Speech,
+    pub voice: Option<Voice>,
     pub address: Option<SocketAddr>,
     /// What was answered, in order.
     pub views: Vec<View>,
@@ -90,11 +170,12 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(book: &Shared, to: SocketAddr, script: Script) -> Self {
+    pub fn new(book: &Shared, to: SocketAddr, speech: Speech, script: Script) -> Self {
         Client {
             script,
             to,
-            end: None,
+            speech,
+            voice: None,
             address: None,
             views: Vec::new(),
             received: 0,
@@ -131,29 +212,35 @@ impl Client {
         if self.over {
             return;
         }
+        match self.voice.take() {
+            Some(mut voice) => {
+                self.go_on(&mut voice, net);
+                self.voice = Some(voice);
+            }
+            None => self.connect(net),
+        }
+    }
+
+    fn go_on(&mut self, voice: &mut Voice, net: &Net) {
         let now = net.now();
-        let Some(end) = self.end.clone() else {
-            self.connect(net);
-            return;
-        };
-        if let Some(Err(_)) = end.connected() {
+        if matches!(voice.connected(), Some(Err(_))) || voice.is_turned_away() {
             self.refused = true;
-            self.leave(now, false);
+            self.leave(voice, now, false);
             return;
         }
         if let Leaves::Early { after, reset } = self.script.leaves
             && now >= self.start_at() + after
         {
             self.left = true;
-            self.leave(now, reset);
+            self.leave(voice, now, reset);
             return;
         }
         if !self.script.deaf.is_zero() && now >= self.start_at() + self.script.deaf {
             self.script.deaf = Duration::ZERO;
-            end.resume_reading();
+            voice.resume_reading();
         }
-        if end.received_len() > 0 {
-            let bytes = end.take();
+        if voice.has_received() {
+            let bytes = voice.take();
             self.received += bytes.len();
             for byte in bytes {
                 self.byte(byte);
@@ -163,10 +250,10 @@ impl Client {
             self.next_request_at = now + think;
             net.alarm(self.next_request_at);
         }
-        if self.ended(&end, now) {
+        if self.ended(voice, now) {
             return;
         }
-        self.send(&end, net);
+        self.send(voice, net);
     }
 
     fn connect(&mut self, net: &Net) {
@@ -177,66 +264,85 @@ impl Client {
             }
             return;
         }
-        let end = net.client_connect(self.to);
-        self.address = Some(end.local());
+        let mut voice = match &self.speech {
+            Speech::Plain => Voice::Line(dial(net, self.to, None)),
+            Speech::Tls(tls) => Voice::Line(dial(net, self.to, Some(tls))),
+            Speech::Stream(caller) => {
+                // Whether a tunnel can be had is known when the node's settings are.
+                let mut stream = Stream::new(&caller.trunk(net), None);
+                stream.patient = self.request(0).wire.windows(9).any(|word| word == b"websocket");
+                Voice::Stream(stream)
+            }
+        };
+        self.address = Some(voice.local());
         if !self.script.deaf.is_zero() {
-            end.pause_reading();
+            voice.pause_reading();
             net.alarm(at + self.script.deaf);
         }
         if let Leaves::Early { after, .. } = self.script.leaves {
             net.alarm(at + after);
         }
-        self.end = Some(end.clone());
         self.next_request_at = net.now();
-        self.send(&end, net);
+        self.send(&mut voice, net);
+        self.voice = Some(voice);
     }
 
-    fn leave(&mut self, now: Instant, reset: bool) {
-        if let Some(end) = &self.end {
-            if reset { end.reset() } else { end.close() }
+    fn leave(&mut self, voice: &mut Voice, now: Instant, reset: bool) {
+        if let Voice::Line(line) = voice
+            && let Some(broken) = &line.broken
+        {
+            self.book.borrow_mut().complain(format!("client {:?}: the node broke TLS: {broken}", self.address));
+        }
+        if reset {
+            voice.reset()
+        } else {
+            voice.close()
+        }
+        if let Speech::Stream(caller) = &self.speech {
+            caller.leave(self.tunnel.is_some());
         }
         self.over = true;
         self.ended_at = now;
     }
 
     /// Looks whether it is time to go. True when it has gone.
-    fn ended(&mut self, end: &End, now: Instant) -> bool {
+    fn ended(&mut self, voice: &mut Voice, now: Instant) -> bool {
         if !self.script.deaf.is_zero() {
             return false;
         }
-        if end.saw_reset() {
+        if voice.saw_reset() {
             self.saw_reset = true;
-            self.leave(now, false);
+            self.leave(voice, now, false);
             return true;
         }
-        if end.saw_fin() {
+        if voice.saw_fin() {
             self.saw_fin = true;
-            if self.tunnel.is_some() && (self.finish_behind || !self.to_send.is_empty()) {
+            if self.tunnel.is_some() && (self.finish_behind || !self.to_send.is_empty() || voice.owes()) {
                 return false;
             }
             if self.reader.is_until_close() {
                 self.answered(true);
             }
-            self.leave(now, false);
+            self.leave(voice, now, false);
             return true;
         }
         let content = self.views.len() == self.script.requests.len()
             && self.tunnel.is_none()
             && self.views.last().is_none_or(|view| view.whole);
         if content && self.script.leaves == Leaves::Content {
-            self.leave(now, false);
+            self.leave(voice, now, false);
             return true;
         }
         // A client that is told that nothing more will come does not wait for it; nor does one that gave up its
         // upload for an early answer.
         if self.views.last().is_some_and(|view| view.whole && view.message.head.has("connection", "close")) {
-            self.leave(now, false);
+            self.leave(voice, now, false);
             return true;
         }
         false
     }
 
-    fn send(&mut self, end: &End, net: &Net) {
+    fn send(&mut self, voice: &mut Voice, net: &Net) {
         let now = net.now();
         loop {
             if let Some((_, until)) = &self.held
@@ -255,7 +361,7 @@ impl Client {
             }
             let size = self.script.piece.min(self.to_send.len());
             let bytes: Vec<u8> = self.to_send.drain(..size).collect();
-            end.send(&bytes);
+            voice.send(&bytes);
             if !self.script.gap.is_zero() {
                 self.next_send = now + self.script.gap;
                 net.alarm(self.next_send);
@@ -263,7 +369,7 @@ impl Client {
         }
         if self.finish_behind && self.held.is_none() {
             self.finish_behind = false;
-            end.finish();
+            voice.finish();
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Generator<'a> {
     pub temper: Temper,
     pub sizes: Sizes,
     pub next_id: u64,
+    /// One request for a stream of HTTP/2, which can only say what its codec can write.
+    pub for_stream: bool,
 }
 
 impl Generator<'_> {
@@ -69,7 +71,7 @@ impl Generator<'_> {
 
     pub fn script(&mut self) -> Script {
         let rough = self.temper == Temper::Rough;
-        let count = 1 + self.dice.below(4);
+        let count = if self.for_stream { 1 } else { 1 + self.dice.below(4) };
         let mut requests = Vec::new();
         for position in 1..=count {
             requests.push(self.request(position == count));
@@ -99,7 +101,7 @@ impl Generator<'_> {
         self.next_id += 1;
         let id = self.next_id;
         let rough = self.temper == Temper::Rough;
-        let form = if rough && self.one_in(12) {
+        let form = if rough && !self.for_stream && self.one_in(12) {
             if self.one_in(2) { Form::BadHead } else { Form::BadBody }
         } else {
             Form::Good
@@ -117,7 +119,7 @@ impl Generator<'_> {
     fn good(&mut self, id: u64, last: bool) -> Request {
         let method =
             self.dice.pick(&["GET", "GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]);
-        let http10 = self.one_in(6);
+        let http10 = !self.for_stream && self.one_in(6);
         let has_body = matches!(method, "POST" | "PUT" | "PATCH");
         let body = if has_body {
             let size = self.size();
@@ -161,14 +163,16 @@ impl Generator<'_> {
 
     fn upgrade(&mut self, id: u64) -> Request {
         let wire = format!(
-            "GET /r{id} HTTP/1.1\r\nHost: h{id}.example\r\nX-Id: {id}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            "GET /r{id} HTTP/1.1\r\nHost: h{id}.example\r\nX-Id: {id}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: ZXZlbmtlZWwtdHVubmVsIQ==\r\n\r\n"
         )
         .into_bytes();
         let (theirs, ours) = (self.size(), self.size());
         let reply = match self.reply(id, false) {
             // Some garbage would be a proper answer here.
             Reply::Garbage(_) => Reply::Ends(Ends::Fin),
-            other if self.one_in(4) => other,
+            Reply::Answer(answer) if self.one_in(4) => Reply::Answer(refusing(answer)),
+            Reply::EndsOnce(ends, answer) if self.one_in(4) => Reply::EndsOnce(ends, refusing(answer)),
+            other @ (Reply::Ends(_) | Reply::Never) if self.one_in(4) => other,
             _ => Reply::Switch(pattern(id, 3, theirs)),
         };
         let upgrade = matches!(reply, Reply::Switch(_)).then(|| pattern(id, 4, ours));
@@ -292,4 +296,10 @@ impl Generator<'_> {
             after,
         }
     }
+}
+
+/// Over HTTP/2 a tunnel that was asked for is opened by any 2xx, so who does not want it has to say so.
+fn refusing(answer: Answer) -> Answer {
+    let status = if answer.status < 300 { 404 } else { answer.status };
+    Answer { status, ..answer }
 }

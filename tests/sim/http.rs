@@ -1,50 +1,77 @@
 //! HTTP under an awkward network, under one that fails, and with a strike at every packet.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use evenkeel_model::Instant;
-use evenkeel_reactor::sim::{Chance, Dice, Ended, Faults, Segments, Strike, Way};
+use evenkeel_reactor::sim::{Chance, Dice, Ended, Faults, Net, Segments, Strike, Way};
 
-use crate::backend::HttpServer;
+use crate::backend::{HttpServer, Understands};
 use crate::book::Shared;
 use crate::check::check_http;
-use crate::client::Client;
+use crate::client::{Caller, Client, Speech};
 use crate::count;
 use crate::generate::{Generator, Sizes, Temper};
-use crate::world::{DEADLINES, Patience, World, backend_address, config, listener_address};
+use crate::world::{DEADLINES, Operator, Patience, World, backend_address, config, listener_address};
 
 pub struct Story {
     pub world: World,
     pub book: Shared,
     pub clients: Vec<Client>,
+    /// The HTTP/2 connections that some of the clients share.
+    pub callers: Vec<Rc<Caller>>,
     pub servers: Vec<HttpServer>,
+    last_id: u64,
 }
 
 impl Story {
     pub fn new(world: World, servers: &[u8]) -> Story {
+        Story::with(world, servers, &Understands::default())
+    }
+
+    pub fn with(world: World, servers: &[u8], understands: &Understands) -> Story {
         let book = Shared::default();
-        let servers =
-            servers.iter().map(|&number| HttpServer::new(&world.net, backend_address(number), &book)).collect();
-        Story { world, book, clients: Vec::new(), servers }
+        let server = |number: &u8| HttpServer::new(&world.net, backend_address(*number), understands, &book);
+        let servers = servers.iter().map(server).collect();
+        Story { world, book, clients: Vec::new(), callers: Vec::new(), servers, last_id: 0 }
     }
 
     /// Adds clients as the dice say.
     pub fn draw(&mut self, dice: &mut Dice, temper: Temper, ports: &[u16]) {
         let sizes = Sizes::for_network(&self.world.faults);
-        let mut generator = Generator { dice, book: &self.book, temper, sizes, next_id: 0 };
+        let mut generator = Generator { dice, book: &self.book, temper, sizes, next_id: 0, for_stream: false };
         let count = 2 + generator.dice.below(4);
         for _ in 0..count {
             let script = generator.script();
             let port = generator.dice.pick(ports);
-            self.clients.push(Client::new(&self.book, listener_address(port), script));
+            self.clients.push(Client::new(&self.book, listener_address(port), Speech::Plain, script));
         }
     }
 
+    /// Adds one who speaks `speech` at this port.
+    pub fn draw_client(&mut self, dice: &mut Dice, temper: Temper, port: u16, speech: Speech) {
+        let sizes = Sizes::for_network(&self.world.faults);
+        let for_stream = matches!(speech, Speech::Stream(_));
+        let mut generator = Generator { dice, book: &self.book, temper, sizes, next_id: self.last_id, for_stream };
+        let script = generator.script();
+        self.last_id = generator.next_id;
+        self.clients.push(Client::new(&self.book, listener_address(port), speech, script));
+    }
+
     pub fn run(&mut self) {
-        let Story { world, clients, servers, .. } = self;
-        let mut act = |net: &evenkeel_reactor::sim::Net, _: &mut crate::world::Operator| {
+        self.run_with(&mut |_, _| {});
+    }
+
+    /// Until all is at rest, with an operator who acts first at each happening.
+    pub fn run_with(&mut self, operate: &mut dyn FnMut(&Net, &mut Operator)) {
+        let Story { world, clients, callers, servers, book, .. } = self;
+        let mut act = |net: &Net, operator: &mut Operator| {
+            operate(net, operator);
             for server in servers.iter_mut() {
                 server.act(net);
+            }
+            for caller in callers.iter() {
+                caller.act(net, book);
             }
             for client in clients.iter_mut() {
                 client.act(net);
@@ -55,12 +82,12 @@ impl Story {
     }
 
     pub fn check(&mut self, temper: Temper) {
-        let listeners = ["web", "side", "raw"];
+        let listeners = ["web", "side", "raw", "secure"];
         self.world.check_rest(&listeners);
         let Story { world, book, clients, .. } = self;
         check_http(world, &book.borrow(), clients, temper);
         // A client whose connection fell into a black hole waits for ever; one that the node still holds must not.
-        let held = |client: &&Client| client.end.as_ref().is_some_and(|end| !client.over && end.other_side_is_open());
+        let held = |client: &&Client| client.voice.as_ref().is_some_and(|voice| !client.over && voice.is_held());
         let waits = |client: &&Client| temper == Temper::Kind && !client.over;
         for client in clients.iter().filter(|client| held(client) || waits(client)) {
             world.complaints.push(format!("client {:?} is still waiting: {:?}", client.address, client.script));
@@ -71,14 +98,16 @@ impl Story {
         let mut out = String::new();
         for client in &self.clients {
             out.push_str(&format!(
-                "client {:?} {:?}\n  got {} answers, {} bytes; fin {} reset {} left {}\n",
+                "client {:?} {} {:?}\n  got {} answers, {} bytes; fin {} reset {} left {} refused {}\n",
                 client.address,
+                client.speech.word(),
                 client.script,
                 client.views.len(),
                 client.received,
                 client.saw_fin,
                 client.saw_reset,
-                client.left
+                client.left,
+                client.refused
             ));
             for view in &client.views {
                 out.push_str(&format!("  {} whole {} {:?}\n", view.id, view.whole, view.message.head));

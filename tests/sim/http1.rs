@@ -71,6 +71,13 @@ pub struct Message {
     pub trailers: Vec<(String, String)>,
 }
 
+impl Message {
+    /// Whether the one trailer of the stories is there, and nothing else.
+    pub fn has_sum(&self, id: u64) -> bool {
+        matches!(&self.trailers[..], [(name, value)] if name.eq_ignore_ascii_case("x-sum") && *value == id.to_string())
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum State {
     Head,

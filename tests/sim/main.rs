@@ -13,20 +13,27 @@
 //! | `book` | what was meant: each request, and what a backend is to do about it |
 //! | `generate` | which stories there are |
 //! | `client`, `backend` | the peers |
+//! | `voice`, `line`, `trunk` | what peers speak over: connections, TLS, streams of HTTP/2 |
+//! | `certificates` | who is who in TLS, and why its randomness changes no story |
 //! | `http1` | a second, naive reader of HTTP, so that the code under test does not judge itself |
 //! | `check` | do clients, backends and outcomes tell the same |
-//! | `http`, `stories` | the tests |
+//! | `http`, `secured`, `reload`, `tcp`, `stories` | the tests |
 
 mod backend;
 mod book;
+mod certificates;
 mod check;
 mod client;
 mod generate;
 mod http;
 mod http1;
+mod line;
 mod reload;
+mod secured;
 mod stories;
 mod tcp;
+mod trunk;
+mod voice;
 mod world;
 
 /// The seeds of a test: `usual` of them, times `SIM_SEEDS`.

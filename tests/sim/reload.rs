@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel_model::{Cause, Instant};
-use evenkeel_reactor::sim::{Dice, Ended, Faults, Net};
+use evenkeel_reactor::sim::{Dice, Faults, Net};
 
 use crate::count;
 use crate::generate::Temper;
@@ -93,18 +93,7 @@ fn drawn(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &m
 }
 
 fn run(story: &mut Story, orders: &mut Orders) {
-    let Story { world, clients, servers, .. } = story;
-    let mut act = |net: &Net, operator: &mut Operator| {
-        orders.act(net, operator);
-        for server in servers.iter_mut() {
-            server.act(net);
-        }
-        for client in clients.iter_mut() {
-            client.act(net);
-        }
-    };
-    let ended = world.run(&mut act, |_| false);
-    assert_eq!(ended, Ended::Quiet);
+    story.run_with(&mut |net, operator| orders.act(net, operator));
 }
 
 #[test]

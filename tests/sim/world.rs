@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use evenkeel::worker::{Command, Worker};
 use evenkeel_balance::{Candidates, Member};
-use evenkeel_config::{Format, Source, compile};
+use evenkeel_config::{Format, Source, compile_with};
 use evenkeel_l4::{Core, Gates, Origin, Roster};
 use evenkeel_l7::Http;
 use evenkeel_model::exchange::{Attempt, ExchangeId, Outcome, Times};
@@ -21,6 +21,8 @@ use evenkeel_observe::metrics::BackendLabel;
 use evenkeel_observe::{Observer, Registry};
 use evenkeel_plan::{Plan, PoolView, Publisher, Snapshot};
 use evenkeel_reactor::sim::{DriverId, Ended, Faults, Net, SimDriver, SimWaker, run};
+
+use crate::certificates::Folder;
 
 pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
@@ -45,12 +47,25 @@ pub enum Patience {
 /// `Patience::Usual`: keep-alive, head, three connects, body, write, answer, its body, client, linger.
 pub const DEADLINES: Duration = Duration::from_secs(5 + 10 + 3 * 2 + 20 + 10 + 10 + 10 + 20 + 5 + 30 + 4);
 
-/// The config of all stories. `web` listens at port 80, `side` at 81, `raw` at 82.
+/// What is spoken to the backends of `web`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    pub tls: bool,
+    pub http2: bool,
+}
+
+/// The config of all stories. `web` listens at port 80, `side` at 81, `raw` at 82, `secure` at 443.
 pub fn config(patience: Patience, backends: &[u8], listeners: &[&str]) -> String {
+    config_with(patience, backends, listeners, Behind::default())
+}
+
+pub fn config_with(patience: Patience, backends: &[u8], listeners: &[&str], behind: Behind) -> String {
     let times = match patience {
         Patience::Usual => [("idle", 30), ("keep", 5), ("head", 10), ("body", 20), ("connect", 2), ("answer", 10)],
         Patience::Endless => {
-            [("idle", 50_000), ("keep", 3000), ("head", 3000), ("body", 3000), ("connect", 5), ("answer", 3000)]
+            // Where a handshake takes more than SYN and ACK, it takes its time as well.
+            let connect = if behind.tls { 300 } else { 5 };
+            [("idle", 50_000), ("keep", 3000), ("head", 3000), ("body", 3000), ("connect", connect), ("answer", 3000)]
         }
     };
     let time = |name: &str| times.iter().find(|(known, _)| *known == name).map_or(0, |(_, seconds)| *seconds);
@@ -59,6 +74,7 @@ pub fn config(patience: Patience, backends: &[u8], listeners: &[&str]) -> String
         let (port, protocol, pool) = match *listener {
             "web" => (80, "http", "web"),
             "side" => (81, "http", "web"),
+            "secure" => (443, "https", "web"),
             _ => (82, "tcp", "raw"),
         };
         text.push_str(&format!(
@@ -66,13 +82,17 @@ pub fn config(patience: Patience, backends: &[u8], listeners: &[&str]) -> String
             listener_address(port),
             time("idle")
         ));
-        if protocol == "http" {
+        if protocol != "tcp" {
             text.push_str(&format!(
                 "keep_alive_timeout = \"{}s\"\nheader_timeout = \"{}s\"\nbody_timeout = \"{}s\"\nheader_limit = \"1KiB\"\n",
                 time("keep"),
                 time("head"),
                 time("body")
             ));
+        }
+        if protocol == "https" {
+            text.push_str("[[listener.certificate]]\ncertificate = \"node.pem\"\nkey = \"node.key\"\n");
+            text.push_str(&format!("[listener.tls]\nhandshake_timeout = \"{}s\"\n", time("head").min(300)));
         }
     }
     for (pool, port) in [("web", 8080), ("raw", 8081)] {
@@ -87,12 +107,19 @@ pub fn config(patience: Patience, backends: &[u8], listeners: &[&str]) -> String
             "response_timeout = \"{0}s\"\nbody_timeout = \"{0}s\"\nidle_timeout = \"4s\"\nretries = 2\n",
             time("answer")
         ));
+        if pool == "web" && behind.http2 {
+            text.push_str("protocol = \"h2\"\n");
+        }
+        if pool == "web" && behind.tls {
+            text.push_str("[pool.tls]\nname = \"backend.example\"\nca = \"authority.pem\"\n");
+        }
     }
     text
 }
 
 pub fn plan(text: &str) -> Arc<Plan> {
-    let compiled = compile(&Source { name: "sim", text, format: Format::Toml });
+    let source = Source { name: "sim", text, format: Format::Toml };
+    let compiled = compile_with(&source, &mut Folder::default());
     Arc::new(
         compiled.plan.unwrap_or_else(|| panic!("the config of the story has errors: {:#?}\n{text}", compiled.problems)),
     )

@@ -147,10 +147,7 @@ impl Node {
             0 => (files / 2).saturating_sub(64).max(16),
             connections => connections,
         } / worker_count;
-        let loop_id = match &plan.node.cluster {
-            Some(name) => format!("evenkeel-{name}"),
-            None => format!("evenkeel-{seed:016x}"),
-        };
+        let loop_id = plan.node.loop_id().unwrap_or_else(|| format!("evenkeel-{seed:016x}"));
         let registry = Arc::new(Registry::new());
         let gates = Arc::new(Gates::new(secret().map_err(system("random numbers"))?));
         let mut workers = Vec::with_capacity(worker_count);

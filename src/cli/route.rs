@@ -66,7 +66,7 @@ fn ask(plan: Plan, arguments: &Arguments) -> Result<Report, String> {
         None => reached(&plan, &url)?,
     };
     let text = written(arguments, &url)?;
-    let cluster = plan.node.cluster.clone();
+    let loop_id = plan.node.loop_id();
     let snapshot = Control::new(Arc::new(plan), Instant::START, 0).snapshot();
     let listener = &snapshot.plan.listeners[id.index()];
     let mut slots = FieldSlots::new();
@@ -75,7 +75,7 @@ fn ask(plan: Plan, arguments: &Arguments) -> Result<Report, String> {
         Parsed::Refused(refusal) => return Ok(Report::refused(listener, refusal.cause, refusal.detail.to_string())),
         Parsed::Partial => return Err("method, URL and fields do not make a request".to_string()),
     };
-    if cluster.is_some_and(|cluster| has_loop(&head, cluster.as_bytes())) {
+    if loop_id.is_some_and(|loop_id| has_loop(&head, loop_id.as_bytes())) {
         let detail = "CDN-Loop names this cluster: the request has been here before".to_string();
         return Ok(Report::refused(listener, Cause::LoopDetected, detail));
     }

@@ -40,6 +40,13 @@ pub struct Node {
     pub sticky_secret: Option<Arc<[u8]>>,
 }
 
+impl Node {
+    /// What this cluster writes into CDN-Loop and knows its own requests by; `None` where each process draws a name.
+    pub fn loop_id(&self) -> Option<String> {
+        self.cluster.as_ref().map(|name| format!("evenkeel-{name}"))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLog {
     Off,

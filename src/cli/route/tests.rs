@@ -189,7 +189,7 @@ fn what_the_balancer_would_refuse_has_its_cause() {
             Cause::ClientMalformedRequest,
         ),
         (&["GET", "http://www.example.com/", "-H", "X y: 1"], Cause::ClientMalformedRequest),
-        (&["GET", "http://www.example.com/", "-H", "CDN-Loop: shop.example"], Cause::LoopDetected),
+        (&["GET", "http://www.example.com/", "-H", "CDN-Loop: evenkeel-shop.example"], Cause::LoopDetected),
         (&["GET", "http://10.0.0.1:8081/", "--client", "192.0.2.1"], Cause::ClientDeniedByAcl),
         (&["PUT", "http://10.0.0.1:8081/", "-H", "Content-Length: 1025"], Cause::ClientBodyTooLarge),
         (&["GET", "http://10.0.0.2:8081/"], Cause::NoBackendConfigured),

@@ -130,7 +130,7 @@ fn tcp_says(bytes: &'static [u8]) -> impl Fn(SocketAddr) -> Seen + Send + Sync {
 
 /// A backend whose accept queue is full: the kernel drops further SYNs, as a host behind a dropping
 /// firewall would.
-fn deaf() -> SocketAddr {
+pub fn deaf() -> SocketAddr {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
     bind(&socket, &SocketAddrV4::new(own_ip(), 0)).expect("loopback has free ports");
@@ -368,7 +368,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// Waits until the other side's socket has nothing unread of what was sent here.
-fn until_taken(stream: &TcpStream) {
+pub fn until_taken(stream: &TcpStream) {
     let (local, remote) = (stream.local_addr().expect("connected"), stream.peer_addr().expect("connected"));
     crate::daemon::until("the balancer to read what the backend sent", || {
         let text = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
@@ -441,7 +441,7 @@ fn check(daemon: &Daemon, row: &Row, address: SocketAddr) {
     drop(seen);
 }
 
-fn explains(code: &str) {
+pub fn explains(code: &str) {
     let explained =
         Command::new(env!("CARGO_BIN_EXE_evenkeel")).args(["explain", code]).output().expect("it was built");
     let text = String::from_utf8_lossy(&explained.stdout);

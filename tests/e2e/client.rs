@@ -40,6 +40,31 @@ impl Answer {
         })
     }
 
+    /// All values of a field, each as it came.
+    pub fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        lines.filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// The body without its chunked coding.
+    pub fn payload(&self) -> Vec<u8> {
+        if self.field("transfer-encoding").is_none() {
+            return self.body.clone();
+        }
+        let (mut payload, mut rest) = (Vec::new(), &self.body[..]);
+        while let Some(at) = find(rest, b"\r\n") {
+            let line = String::from_utf8_lossy(&rest[..at]);
+            let size = usize::from_str_radix(line.trim(), 16).expect("a chunk's size");
+            if size == 0 {
+                break;
+            }
+            let from = at + 2;
+            payload.extend_from_slice(&rest[from..from + size]);
+            rest = &rest[from + size + 2..];
+        }
+        payload
+    }
+
     pub fn says_close(&self) -> bool {
         self.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
@@ -78,38 +103,7 @@ impl Wire {
     }
 
     pub fn answer_to(&mut self, head_only: bool) -> Result<Answer, End> {
-        let head_end = loop {
-            if let Some(at) = find(&self.input, b"\r\n\r\n") {
-                break at + 4;
-            }
-            self.more()?;
-        };
-        let head = String::from_utf8(self.input.drain(..head_end).collect()).expect("heads are ASCII here");
-        let status: u16 = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status line");
-        let mut answer = Answer { status, head, body: Vec::new(), end: End::Framed };
-        if head_only || status < 200 || status == 204 || status == 304 {
-            return Ok(answer);
-        }
-        let wanted = if answer.field("transfer-encoding").is_some() {
-            None
-        } else {
-            Some(answer.field("content-length").map_or(usize::MAX, |length| length.parse().expect("a number")))
-        };
-        loop {
-            let complete = match wanted {
-                Some(length) => (self.input.len() >= length).then_some(length),
-                None => find(&self.input, b"0\r\n\r\n").map(|at| at + 5),
-            };
-            if let Some(length) = complete {
-                answer.body = self.input.drain(..length).collect();
-                return Ok(answer);
-            }
-            if let Err(end) = self.more() {
-                answer.body = std::mem::take(&mut self.input);
-                answer.end = end;
-                return Ok(answer);
-            }
-        }
+        read_answer(&mut self.input, head_only, |input| more(&mut self.stream, input))
     }
 
     /// Reads until the other side ends: what came, and how.
@@ -130,18 +124,7 @@ impl Wire {
     }
 
     fn more(&mut self) -> Result<(), End> {
-        let mut bytes = [0; 65536];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => Err(End::Closed),
-            Ok(count) => {
-                self.input.extend_from_slice(&bytes[..count]);
-                Ok(())
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                panic!("nothing came for {PATIENCE:?}; so far {:?}", String::from_utf8_lossy(&self.input))
-            }
-            Err(_) => Err(End::Reset),
-        }
+        more(&mut self.stream, &mut self.input)
     }
 
     /// Leaves with a reset instead of an orderly end.
@@ -150,7 +133,63 @@ impl Wire {
     }
 }
 
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+/// Reads what has come, or waits for it; panics when nothing comes for too long.
+pub fn more(stream: &mut impl Read, input: &mut Vec<u8>) -> Result<(), End> {
+    let mut bytes = [0; 65536];
+    match stream.read(&mut bytes) {
+        Ok(0) => Err(End::Closed),
+        Ok(count) => {
+            input.extend_from_slice(&bytes[..count]);
+            Ok(())
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            panic!("nothing came for {PATIENCE:?}; so far {:?}", String::from_utf8_lossy(input))
+        }
+        Err(_) => Err(End::Reset),
+    }
+}
+
+/// One answer out of `input`, which `more` fills.
+pub fn read_answer(
+    input: &mut Vec<u8>,
+    head_only: bool,
+    mut more: impl FnMut(&mut Vec<u8>) -> Result<(), End>,
+) -> Result<Answer, End> {
+    let head_end = loop {
+        if let Some(at) = find(input, b"\r\n\r\n") {
+            break at + 4;
+        }
+        more(input)?;
+    };
+    let head = String::from_utf8(input.drain(..head_end).collect()).expect("heads are ASCII here");
+    let status: u16 = head.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("a status line");
+    let mut answer = Answer { status, head, body: Vec::new(), end: End::Framed };
+    if head_only || status < 200 || status == 204 || status == 304 {
+        return Ok(answer);
+    }
+    let wanted = if answer.field("transfer-encoding").is_some() {
+        None
+    } else {
+        Some(answer.field("content-length").map_or(usize::MAX, |length| length.parse().expect("a number")))
+    };
+    loop {
+        let complete = match wanted {
+            Some(length) => (input.len() >= length).then_some(length),
+            None => find(input, b"0\r\n\r\n").map(|at| at + 5),
+        };
+        if let Some(length) = complete {
+            answer.body = input.drain(..length).collect();
+            return Ok(answer);
+        }
+        if let Err(end) = more(input) {
+            answer.body = std::mem::take(input);
+            answer.end = end;
+            return Ok(answer);
+        }
+    }
+}
+
+pub fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 

@@ -152,6 +152,20 @@ impl Daemon {
         self.child.id()
     }
 
+    pub fn config(&self) -> PathBuf {
+        self.folder.0.join("evenkeel.toml")
+    }
+
+    /// Bytes of memory the process has in RAM now, and the most it ever had.
+    pub fn memory(&self) -> (u64, u64) {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("our own child");
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("Linux tells it");
+            line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number") * 1024
+        };
+        (field("VmRSS:"), field("VmHWM:"))
+    }
+
     pub fn events(&self) -> Vec<String> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -98,12 +98,12 @@ asyncio.run(main())
 "#;
 
 /// A server of a backend's host.
-struct Server {
+pub struct Server {
     child: Child,
 }
 
 impl Server {
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.child.id().cast_signed()).expect("a child has a pid"), signal)
             .expect("the child is not reaped yet");
     }
@@ -117,7 +117,7 @@ impl Drop for Server {
     }
 }
 
-fn nginx(lab: &Lab, folder: &Path, address: &str) -> Server {
+pub fn nginx(lab: &Lab, folder: &Path, address: &str) -> Server {
     let config = folder.join(format!("{address}.conf"));
     let place = folder.display();
     let text = format!(

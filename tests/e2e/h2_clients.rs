@@ -264,7 +264,9 @@ fn grpc_calls_of_every_kind_pass_with_their_status_and_trailers() {
             assert_eq!(line["cause"], Value::Null, "what the server itself says of a call is not a failure: {line}");
         }
         let line = line("/evenkeel.Test/Hang");
-        assert_eq!(line["cause"], "client_aborted", "the deadline passed at the client: {line}");
+        // Client and server know the same deadline: either may act on it first.
+        let ended = line["cause"] == "client_aborted" || line["cause"].is_null() && line["status"] == 200;
+        assert!(ended, "the deadline passed at the client, or at the server: {line}");
     }
 }
 

@@ -162,6 +162,7 @@ impl<D: Driver> Core<D> {
             backend: None,
             request: None,
             sni: None,
+            tls: None,
             status,
             cause: Some(turned.cause),
             phase: None,

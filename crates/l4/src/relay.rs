@@ -360,6 +360,7 @@ impl<D: Driver> Relay<D> {
             backend: self.tried.last().map(|backend| backend.address),
             request: None,
             sni: None,
+            tls: None,
             status: None,
             cause,
             phase: self.connected.then_some(Phase::Relay).filter(|_| cause.is_some()),

@@ -240,6 +240,7 @@ impl Http {
             listener: std::rc::Rc::clone(&parent.listener),
             secure: parent.secure,
             identity: parent.identity.clone(),
+            tls: parent.tls,
             sni: None,
             local: parent.local,
             carries: None,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use evenkeel_balance::silence::Request;
 use evenkeel_balance::sticky::Held;
 use evenkeel_l4::{Arrival, BackendSlot, Key, ListenerSlot, Pass, PickFor, Picked, PoolSlot};
-use evenkeel_model::exchange::{Attempt, Reuse};
+use evenkeel_model::exchange::{self, Attempt, Reuse};
 use evenkeel_model::{Cause, Instant};
 use evenkeel_plan::{Coding, Listener, Rule};
 use evenkeel_reactor::{Driver, Errno, Send};
@@ -60,6 +60,8 @@ pub(crate) struct Client {
     /// Whether it came by TLS, itself or by what carries it.
     pub secure: bool,
     pub identity: Option<Rc<Identity>>,
+    /// What its handshake came to.
+    pub tls: Option<exchange::Secured>,
     /// The name asked for in a handshake that failed.
     pub sni: Option<Box<str>>,
     /// The address it was reached at, once somebody asked.

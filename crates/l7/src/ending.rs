@@ -303,6 +303,7 @@ impl Http {
                 .or_else(|| client.attempt.attempts.last().map(|attempt| attempt.backend)),
             request: exchange.line.request(),
             sni: client.sni.as_deref(),
+            tls: client.tls,
             status: exchange.status,
             cause,
             phase,

@@ -87,6 +87,7 @@ impl Http {
             listener,
             secure,
             identity: None,
+            tls: None,
             sni: None,
             local: None,
             carries: None,

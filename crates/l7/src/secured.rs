@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use evenkeel_model::exchange;
 use evenkeel_reactor::{Close, Driver, Errno, Recv, Send, Sock, errno};
 use evenkeel_tls::{Failed, Session};
 
@@ -213,6 +214,12 @@ impl Secured {
             let _ = self.flush(driver, true);
         }
         driver.close(self.sock, how);
+    }
+
+    /// What both sides agreed on.
+    pub fn agreed(&self) -> Option<exchange::Secured> {
+        let (version, suite) = self.session.version().zip(self.session.suite())?;
+        Some(exchange::Secured { version, suite, resumed: self.session.is_resumed() })
     }
 
     /// Who the client proved to be.

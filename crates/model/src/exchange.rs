@@ -22,6 +22,8 @@ pub struct Outcome<'a> {
     pub request: Option<RequestLine<'a>>,
     /// The name a client asked for in a TLS handshake that failed.
     pub sni: Option<&'a str>,
+    /// How the client's connection was secured; `None` without TLS.
+    pub tls: Option<Secured>,
     /// What the client was sent; 499 when it left before an answer; `None` on tcp listeners.
     pub status: Option<u16>,
     pub cause: Option<Cause>,
@@ -46,6 +48,17 @@ pub struct Outcome<'a> {
 pub struct ExchangeId {
     pub process: u64,
     pub sequence: u64,
+}
+
+/// What client and listener agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Secured {
+    /// `1.2` or `1.3`.
+    pub version: &'static str,
+    /// IANA's name of the cipher suite.
+    pub suite: &'static str,
+    /// An earlier session was taken up again.
+    pub resumed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -66,6 +66,11 @@ pub(crate) fn write_line_with(outcome: &Outcome<'_>, epoch: Epoch, date: &mut Da
     if let Some(sni) = outcome.sni {
         line.text("sni", sni.as_bytes(), FIELD);
     }
+    if let Some(tls) = outcome.tls {
+        line.word("tls", tls.version);
+        line.word("tls_suite", tls.suite);
+        line.boolean("tls_resumed", tls.resumed);
+    }
     if let Some(status) = outcome.status {
         line.number("status", u64::from(status));
     }
@@ -184,6 +189,7 @@ mod tests {
                 user_agent: b"",
             }),
             sni: None,
+            tls: None,
             status: Some(504),
             cause: Some(Cause::BackendResponseTimeout),
             phase: None,

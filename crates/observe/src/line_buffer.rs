@@ -160,6 +160,7 @@ mod tests {
             backend: None,
             request: None,
             sni: None,
+            tls: None,
             status: None,
             cause: None,
             phase: None,

@@ -9,7 +9,8 @@ use evenkeel_reactor::sim::{Dice, Faults, Net};
 use crate::count;
 use crate::generate::Temper;
 use crate::http::Story;
-use crate::world::{Operator, Patience, World, backend_address, config, plan};
+use crate::secured;
+use crate::world::{Behind, Operator, Patience, World, backend_address, config, config_with, plan};
 
 /// Something the operator, or the checks, do at a time.
 enum Order {
@@ -25,6 +26,7 @@ struct Orders {
     due: Vec<(Instant, Order)>,
     text: String,
     patience: Patience,
+    behind: Behind,
     listeners: Vec<&'static str>,
     out: Vec<u8>,
     drain_deadline: Option<Instant>,
@@ -38,12 +40,12 @@ impl Orders {
                 Order::Verdicts(out) => self.out = out,
                 Order::Plan { backends, listeners } => {
                     // Bind before publish, as the node does.
-                    for (name, port) in [("web", 80), ("side", 81)] {
+                    for (name, port) in [("web", 80), ("side", 81), ("secure", 443)] {
                         if listeners.contains(&name) && !self.listeners.contains(&name) {
                             operator.listen(name, port);
                         }
                     }
-                    self.text = config(self.patience, &backends, &listeners);
+                    self.text = config_with(self.patience, &backends, &listeners, self.behind);
                     self.listeners = listeners;
                 }
                 Order::Drain(timeout) => {
@@ -67,6 +69,28 @@ fn drawn(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &m
     // In kind stories the clients are at the listener that stays.
     let ports: &[u16] = if temper == Temper::Kind { &[80] } else { &[80, 81] };
     story.draw(dice, temper, ports);
+    let orders = orders(&story, dice, text, patience, Behind::default(), &[&["web"], &["web", "side"]]);
+    (story, orders)
+}
+
+/// The same over TLS and HTTP/2.
+fn drawn_mixed(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &mut Dice) -> (Story, Orders) {
+    let (story, behind) = secured::drawn(seed, faults, patience, temper, dice);
+    let all: &[&str] = &["web", "side", "secure"];
+    let text = config_with(patience, &[1, 2, 3, 4], all, behind);
+    let choices = if temper == Temper::Kind { &[all][..] } else { &[&["web"], all, &["secure"], &["web", "secure"]] };
+    let orders = orders(&story, dice, text, patience, behind, choices);
+    (story, orders)
+}
+
+fn orders(
+    story: &Story,
+    dice: &mut Dice,
+    text: String,
+    patience: Patience,
+    behind: Behind,
+    choices: &[&[&'static str]],
+) -> Orders {
     let mut due = Vec::new();
     for _ in 0..1 + dice.below(6) {
         let at = Instant::START + Duration::from_millis(dice.below(3000));
@@ -76,10 +100,7 @@ fn drawn(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &m
         } else {
             let mut backends: Vec<u8> = (2..=4).filter(|_| dice.below(2) == 0).collect();
             backends.push(1);
-            let mut listeners = vec!["web"];
-            if dice.below(2) == 0 {
-                listeners.push("side");
-            }
+            let listeners = dice.pick(choices).to_vec();
             Order::Plan { backends, listeners }
         };
         due.push((at, order));
@@ -88,8 +109,9 @@ fn drawn(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &m
     for (at, _) in &due {
         story.world.net.alarm(*at);
     }
-    let listeners = vec!["web", "side"];
-    (story, Orders { due, text, patience, listeners, out: Vec::new(), drain_deadline: None })
+    let listeners =
+        ["web", "side", "secure"].into_iter().filter(|name| text.contains(&format!("\"{name}\""))).collect();
+    Orders { due, text, patience, behind, listeners, out: Vec::new(), drain_deadline: None }
 }
 
 fn run(story: &mut Story, orders: &mut Orders) {
@@ -119,12 +141,37 @@ fn reloads_leave_nothing_behind_whatever_fails() {
 }
 
 #[test]
+fn reloads_lose_nothing_over_tls_and_http2() {
+    for seed in count(30) {
+        let mut dice = Dice::new(seed ^ 0x6d69_7865_6421);
+        let (mut story, mut orders) =
+            drawn_mixed(seed, Faults::awkward(seed), Patience::Endless, Temper::Kind, &mut dice);
+        run(&mut story, &mut orders);
+        story.check(Temper::Kind);
+        story.world.finish(&|| format!("{:?}\n{}", orders.behind, story.tell()));
+    }
+}
+
+#[test]
+fn reloads_leave_nothing_behind_over_tls_and_http2() {
+    for seed in count(40) {
+        let mut dice = Dice::new(seed ^ 0x6d69_7865_6421);
+        let (mut story, mut orders) =
+            drawn_mixed(seed, Faults::from_seed(seed), Patience::Usual, Temper::Rough, &mut dice);
+        run(&mut story, &mut orders);
+        story.check(Temper::Rough);
+        story.world.finish(&|| format!("{:?}\n{}", orders.behind, story.tell()));
+    }
+}
+
+#[test]
 fn a_drain_ends_by_its_deadline_with_every_socket_closed() {
     let mut waited = 0;
     for seed in count(250) {
         let mut dice = Dice::new(seed ^ 0x6472_6169_6e21);
         let faults = if dice.below(2) == 0 { Faults::awkward(seed) } else { Faults::from_seed(seed) };
-        let (mut story, mut orders) = drawn(seed, faults.clone(), Patience::Usual, Temper::Rough, &mut dice);
+        let draw = if dice.below(3) == 0 { drawn_mixed } else { drawn };
+        let (mut story, mut orders) = draw(seed, faults.clone(), Patience::Usual, Temper::Rough, &mut dice);
         let at = Instant::START + Duration::from_millis(dice.below(3000));
         let timeout = Duration::from_millis(dice.below(8000));
         orders.due.push((at, Order::Drain(timeout)));

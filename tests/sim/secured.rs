@@ -41,7 +41,12 @@ fn quick_enough(faults: Faults) -> Faults {
 pub fn drawn(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &mut Dice) -> (Story, Behind) {
     let faults = quick_enough(faults);
     let up = 2 + dice.below(3) as u8;
-    let behind = Behind { tls: dice.below(2) == 0, http2: dice.below(2) == 0 };
+    let mut behind = Behind { tls: dice.below(2) == 0, http2: dice.below(2) == 0, ..Behind::default() };
+    if temper == Temper::Rough {
+        behind.try_timeout = dice.below(3) == 0;
+        behind.hedge = dice.below(3) == 0;
+        behind.limit = dice.pick(&[0, 0, 1, 2]);
+    }
     let text = config_with(patience, &[1, 2, 3, 4], &["web", "side", "secure"], behind);
     let world = World::new(seed, faults, &text);
     let understands = Understands {

@@ -26,14 +26,23 @@ pub struct Trunk {
     alarm: Option<Instant>,
     /// Closed without a word then.
     pub close_at: Option<Instant>,
+    finishing: bool,
     pub over: bool,
 }
 
 impl Trunk {
     pub fn new(line: Line, role: Role, settings: &Settings, net: &Net) -> SharedTrunk {
         let machine = Connection::new(role, settings, net.now());
-        let trunk =
-            Trunk { line, machine, opened: VecDeque::new(), complaint: None, alarm: None, close_at: None, over: false };
+        let trunk = Trunk {
+            line,
+            machine,
+            opened: VecDeque::new(),
+            complaint: None,
+            alarm: None,
+            close_at: None,
+            finishing: false,
+            over: false,
+        };
         Rc::new(RefCell::new(trunk))
     }
 
@@ -43,7 +52,8 @@ impl Trunk {
             return;
         }
         let bytes = self.line.take();
-        if let Err(failure) = self.machine.receive(&bytes, net.now())
+        if !self.finishing
+            && let Err(failure) = self.machine.receive(&bytes, net.now())
             && self.complaint.is_none()
         {
             self.complaint = Some(format!("the node broke HTTP/2: {failure:?}"));
@@ -79,13 +89,17 @@ impl Trunk {
             self.alarm = Some(at);
             net.alarm(at);
         }
-        if self.line.saw_reset() || self.line.saw_fin() || self.machine.is_finished() {
+        if self.line.saw_reset() || self.line.saw_fin() {
             self.close();
+        } else if self.machine.is_finished() && !self.finishing {
+            // What still comes would reset our last words away if we closed over it.
+            self.finishing = true;
+            self.line.finish();
         }
     }
 
     pub fn flush(&mut self) {
-        if self.over {
+        if self.over || self.finishing {
             return;
         }
         loop {

@@ -47,11 +47,15 @@ pub enum Patience {
 /// `Patience::Usual`: keep-alive, head, three connects, body, write, answer, its body, client, linger.
 pub const DEADLINES: Duration = Duration::from_secs(5 + 10 + 3 * 2 + 20 + 10 + 10 + 10 + 20 + 5 + 30 + 4);
 
-/// What is spoken to the backends of `web`.
+/// What is spoken to the backends of `web`, and how they are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Behind {
     pub tls: bool,
     pub http2: bool,
+    pub try_timeout: bool,
+    pub hedge: bool,
+    /// Requests at once at each of them; 0 is no limit.
+    pub limit: u32,
 }
 
 /// The config of all stories. `web` listens at port 80, `side` at 81, `raw` at 82, `secure` at 443.
@@ -109,6 +113,15 @@ pub fn config_with(patience: Patience, backends: &[u8], listeners: &[&str], behi
         ));
         if pool == "web" && behind.http2 {
             text.push_str("protocol = \"h2\"\n");
+        }
+        if pool == "web" && behind.try_timeout {
+            text.push_str("try_timeout = \"1s\"\n");
+        }
+        if pool == "web" && behind.hedge {
+            text.push_str("hedge_after = \"100ms\"\n");
+        }
+        if pool == "web" && behind.limit > 0 {
+            text.push_str(&format!("backend_limit = {}\nqueue = 3\nqueue_timeout = \"2s\"\n", behind.limit));
         }
         if pool == "web" && behind.tls {
             text.push_str("[pool.tls]\nname = \"backend.example\"\nca = \"authority.pem\"\n");
@@ -200,6 +213,8 @@ pub struct World {
     pub drained_at: Option<Instant>,
     pub complaints: Vec<String>,
     pub operator: Operator,
+    /// The config may have a second backend asked beside the first.
+    pub hedges: bool,
 }
 
 /// The writing end of snapshots and commands.
@@ -266,6 +281,7 @@ impl World {
             drained_at: None,
             complaints: Vec::new(),
             operator,
+            hedges: text.contains("hedge_after"),
         }
     }
 

@@ -389,6 +389,23 @@ impl Connection {
         }
     }
 
+    /// Nothing more comes and nothing can be sent: the connection below has ended. Messages that came whole can still be
+    /// read, all others were reset.
+    pub fn cut_off(&mut self) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.reset_all(ErrorCode::CANCEL);
+        self.output.clear();
+        self.sent = 0;
+        let cause = match self.role {
+            Role::Client => Cause::BackendClosedBeforeResponse,
+            Role::Server => Cause::ClientAborted,
+        };
+        let detail = "the connection ended";
+        self.failure = Some(Failure { code: ErrorCode::CANCEL, detail, limit: None, cause });
+    }
+
     /// Streams the user has not closed, and those it has not heard of.
     pub fn streams(&self) -> usize {
         self.table.len()
@@ -458,6 +475,12 @@ impl Connection {
         let failure = Failure { code, detail, limit, cause };
         let last = self.last_taken();
         frame::write_go_away(last, code, detail, &mut self.output);
+        self.reset_all(code);
+        self.failure = Some(failure);
+        failure
+    }
+
+    fn reset_all(&mut self, code: ErrorCode) {
         for (_, stream) in self.table.iter_mut() {
             stream.closed = true;
             // A message that came whole can still be read.
@@ -469,8 +492,6 @@ impl Connection {
         }
         self.table.clear_wires();
         self.queue.clear();
-        self.failure = Some(failure);
-        failure
     }
 
     /// Appends frames that are not DATA and not our users' heads, and counts what of them nobody reads.

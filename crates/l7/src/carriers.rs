@@ -31,6 +31,8 @@ pub(crate) struct Carrier {
     touched: bool,
     /// Told to take no more streams.
     leaving: bool,
+    /// Its connection has ended; what came whole is still read.
+    cut_off: bool,
     /// Since when it has no stream.
     pub idle_since: Option<Instant>,
     /// When the other side last took bytes.
@@ -63,6 +65,7 @@ impl Carriers {
             users: Vec::new(),
             touched: false,
             leaving: false,
+            cut_off: false,
             idle_since: None,
             moved: Instant::START,
         });
@@ -74,6 +77,19 @@ impl Carriers {
     pub fn remove(&mut self, key: Key) -> Vec<Token> {
         let users = self.all.remove(key).map(|carrier| carrier.users).unwrap_or_default();
         users.into_iter().map(|(_, user)| user).collect()
+    }
+
+    /// The connection has ended. Its streams can be read as far as their messages came whole, and the last to be closed
+    /// takes the carrier with it. Returns who uses them.
+    pub fn cut_off(&mut self, key: Key) -> Vec<Token> {
+        let Some(carrier) = self.all.get_mut(key) else { return Vec::new() };
+        carrier.cut_off = true;
+        carrier.machine.cut_off();
+        let users = carrier.users();
+        if users.is_empty() {
+            self.all.remove(key);
+        }
+        users
     }
 
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Carrier> {
@@ -193,6 +209,10 @@ impl Carriers {
         carrier.machine.close(lane.stream, release);
         if let Some(position) = carrier.users.iter().position(|(stream, _)| *stream == lane.stream) {
             carrier.users.swap_remove(position);
+        }
+        if carrier.cut_off && carrier.users.is_empty() {
+            self.all.remove(lane.carrier);
+            return;
         }
         self.touch(lane.carrier);
     }

@@ -297,10 +297,14 @@ impl Http {
         }
     }
 
-    /// The connection is gone, and all its streams with it.
+    /// The connection is gone, and all its streams with it. What a backend said in full before is passed on.
     fn carrier_broken<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
         let Some(holder) = self.carriers.get(key).map(|carrier| carrier.holder) else { return };
-        for user in self.carriers.remove(key) {
+        let users = match holder {
+            Holder::Client(_) => self.carriers.remove(key),
+            Holder::Backend(_) => self.carriers.cut_off(key),
+        };
+        for user in users {
             self.tell(core, user, Event { token: user, readable: true, writable: true, hangup: true }, now);
         }
         match holder {
@@ -335,7 +339,7 @@ impl Http {
                 let Some(client) = self.clients.get_mut(holder) else { return };
                 if finished && !owes && client.link.is_flushed() {
                     self.carriers.remove(key);
-                    self.drop_client(core, holder, Close::Orderly);
+                    self.end_in_good_order(core, holder, now);
                     return;
                 }
                 client.wait = Wait::KeepAlive;
@@ -358,6 +362,21 @@ impl Http {
                 core.arm(token(Owner::HttpBackend, holder), backend.deadline, &mut backend.armed);
             }
         }
+    }
+
+    /// A client of HTTP/2 still acknowledges what it reads. Closing over that would reset its last answers away, so it is
+    /// read and thrown away until the client has seen the end.
+    pub(crate) fn end_in_good_order<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.carries = None;
+        if client.hangup {
+            self.drop_client(core, key, Close::Orderly);
+            return;
+        }
+        client.link.finish(&mut core.driver, &mut self.carriers);
+        client.standing = Standing::Lingering;
+        client.wait_for(Wait::Linger, now);
+        self.drive(core, key, now);
     }
 
     /// The time of a client's connection that carries streams is up: the machine's, or that of an idle one.

@@ -343,8 +343,10 @@ impl Http {
                     client.readable = true;
                     client.wait_for(Wait::KeepAlive, now);
                     self.drive(core, key, now);
-                } else {
+                } else if client.link.say_goodbye(&mut core.driver) {
                     self.drop_client(core, key, Close::Orderly);
+                } else {
+                    self.end_in_good_order(core, key, now);
                 }
             }
             Wait::Handshake => {

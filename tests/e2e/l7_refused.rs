@@ -105,7 +105,9 @@ fn a_failed_handshake_says_what_was_wrong_and_only_its_connection_goes() {
     let table: [(&str, Cause, &dyn Fn()); 6] = [
         ("plain HTTP", Cause::TlsHandshakeFailed, &|| {
             let (said, _) = begun(b"GET / HTTP/1.1\r\nHost: e\r\n\r\n").rest();
-            assert!(!said.starts_with(b"HTTP/1.1 200"), "served without TLS");
+            assert!(said.starts_with(b"HTTP/1.1 400"), "told in its own words: {}", String::from_utf8_lossy(&said));
+            let told = String::from_utf8_lossy(&said);
+            assert!(told.contains("plain HTTP where TLS was expected"), "{told}");
         }),
         ("half a hello, then silence", Cause::TlsHandshakeFailed, &|| {
             begun(&hello).rest();
@@ -133,7 +135,9 @@ fn a_failed_handshake_says_what_was_wrong_and_only_its_connection_goes() {
         let line = until(&format!("the line of {what}"), || daemon.log().into_iter().nth(seen));
         seen += 1;
         assert_eq!((&line["cause"], &line["phase"]), (&cause.code().into(), &"tls".into()), "{what}: {line}");
-        assert!(line["status"].is_null(), "{what}: {line}");
+        // Only who speaks plain HTTP can be told anything.
+        let told = if what == "plain HTTP" { 400.into() } else { serde_json::Value::Null };
+        assert_eq!(line["status"], told, "{what}: {line}");
         let unknown = cause == Cause::TlsNoCertificateForName;
         assert!(!unknown || line["sni"] == "nobody.test", "{what}: {line}");
         details.insert(format!("{} {} {}", line["detail"], line["errno"], line["timeout_ms"]));

@@ -14,6 +14,7 @@ use crate::client::Standing;
 use crate::http::Http;
 use crate::link::Link;
 use crate::machine::Wait;
+use crate::own_answer::{Explained, Sending, write_explained};
 use crate::secured::{Secured, Shaken};
 
 /// The name of HTTP/2 in ALPN (RFC 9113 section 3.2).
@@ -56,6 +57,11 @@ impl Http {
                 self.securing_failed(core, key, Cause::TlsHandshakeFailed, detail, now);
                 false
             }
+            Shaken::Failed(failed) if failed.plain_http => {
+                let sock = secured.sock;
+                self.answer_unsecured(core, key, sock, failed.detail, now);
+                false
+            }
             Shaken::Failed(Failed { detail, unknown_name, sni, .. }) => {
                 client.sni = sni;
                 let cause = if unknown_name { Cause::TlsNoCertificateForName } else { Cause::TlsHandshakeFailed };
@@ -63,6 +69,31 @@ impl Http {
                 false
             }
         }
+    }
+
+    /// Tells a client that speaks plain HTTP so in its own words: an alert would mean nothing to it.
+    fn answer_unsecured<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        sock: Sock,
+        detail: &'static str,
+        now: Instant,
+    ) {
+        const BAD_REQUEST: u16 = 400;
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let (cause, detail) = (Cause::TlsHandshakeFailed, Detail::Text(detail));
+        let id = client.exchange.id;
+        let explained = Explained { cause, detail: Some(detail), status: BAD_REQUEST, id, grpc: None };
+        let mut out = std::mem::take(&mut self.head);
+        out.clear();
+        write_explained(&mut out, &explained, &Sending { close: true, ..Sending::default() });
+        client.exchange.status = Some(BAD_REQUEST);
+        client.exchange.bytes_out += out.len() as u64;
+        // A full socket this early is a client that does not read.
+        let _ = core.driver.send_final(sock, &out);
+        self.head = out;
+        self.securing_failed(core, key, cause, detail, now);
     }
 
     pub(crate) fn securing_failed<D: Driver>(

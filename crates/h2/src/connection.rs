@@ -423,6 +423,11 @@ impl Connection {
         self.failure.is_some() || going && self.table.is_empty()
     }
 
+    /// Whether the other side is in the middle of a header block. Until its end nothing else can come on the connection.
+    pub const fn is_mid_head(&self) -> bool {
+        self.block.is_some()
+    }
+
     pub const fn failure(&self) -> Option<Failure> {
         self.failure
     }

@@ -33,6 +33,8 @@ pub(crate) struct Carrier {
     leaving: bool,
     /// Its connection has ended; what came whole is still read.
     cut_off: bool,
+    /// Since when the rest of a head is awaited.
+    pub head_since: Option<Instant>,
     /// Since when it has no stream.
     pub idle_since: Option<Instant>,
     /// When the other side last took bytes.
@@ -66,6 +68,7 @@ impl Carriers {
             touched: false,
             leaving: false,
             cut_off: false,
+            head_since: None,
             idle_since: None,
             moved: Instant::START,
         });

@@ -119,21 +119,14 @@ impl Http {
     /// A request broke a rule and never became one.
     fn stream_refused<D: Driver>(&mut self, core: &mut Core<D>, key: Key, detail: &'static str, now: Instant) {
         let Some(Holder::Client(holder)) = self.carriers.get(key).map(|carrier| carrier.holder) else { return };
-        self.record_refusal(core, holder, Cause::ClientMalformedRequest, detail, now);
+        self.record_refusal(core, holder, Cause::ClientMalformedRequest, Detail::Text(detail), now);
     }
 
     /// Records something that befell a connection that carries streams, and none of its requests.
-    fn record_refusal<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        key: Key,
-        cause: Cause,
-        detail: &'static str,
-        now: Instant,
-    ) {
+    fn record_refusal<D: Driver>(&mut self, core: &mut Core<D>, key: Key, cause: Cause, detail: Detail, now: Instant) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.exchange.reset(core.next_id(), now);
-        client.exchange.failure = Some((cause, Some(Detail::Text(detail))));
+        client.exchange.failure = Some((cause, Some(detail)));
         self.record(core, key, now);
     }
 
@@ -281,7 +274,7 @@ impl Http {
                 if let Some(client) = self.clients.get_mut(client) {
                     let _ = client.link.send_below(&mut core.driver, output);
                 }
-                self.record_refusal(core, client, fault.cause, fault.detail, now);
+                self.record_refusal(core, client, fault.cause, Detail::Text(fault.detail), now);
                 self.carrier_broken(core, key, now);
             }
             Holder::Backend(_) => {
@@ -334,6 +327,8 @@ impl Http {
         let moved = carrier.moved;
         let idle_since = carrier.idle_since.filter(|_| !carrier.is_leaving());
         let machine_timeout = carrier.machine.poll_timeout();
+        carrier.head_since = carrier.machine.is_mid_head().then(|| carrier.head_since.unwrap_or(now));
+        let head_since = carrier.head_since;
         match carrier.holder {
             Holder::Client(holder) => {
                 let Some(client) = self.clients.get_mut(holder) else { return };
@@ -346,7 +341,8 @@ impl Http {
                 let keep_alive = idle_since.map(|since| since + client.timeouts.keep_alive);
                 // Who does not read its last answers is waited for as on any connection.
                 let farewell = finished.then(|| moved + client.timeouts.of(Wait::ClientRead));
-                client.deadline = earliest(keep_alive, machine_timeout).min(farewell.unwrap_or(Instant::NEVER));
+                let head = head_since.map(|since| since + client.timeouts.header);
+                client.deadline = earliest(keep_alive, machine_timeout).min(earliest(farewell, head));
                 self.arm_client(core, holder);
             }
             Holder::Backend(holder) => {
@@ -395,6 +391,14 @@ impl Http {
 
     fn carrier_timed_out<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
         let Some(carrier) = self.carriers.get_mut(key) else { return };
+        if let (Some(since), Holder::Client(holder)) = (carrier.head_since, carrier.holder)
+            && let Some(header) = self.clients.get(holder).map(|client| client.timeouts.header)
+            && now >= since + header
+        {
+            self.record_refusal(core, holder, Cause::ClientHeaderTimeout, Detail::Timeout(header), now);
+            self.carrier_broken(core, key, now);
+            return;
+        }
         if carrier.machine.poll_timeout().is_some_and(|due| now >= due) {
             if let Err(fault) = carrier.machine.handle_timeout(now) {
                 self.carrier_failed(core, key, &fault, now);

@@ -57,6 +57,7 @@ impl Http {
         rest: &[u8],
         now: Instant,
     ) {
+        self.drop_hedge(core, key);
         let Some(client) = self.clients.get_mut(key) else { return };
         client.exchange.begin_answer(head, false, true, now);
         client.exchange.stage = Stage::Relaying;

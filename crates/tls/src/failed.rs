@@ -122,6 +122,10 @@ fn certificate_words(error: &CertificateError) -> &'static str {
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "certificate signed with an algorithm that is not accepted"
         }
+        // webpki says it in no other way. OpenSSL's `req -x509` makes such a certificate unless told otherwise.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "an authority's certificate (CA:TRUE) shown as a server's"
+        }
         _ => "certificate refused",
     }
 }

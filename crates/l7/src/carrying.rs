@@ -14,7 +14,7 @@ use crate::carriers::{Holder, Lane};
 use crate::client::{Client, Output, Standing, Watching};
 use crate::http::{Http, listener_timeouts};
 use crate::link::Link;
-use crate::machine::Wait;
+use crate::machine::{LINGER, Wait};
 
 impl Http {
     /// Whether [`Http::flush`] has something to do.
@@ -347,14 +347,15 @@ impl Http {
             }
             Holder::Backend(holder) => {
                 let Some(backend) = self.backends.get_mut(holder) else { return };
-                // What is owed to a backend without a stream is of no worth to it.
-                if finished {
+                if finished && !owes && backend.link.is_flushed() {
                     self.carriers.remove(key);
                     self.drop_unmade_carrier(core, holder, Cause::BackendClosedBeforeResponse, None, now);
                     return;
                 }
                 let kept = backend.pool.as_ref().map(|pool| pool.read(|settings| settings.idle_timeout));
-                backend.deadline = earliest(idle_since.zip(kept).map(|(since, kept)| since + kept), machine_timeout);
+                let farewell = finished.then(|| moved + kept.unwrap_or_default().max(LINGER));
+                backend.deadline = earliest(idle_since.zip(kept).map(|(since, kept)| since + kept), machine_timeout)
+                    .min(farewell.unwrap_or(Instant::NEVER));
                 core.arm(token(Owner::HttpBackend, holder), backend.deadline, &mut backend.armed);
             }
         }
@@ -404,12 +405,16 @@ impl Http {
                 self.carrier_failed(core, key, &fault, now);
                 return;
             }
-        } else if let Holder::Client(holder) = carrier.holder
-            && carrier.idle_since.is_some()
-            && carrier.machine.is_finished()
-        {
+        } else if carrier.idle_since.is_some() && carrier.machine.is_finished() {
+            // The other side does not take its last words.
+            let holder = carrier.holder;
             self.carriers.remove(key);
-            self.drop_client(core, holder, Close::Reset);
+            match holder {
+                Holder::Client(holder) => self.drop_client(core, holder, Close::Reset),
+                Holder::Backend(holder) => {
+                    self.drop_unmade_carrier(core, holder, Cause::BackendClosedBeforeResponse, None, now);
+                }
+            }
             return;
         } else if carrier.idle_since.is_some() {
             self.leave_carrier(key);
@@ -469,6 +474,9 @@ impl Http {
             if backend.link.flush(&mut core.driver).is_err() {
                 self.carrier_broken(core, carrier, now);
                 return;
+            }
+            if let Some(carrier) = self.carriers.get_mut(carrier) {
+                carrier.moved = now;
             }
             self.carriers.touch(carrier);
         }

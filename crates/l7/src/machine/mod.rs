@@ -15,4 +15,4 @@ pub use grpc::{GrpcStatus, answer_type, is_grpc, write_message};
 pub use line::Line;
 pub use patience::Patience;
 pub use retry::{Failure, Retry, Tried};
-pub use wait::{Timeouts, Wait};
+pub use wait::{LINGER, Timeouts, Wait};

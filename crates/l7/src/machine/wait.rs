@@ -90,7 +90,7 @@ pub struct Timeouts {
 
 /// How long a closed connection is kept to let the client read the last answer. nginx gives 5 s
 /// between two reads.
-const LINGER: Duration = Duration::from_secs(5);
+pub const LINGER: Duration = Duration::from_secs(5);
 
 impl Timeouts {
     pub const fn of(&self, wait: Wait) -> Duration {

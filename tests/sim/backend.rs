@@ -43,6 +43,8 @@ struct Connection {
     answering: bool,
     queue: VecDeque<(Instant, Deed)>,
     tunnel: Option<Vec<u8>>,
+    /// All is said, and the other side does not take it yet.
+    closing: bool,
     over: bool,
 }
 
@@ -100,18 +102,24 @@ impl Connection {
             answering: false,
             queue: VecDeque::new(),
             tunnel: None,
+            closing: false,
             over: false,
         }
     }
 
     fn act(&mut self, net: &Net, backend: SocketAddr, book: &Shared) {
+        if self.closing {
+            self.voice.saw_reset();
+            self.close();
+            return;
+        }
         if self.voice.has_received() {
             for byte in self.voice.take() {
                 self.read += 1;
                 self.byte(byte, net, backend, book);
             }
         }
-        while !self.over && self.queue.front().is_some_and(|(at, _)| *at <= net.now()) {
+        while !self.over && !self.closing && self.queue.front().is_some_and(|(at, _)| *at <= net.now()) {
             let (_, deed) = self.queue.pop_front().expect("looked a line above");
             match deed {
                 Deed::Send(bytes) => self.voice.send(&bytes),
@@ -121,10 +129,10 @@ impl Connection {
                 Deed::Ends(Ends::Reset) => self.reset(),
             }
         }
-        if !self.over && self.voice.saw_reset() {
+        if !self.over && !self.closing && self.voice.saw_reset() {
             self.close();
         }
-        if !self.over && self.input_is_over() && self.voice.saw_fin() {
+        if !self.over && !self.closing && self.input_is_over() && self.voice.saw_fin() {
             self.input_ended(book);
         }
     }
@@ -144,6 +152,10 @@ impl Connection {
     }
 
     fn close(&mut self) {
+        self.closing = true;
+        if self.voice.owes() {
+            return;
+        }
         self.voice.close();
         self.over = true;
     }

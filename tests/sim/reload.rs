@@ -75,7 +75,8 @@ fn drawn(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &m
 
 /// The same over TLS and HTTP/2.
 fn drawn_mixed(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &mut Dice) -> (Story, Orders) {
-    let (story, behind) = secured::drawn(seed, faults, patience, temper, dice);
+    // One that was away and comes back is a new one, and may cost a request another try.
+    let (story, behind) = secured::drawn(seed, faults, patience, temper, 4, dice);
     let all: &[&str] = &["web", "side", "secure"];
     let text = config_with(patience, &[1, 2, 3, 4], all, behind);
     let choices = if temper == Temper::Kind { &[all][..] } else { &[&["web"], all, &["secure"], &["web", "secure"]] };

@@ -38,9 +38,16 @@ fn quick_enough(faults: Faults) -> Faults {
     faults
 }
 
-pub fn drawn(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &mut Dice) -> (Story, Behind) {
+/// `up` says how many of the four backends are there at all.
+pub fn drawn(
+    seed: u64,
+    faults: Faults,
+    patience: Patience,
+    temper: Temper,
+    up: u8,
+    dice: &mut Dice,
+) -> (Story, Behind) {
     let faults = quick_enough(faults);
-    let up = 2 + dice.below(3) as u8;
     let mut behind = Behind { tls: dice.below(2) == 0, http2: dice.below(2) == 0, ..Behind::default() };
     if temper == Temper::Rough {
         behind.try_timeout = dice.below(3) == 0;
@@ -97,7 +104,8 @@ fn tell(story: &Story, behind: Behind) -> String {
 fn over_every_mix_well_behaved_peers_get_exactly_their_answers() {
     for seed in count(50) {
         let mut dice = Dice::new(seed ^ 0x7365_6375_7265);
-        let (mut story, behind) = drawn(seed, Faults::awkward(seed), Patience::Endless, Temper::Kind, &mut dice);
+        let up = 2 + dice.below(3) as u8;
+        let (mut story, behind) = drawn(seed, Faults::awkward(seed), Patience::Endless, Temper::Kind, up, &mut dice);
         story.run();
         story.check(Temper::Kind);
         story.world.finish(&|| tell(&story, behind));
@@ -108,7 +116,8 @@ fn over_every_mix_well_behaved_peers_get_exactly_their_answers() {
 fn over_every_mix_rough_peers_leave_nothing_behind() {
     for seed in count(50) {
         let mut dice = Dice::new(seed ^ 0x7365_6375_7265);
-        let (mut story, behind) = drawn(seed, Faults::awkward(seed), Patience::Usual, Temper::Rough, &mut dice);
+        let up = 2 + dice.below(3) as u8;
+        let (mut story, behind) = drawn(seed, Faults::awkward(seed), Patience::Usual, Temper::Rough, up, &mut dice);
         story.run();
         story.check(Temper::Rough);
         story.world.finish(&|| tell(&story, behind));
@@ -119,7 +128,8 @@ fn over_every_mix_rough_peers_leave_nothing_behind() {
 fn over_every_mix_whatever_fails_each_request_has_one_outcome() {
     for seed in count(80) {
         let mut dice = Dice::new(seed ^ 0x7365_6375_7265);
-        let (mut story, behind) = drawn(seed, Faults::from_seed(seed), Patience::Usual, Temper::Rough, &mut dice);
+        let up = 2 + dice.below(3) as u8;
+        let (mut story, behind) = drawn(seed, Faults::from_seed(seed), Patience::Usual, Temper::Rough, up, &mut dice);
         story.run();
         story.check(Temper::Rough);
         story.world.finish(&|| tell(&story, behind));

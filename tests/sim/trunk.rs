@@ -237,7 +237,7 @@ impl Stream {
     }
 
     pub fn owes(&self) -> bool {
-        !self.reset && (!self.pending.is_empty() || self.finishing)
+        !self.reset && !self.trunk.borrow().over && (!self.pending.is_empty() || self.finishing)
     }
 
     pub fn finish(&mut self) {

@@ -10,7 +10,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use evenkeel::worker::{Command, Worker};
-use evenkeel_balance::{Candidates, Member};
+use evenkeel_balance::sticky::{Aside, Bystander};
+use evenkeel_balance::{BackendKey, Candidates, Member};
 use evenkeel_config::{Format, Source, compile_with};
 use evenkeel_l4::{Core, Gates, Origin, Roster};
 use evenkeel_l7::Http;
@@ -149,7 +150,11 @@ pub fn snapshot(generation: u64, plan: &Arc<Plan>, healthy: impl Fn(SocketAddr) 
         let members = plan.backends_of(evenkeel_model::PoolId::from_index(index)).map(|(id, backend)| {
             Member::new(id, backend.address, standings[id.index()].effective_weight(backend.weight))
         });
-        let candidates = Candidates::new(plan.pools[index].schedule, members);
+        let aside = plan.backends_of(evenkeel_model::PoolId::from_index(index)).filter_map(|(id, backend)| {
+            let why = Aside::of(&standings[id.index()], backend.weight, Instant::START)?;
+            Some(Bystander { backend: id, key: BackendKey::of(backend.address), why })
+        });
+        let candidates = Candidates::new(plan.pools[index].schedule, members).with_bystanders(aside.collect());
         let refusal = candidates.is_empty().then_some(Cause::AllBackendsUnhealthy);
         Arc::new(PoolView { candidates, refusal })
     });

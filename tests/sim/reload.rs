@@ -143,7 +143,7 @@ fn reloads_leave_nothing_behind_whatever_fails() {
 
 #[test]
 fn reloads_lose_nothing_over_tls_and_http2() {
-    for seed in count(30) {
+    for seed in count(20) {
         let mut dice = Dice::new(seed ^ 0x6d69_7865_6421);
         let (mut story, mut orders) =
             drawn_mixed(seed, Faults::awkward(seed), Patience::Endless, Temper::Kind, &mut dice);
@@ -155,7 +155,7 @@ fn reloads_lose_nothing_over_tls_and_http2() {
 
 #[test]
 fn reloads_leave_nothing_behind_over_tls_and_http2() {
-    for seed in count(40) {
+    for seed in count(30) {
         let mut dice = Dice::new(seed ^ 0x6d69_7865_6421);
         let (mut story, mut orders) =
             drawn_mixed(seed, Faults::from_seed(seed), Patience::Usual, Temper::Rough, &mut dice);
@@ -168,7 +168,7 @@ fn reloads_leave_nothing_behind_over_tls_and_http2() {
 #[test]
 fn a_drain_ends_by_its_deadline_with_every_socket_closed() {
     let mut waited = 0;
-    for seed in count(250) {
+    for seed in count(160) {
         let mut dice = Dice::new(seed ^ 0x6472_6169_6e21);
         let faults = if dice.below(2) == 0 { Faults::awkward(seed) } else { Faults::from_seed(seed) };
         let draw = if dice.below(3) == 0 { drawn_mixed } else { drawn };

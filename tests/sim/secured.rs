@@ -102,7 +102,7 @@ fn tell(story: &Story, behind: Behind) -> String {
 
 #[test]
 fn over_every_mix_well_behaved_peers_get_exactly_their_answers() {
-    for seed in count(50) {
+    for seed in count(30) {
         let mut dice = Dice::new(seed ^ 0x7365_6375_7265);
         let up = 2 + dice.below(3) as u8;
         let (mut story, behind) = drawn(seed, Faults::awkward(seed), Patience::Endless, Temper::Kind, up, &mut dice);
@@ -114,7 +114,7 @@ fn over_every_mix_well_behaved_peers_get_exactly_their_answers() {
 
 #[test]
 fn over_every_mix_rough_peers_leave_nothing_behind() {
-    for seed in count(50) {
+    for seed in count(30) {
         let mut dice = Dice::new(seed ^ 0x7365_6375_7265);
         let up = 2 + dice.below(3) as u8;
         let (mut story, behind) = drawn(seed, Faults::awkward(seed), Patience::Usual, Temper::Rough, up, &mut dice);
@@ -126,7 +126,7 @@ fn over_every_mix_rough_peers_leave_nothing_behind() {
 
 #[test]
 fn over_every_mix_whatever_fails_each_request_has_one_outcome() {
-    for seed in count(80) {
+    for seed in count(60) {
         let mut dice = Dice::new(seed ^ 0x7365_6375_7265);
         let up = 2 + dice.below(3) as u8;
         let (mut story, behind) = drawn(seed, Faults::from_seed(seed), Patience::Usual, Temper::Rough, up, &mut dice);

@@ -5,7 +5,7 @@
 //! request and every answer says whose it is, so that one byte in the wrong place shows.
 //!
 //! Each test walks many seeds. A failure names its seed; `SIM_SEED=n cargo test --test sim name` shows it again,
-//! to the last byte. `SIM_SEEDS=10` walks ten times as many.
+//! to the last byte, or with TLS to the size of every packet (see `certificates`). `SIM_SEEDS=10` walks ten times as many.
 //!
 //! | file | question it answers |
 //! |---|---|

@@ -27,4 +27,4 @@ mod trying;
 mod tunnel;
 
 pub use http::Http;
-pub use own_answer::{Explained, Sending, reason, write_explained, write_fixed, write_own_answer, write_redirect};
+pub use own_answer::reason;

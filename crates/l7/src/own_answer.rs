@@ -178,20 +178,6 @@ pub fn write_fixed(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u
     end(out, body, sending);
 }
 
-/// Writes the answer to a failed request of which nothing more is known than this.
-pub fn write_own_answer(
-    out: &mut Vec<u8>,
-    cause: Cause,
-    detail: Option<Detail>,
-    status: u16,
-    close: bool,
-    head_only: bool,
-    id: ExchangeId,
-) {
-    let explained = Explained { cause, detail, status, id, grpc: None };
-    write_explained(out, &explained, &Sending { close, head_only, strict_transport_security: None });
-}
-
 fn begin(out: &mut Vec<u8>, status: u16) {
     let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason(status));
 }
@@ -255,7 +241,8 @@ mod tests {
     fn an_own_answer_carries_the_code_and_is_framed() {
         let mut out = Vec::new();
         let id = ExchangeId { process: 1, sequence: 2 };
-        write_own_answer(&mut out, Cause::AllBackendsUnhealthy, None, 502, true, false, id);
+        let explained = Explained { cause: Cause::AllBackendsUnhealthy, detail: None, status: 502, id, grpc: None };
+        write_explained(&mut out, &explained, &Sending { close: true, ..Sending::default() });
         let text = String::from_utf8(out).expect("ASCII");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
         assert!(

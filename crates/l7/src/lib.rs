@@ -27,4 +27,3 @@ mod trying;
 mod tunnel;
 
 pub use http::Http;
-pub use own_answer::reason;

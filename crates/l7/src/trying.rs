@@ -2,7 +2,7 @@
 //!
 //! Three things lead here: the time of one try is over, the time has come to ask a second backend beside the first, and the
 //! verdict on a backend turned unhealthy while requests waited for it. Only requests that may be made twice are concerned,
-//! and only when there is somebody else to ask and the budget pays. If not, the attempt simply goes on.
+//! and only when there is somebody else to ask; the first two are paid for by the budget. If not, the attempt simply goes on.
 
 use std::rc::Rc;
 
@@ -13,6 +13,16 @@ use evenkeel_reactor::{Close, Driver};
 use crate::http::Http;
 use crate::machine::{Stage, Wait};
 use crate::requesting::Connection;
+
+/// What giving an attempt up costs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Price {
+    /// A retry of the pool's budget: the backend may merely be slow, and would be asked in vain.
+    Budget,
+    /// Nothing: the backend is out by its verdict, so what waited for it moves once, and the budget of a pool whose clients
+    /// all wait would be empty just then.
+    Free,
+}
 
 impl Http {
     /// The time of a step of the attempt's patience has come.
@@ -25,7 +35,7 @@ impl Http {
             self.hedge(core, key, now);
         } else {
             client.attempt.wants.patience.try_timeout = None;
-            if self.give_up(core, key, now) {
+            if self.give_up(core, key, Price::Budget, now) {
                 return;
             }
         }
@@ -49,14 +59,14 @@ impl Http {
             if !pool.is_unhealthy(&picked.backend) {
                 continue;
             }
-            if self.give_up(core, key, now) {
+            if self.give_up(core, key, Price::Free, now) {
                 self.drive(core, key, now);
             }
         }
     }
 
     /// Leaves the attempt under way for another one. False when there is none to be had, and all stays as it is.
-    fn give_up<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) -> bool {
+    fn give_up<D: Driver>(&mut self, core: &mut Core<D>, key: Key, price: Price, now: Instant) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
         if client.attempt.hedge.is_some() {
             // The second one is asked already; the first is let go for it.
@@ -72,7 +82,8 @@ impl Http {
         };
         let tries_left = client.attempt.attempts.len() < client.attempt.wants.retries as usize;
         client.attempt.tried.push(slot);
-        if !tries_left || !pool.has_other(&client.attempt.tried) || !pool.budget().try_retry(now) {
+        let affordable = || price == Price::Free || pool.budget().try_retry(now);
+        if !tries_left || !pool.has_other(&client.attempt.tried) || !affordable() {
             client.attempt.tried.pop();
             return false;
         }

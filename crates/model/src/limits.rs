@@ -277,8 +277,6 @@ fixed! {
         "A buffer of a TLS session larger than this is given back when it is empty: most sessions are idle most of the time.";
     HEADER_TABLE = 4096, "bytes",
         "Table of repeated header fields (HPACK), one for each direction of an HTTP/2 connection. The default of RFC 9113: larger ones save little and cost each idle connection.";
-    HEADER_LIST_PATIENCE = 4, "times header_limit",
-        "A decoded HTTP/2 header list over header_limit costs its stream (431); this many times over, its connection: a few bytes can stand for megabytes, and reading on only keeps tables in step for somebody who attacks.";
     BACKLOG_BYTES = 262_144, "bytes",
         "Bytes held for a side that does not take them before we stop reading from the other side. With it each exchange's memory is bounded.";
     COMPRESSOR_BYTES = 2_097_152, "bytes",

@@ -299,9 +299,13 @@ impl BodyReader {
     }
 
     fn name_is_refused(&self) -> bool {
-        let start = &self.name[..self.name_length.min(NAME_BYTES)];
-        start.starts_with(b"x-forwarded-") || REFUSED_TRAILERS.iter().any(|name| name.as_bytes() == start)
+        is_refused_trailer(&self.name[..self.name_length.min(NAME_BYTES)])
     }
+}
+
+/// Whether a field of that name, in lower case, has no place behind a body.
+pub fn is_refused_trailer(name: &[u8]) -> bool {
+    name.starts_with(b"x-forwarded-") || REFUSED_TRAILERS.iter().any(|refused| refused.as_bytes() == name)
 }
 
 /// What decides framing, routing, identity or caching must be known before the body, so it is not

@@ -251,7 +251,7 @@ pub(crate) fn trim(mut value: &[u8]) -> &[u8] {
 ///
 /// # Errors
 /// Names the rule when it is anything but digits that fit 64 bits.
-pub(crate) fn content_length(value: &[u8]) -> Result<u64, &'static str> {
+pub fn content_length(value: &[u8]) -> Result<u64, &'static str> {
     if value.is_empty() {
         return Err("empty content-length (RFC 9110 8.6)");
     }

@@ -21,13 +21,14 @@ pub mod response;
 pub mod rewrite;
 mod scan;
 
-pub use body::{BodyReader, Progress};
-pub use field::{FieldSlots, Fields};
+pub use body::{BodyReader, Progress, is_refused_trailer};
+pub use field::{FieldSlots, Fields, content_length};
 pub use forward::{
     AnswerEdits, ClientCertificate, Connection, CookieMark, Forwarding, HeaderEdits, OutFraming, RequestEdits,
     ResponseEdits, client_address, has_loop, write_request, write_request_edited, write_response,
     write_response_edited,
 };
+pub use host::host_fault;
 pub use message::{Framing, Parsed, Refusal, Version};
 pub use request::{RequestHead, parse_request};
 pub use response::{Asked, ResponseHead, parse_response};

@@ -21,7 +21,7 @@ pub enum Decoded {
     TooLarge,
 }
 
-const PATIENCE: usize = limits::HEADER_LIST_PATIENCE.value as usize;
+const PATIENCE: usize = limits::H2_HEADER_EXCESS.value as usize;
 
 /// One direction's decoder; lives as long as its connection.
 #[derive(Debug)]

@@ -3,8 +3,6 @@
 //! As strict as the reader of HTTP/1.1 text, and stricter where RFC 9113 is: what passes here stands in a line of
 //! text without meaning anything else. Each rule has one sentence, which is all that is ever told of a message.
 
-use std::net::Ipv6Addr;
-
 use super::Malformed;
 use crate::hpack::Field;
 
@@ -154,106 +152,14 @@ fn path_fault(path: &[u8]) -> &'static str {
     }
 }
 
-/// Checks that `host` is a name, an IPv4 address or a bracketed IPv6 address, with or without a port: what
-/// `wire` lets through as a Host.
+/// Checks that `host` is one that `wire` lets through as a Host.
 pub fn check_host(host: &[u8]) -> Result<(), Malformed> {
-    let is_name = |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_');
-    let port_at = match host.first() {
-        None => return malformed("empty host (RFC 9113 8.3.1)"),
-        Some(b'[') => match host.iter().position(|&byte| byte == b']') {
-            Some(close) if is_ipv6(&host[1..close]) => close + 1,
-            _ => return malformed("host with a bad ip literal (RFC 3986 3.2.2)"),
-        },
-        Some(_) => {
-            let end = host.iter().position(|&byte| !is_name(byte)).unwrap_or(host.len());
-            let name = &host[..end];
-            if name.is_empty() || name[0] == b'.' || name.windows(2).any(|pair| pair == b"..") {
-                return malformed(host_fault(host).unwrap_or("host with an empty label (RFC 1034 3.1)"));
-            }
-            end
-        }
-    };
-    match &host[port_at..] {
-        [] => Ok(()),
-        [b':', port @ ..] if is_port(port) => Ok(()),
-        [b':', ..] => malformed(host_fault(host).unwrap_or("host with a bad port (RFC 3986 3.2.3)")),
-        _ => malformed(host_fault(host).unwrap_or("host holds a character that no name has (RFC 1123 2.1)")),
-    }
+    evenkeel_wire::host_fault(host).map_or(Ok(()), malformed)
 }
 
-fn is_port(port: &[u8]) -> bool {
-    matches!(port.len(), 1..=5)
-        && port.iter().all(u8::is_ascii_digit)
-        && (1..=65_535).contains(&port.iter().fold(0_u32, |number, &byte| number * 10 + u32::from(byte - b'0')))
-}
-
-fn is_ipv6(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
-}
-
-/// What is strange about a host, in the words of the attack or mistake it usually is.
-#[cold]
-fn host_fault(host: &[u8]) -> Option<&'static str> {
-    host.iter().find_map(|byte| match byte {
-        b'@' => Some("host with userinfo (RFC 9113 8.3.1)"),
-        b'/' | b'\\' | b'?' | b'#' => Some("host with path characters (RFC 9110 7.2)"),
-        b' ' | b'\t' => Some("host with whitespace (RFC 9110 7.2)"),
-        b',' => Some("host is a list (RFC 9110 7.2)"),
-        _ => None,
-    })
-}
-
-/// The number a Content-Length field gives: digits that fit 64 bits.
+/// The number a Content-Length field gives, as `wire` reads it.
 pub fn content_length(value: &[u8]) -> Result<u64, Malformed> {
-    if value.is_empty() {
-        return malformed("empty content-length (RFC 9110 8.6)");
-    }
-    let mut length: u64 = 0;
-    for &byte in value {
-        let digit = match byte {
-            b'0'..=b'9' => u64::from(byte - b'0'),
-            b',' => return malformed("content-length is a list (RFC 9110 8.6)"),
-            b'+' | b'-' => return malformed("content-length with a sign (RFC 9110 8.6)"),
-            b' ' | b'\t' => return malformed("content-length with whitespace inside (RFC 9110 8.6)"),
-            _ => return malformed("content-length is not a decimal number (RFC 9110 8.6)"),
-        };
-        length = match length.checked_mul(10).and_then(|tens| tens.checked_add(digit)) {
-            Some(length) => length,
-            None => return malformed("content-length does not fit 64 bits (RFC 9110 8.6)"),
-        };
-    }
-    Ok(length)
-}
-
-/// What decides framing, routing, identity or caching must be known before the body, so it is not believed after
-/// it. The list is that of `wire`, which would break the message off at such a line.
-pub fn is_refused_trailer(name: &[u8]) -> bool {
-    const REFUSED: &[&str] = &[
-        "authorization",
-        "cache-control",
-        "cdn-loop",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-range",
-        "content-type",
-        "cookie",
-        "expect",
-        "forwarded",
-        "host",
-        "keep-alive",
-        "max-forwards",
-        "proxy-authorization",
-        "proxy-connection",
-        "range",
-        "set-cookie",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-real-ip",
-    ];
-    name.starts_with(b"x-forwarded-") || REFUSED.iter().any(|refused| refused.as_bytes() == name)
+    evenkeel_wire::content_length(value).or_else(malformed)
 }
 
 /// Appends `name: value`.

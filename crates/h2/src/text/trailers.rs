@@ -6,7 +6,7 @@ use evenkeel_model::limits;
 
 use super::Malformed;
 use super::rules::put_field;
-use super::rules::{CONNECTION, Lines, Meaning, check_name, check_value, is_refused_trailer, malformed, meaning};
+use super::rules::{CONNECTION, Lines, Meaning, check_name, check_value, malformed, meaning};
 use crate::hpack::{Encoder, FieldList};
 
 const REFUSED: &str = "trailer that belongs into the head (RFC 9110 6.5.1)";
@@ -53,7 +53,7 @@ fn check_trailer(name: &[u8]) -> Result<(), Malformed> {
         | Meaning::Expect
         | Meaning::WebSocketKey
         | Meaning::WebSocketAccept => {
-            if is_refused_trailer(name) {
+            if evenkeel_wire::is_refused_trailer(name) {
                 return malformed(REFUSED);
             }
             Ok(())

@@ -227,7 +227,7 @@ impl<D: Driver> Worker<D> {
                     let admitted = self.core.admit(&listener, client, now);
                     let protocol = listener.read(|settings| settings.protocol);
                     match (protocol, admitted) {
-                        (Protocol::Tcp, Ok(pass)) => {
+                        (Protocol::Tcp | Protocol::Udp | Protocol::TlsPassthrough, Ok(pass)) => {
                             self.relays.open(&mut self.core, Accepted { sock, client, listener, at: now, pass });
                         }
                         (Protocol::Http | Protocol::Https, Ok(pass)) => {
@@ -236,7 +236,7 @@ impl<D: Driver> Worker<D> {
                         (Protocol::Http, Err(turned)) => {
                             self.http.turn_away(&mut self.core, sock, client, &listener, turned, now);
                         }
-                        (Protocol::Tcp | Protocol::Https, Err(turned)) => {
+                        (_, Err(turned)) => {
                             self.core.refuse(&listener, client, turned, None, now);
                             self.core.driver.close(sock, Close::Reset);
                         }

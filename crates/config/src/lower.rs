@@ -12,8 +12,9 @@ use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Timing,
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::{BackendId, CidrSet, PoolId, TargetId};
 use evenkeel_plan::{
-    Access, Action, Admin, Backend, Compression, HeaderCondition, HeaderEdits, Hsts, HttpSettings, Listener, Node,
-    Plan, Pool, Protocol, Rate, Rates, Rule, Rules, Speaks, Sticky, StreamLimits, Target,
+    Access, Action, Admin, Backend, Compression, Datagrams, HeaderCondition, HeaderEdits, Hsts, HttpSettings, Listener,
+    ListenerTcp, Names, Node, OnUnhealthy, Plan, Pool, Protocol, Rate, Rates, Refuse, Rule, Rules, SocketTcp, Source,
+    Speaks, Sticky, StreamLimits, Target,
 };
 use evenkeel_tls::Server;
 
@@ -59,7 +60,7 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
                     TargetId::from_index(plan.targets.len() - 1)
                 })
             });
-            plan.backends.push(Backend { pool: id, address, weight: narrow(backend.weight), target });
+            plan.backends.push(Backend { target, ..Backend::new(id, address, narrow(backend.weight)) });
         }
         plan.pools.push(Arc::new(Pool {
             name: name_of(pool.name.as_ref()).into(),
@@ -84,6 +85,11 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             backend_limit: pool.backend_limit.map(narrow),
             queue: narrow(pool.queue),
             queue_timeout: pool.queue_timeout,
+            affinity: None,
+            source: Source::default(),
+            proxy_protocol: None,
+            on_unhealthy: OnUnhealthy::default(),
+            tcp: SocketTcp::default(),
             check: settings,
         }));
     }
@@ -149,6 +155,13 @@ fn lower_listener(config: &Config, listener: &config::Listener, tls: Option<Arc<
         pool: listener.pool.as_ref().map(|used| pool_called(config, &used.value)),
         backlog: narrow(listener.backlog),
         idle_timeout: listener.idle_timeout,
+        lifetime: None,
+        header_timeout: listener.header_timeout,
+        refuse: Refuse::default(),
+        proxies: CidrSet::default(),
+        tcp: ListenerTcp::default(),
+        datagrams: Datagrams::default(),
+        names: Names::default(),
         access: Access {
             allow: CidrSet::new(listener.access.allow.iter().map(|at| at.value)),
             deny: CidrSet::new(listener.access.deny.iter().map(|at| at.value)),
@@ -173,7 +186,6 @@ fn http_settings(listener: &config::Listener) -> HttpSettings {
     HttpSettings {
         handshake_timeout: listener.tls.handshake_timeout,
         keep_alive_timeout: listener.keep_alive_timeout,
-        header_timeout: listener.header_timeout,
         body_timeout: listener.body_timeout,
         header_limit: small(listener.header_limit),
         body_limit: listener.body_limit,
@@ -289,7 +301,7 @@ fn check_settings(check: &Check, kind: ProbeKind) -> CheckSettings {
             healthy_threshold: narrow(check.healthy_threshold),
             unhealthy_threshold: narrow(check.unhealthy_threshold),
         },
-        source: check.source.as_ref().map(|at| at.value),
+        sources: check.source.iter().map(|at| at.value).collect(),
     }
 }
 

@@ -158,6 +158,8 @@ fn works_elsewhere(key: &Key, protocol: Protocol) -> Option<&'static str> {
 const fn article(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "a tcp listener",
+        Protocol::Udp => "a udp listener",
+        Protocol::TlsPassthrough => "a tls-passthrough listener",
         Protocol::Http => "an http listener",
         Protocol::Https => "an https listener",
     }

@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -87,7 +88,7 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
     assert_eq!(web.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:443", "[::]:443"]);
     assert_eq!(web.idle_timeout, Duration::from_secs(600));
     let http = &web.http;
-    let seconds = [http.keep_alive_timeout, http.header_timeout, http.body_timeout].map(|time| time.as_secs());
+    let seconds = [http.keep_alive_timeout, web.header_timeout, http.body_timeout].map(|time| time.as_secs());
     assert_eq!(seconds, [30, 5, 30]);
     assert_eq!((http.header_limit, http.body_limit), (16 << 10, 100 << 20));
     let trusted: Vec<Cidr> =
@@ -159,7 +160,7 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
         expect_status: StatusSet::from_ranges(vec![(200, 299), (301, 301), (401, 403)]),
     };
     assert_eq!(check.probe, ProbeSettings::Http(probe));
-    assert_eq!(check.source, Some("10.0.0.5".parse().expect("an address")));
+    assert_eq!(*check.sources, ["10.0.0.5".parse::<IpAddr>().expect("an address")]);
     let timing = check.timing;
     assert_eq!((timing.timeout.as_secs(), timing.interval.as_secs()), (3, 5));
     assert_eq!((timing.healthy_threshold, timing.unhealthy_threshold), (2, 4));

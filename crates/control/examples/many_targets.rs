@@ -10,7 +10,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_balance::Schedule;
 use evenkeel_control::{Control, Event, Output, ProbeKey};
 use evenkeel_health::settings::{CheckSettings, ProbeSettings, TcpProbe, Timing};
 use evenkeel_model::finding::{Failure, FailureReason, Finding, Pass, ProbeKind, ProbePhase, ProbeResult};
@@ -121,40 +120,20 @@ fn millis(duration: Duration) -> f64 {
 fn plan(targets: usize, interval: Duration) -> Arc<Plan> {
     let second = Duration::from_secs(1);
     let timing = Timing { timeout: 5 * second, interval, healthy_threshold: 3, unhealthy_threshold: 3 };
-    let check = Arc::new(CheckSettings { probe: ProbeSettings::Tcp(TcpProbe::HalfOpen), timing, source: None });
+    let check =
+        Arc::new(CheckSettings { probe: ProbeSettings::Tcp(TcpProbe::HalfOpen), timing, sources: Default::default() });
     let address = |index: usize| SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + index as u32), 8080));
     let pool = |first: usize| {
         Arc::new(Pool {
-            name: format!("pool-{}", first / PER_POOL).into(),
-            schedule: Schedule::Wrr,
             first_backend: BackendId::from_index(first),
             backend_count: PER_POOL.min(targets - first) as u32,
-            connect_timeout: second,
-            response_timeout: second,
-            body_timeout: second,
-            idle_timeout: second,
-            idle_connections: 1,
-            retries: 0,
-            retry_budget: 0,
-            slow_start: Duration::ZERO,
-            speaks: evenkeel_plan::Speaks::Http1,
-            tls: None,
-            sticky: None,
-            hash_on: evenkeel_plan::HashOn::Address,
-            bounded_load: None,
-            try_timeout: None,
-            hedge_after: None,
-            backend_limit: None,
-            queue: 0,
-            queue_timeout: Duration::ZERO,
             check: Some(Arc::clone(&check)),
+            ..Pool::with_defaults(&format!("pool-{}", first / PER_POOL))
         })
     };
     let backend = |index: usize| Backend {
-        pool: PoolId::from_index(index / PER_POOL),
-        address: address(index),
-        weight: 100,
         target: Some(TargetId::from_index(index)),
+        ..Backend::new(PoolId::from_index(index / PER_POOL), address(index), 100)
     };
     let access_log = AccessLog::Off;
     Arc::new(Plan {

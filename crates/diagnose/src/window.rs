@@ -205,9 +205,8 @@ impl std::fmt::Display for Seconds {
 mod tests {
     use std::sync::Arc;
 
-    use evenkeel_balance::Schedule;
     use evenkeel_health::settings::TcpProbe;
-    use evenkeel_model::BackendId;
+
     use evenkeel_plan::{AccessLog, Node, Pool};
 
     use super::*;
@@ -218,31 +217,8 @@ mod tests {
 
     fn plan(checks: Vec<(&str, Option<(ProbeSettings, Timing)>)>) -> Plan {
         let pool = |(name, check): (&str, Option<(ProbeSettings, Timing)>)| {
-            Arc::new(Pool {
-                name: name.into(),
-                schedule: Schedule::Wrr,
-                first_backend: BackendId(0),
-                backend_count: 0,
-                connect_timeout: secs(5),
-                response_timeout: secs(60),
-                body_timeout: secs(60),
-                idle_timeout: secs(4),
-                idle_connections: 0,
-                retries: 0,
-                retry_budget: 0,
-                slow_start: Duration::ZERO,
-                speaks: evenkeel_plan::Speaks::Http1,
-                tls: None,
-                sticky: None,
-                hash_on: evenkeel_plan::HashOn::Address,
-                bounded_load: None,
-                try_timeout: None,
-                hedge_after: None,
-                backend_limit: None,
-                queue: 0,
-                queue_timeout: Duration::ZERO,
-                check: check.map(|(probe, timing)| Arc::new(CheckSettings { probe, timing, source: None })),
-            })
+            let check = check.map(|(probe, timing)| CheckSettings { probe, timing, sources: Default::default() });
+            Arc::new(Pool { check: check.map(Arc::new), ..Pool::with_defaults(name) })
         };
         let node = Node {
             workers: 1,

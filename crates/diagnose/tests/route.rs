@@ -12,8 +12,8 @@ use evenkeel_diagnose::route::{self, Outcome, Pick, Refused, Report, Request, Ru
 use evenkeel_model::standing::Order;
 use evenkeel_model::{BackendId, Cause, Cidr, CidrSet, Instant, ListenerId, PoolId};
 use evenkeel_plan::{
-    Access, AccessLog, Action, Asked, Backend, HashOn, HeaderEdits, HostPattern, HttpSettings, Listener, Miss, Node,
-    Plan, Pool, Protocol, Rates, Rule, Rules, Snapshot, Speaks, Sticky, StickyMode, StreamLimits,
+    Access, AccessLog, Action, Asked, Backend, HashOn, HeaderEdits, HostPattern, Listener, Miss, Node, Plan, Pool,
+    Protocol, Rule, Rules, Snapshot, Sticky, StickyMode,
 };
 
 struct Get {
@@ -89,73 +89,11 @@ fn rule(name: &str, host: &str, path: &str, action: Action) -> Rule {
 }
 
 fn listener(pool: Option<PoolId>, rules: Vec<Rule>) -> Listener {
-    let second = Duration::from_secs(1);
-    Listener {
-        name: "web".into(),
-        listen: vec!["127.0.0.1:80".parse().unwrap()],
-        protocol: Protocol::Http,
-        pool,
-        backlog: 1,
-        idle_timeout: second,
-        access: Access::default(),
-        rates: Rates {
-            connections: None,
-            client_connections: None,
-            requests: None,
-            client_requests: None,
-            concurrency: None,
-            client_concurrency: None,
-            ipv4_prefix: 32,
-            ipv6_prefix: 64,
-        },
-        tls: None,
-        http: HttpSettings {
-            keep_alive_timeout: second,
-            header_timeout: second,
-            handshake_timeout: second,
-            body_timeout: second,
-            header_limit: 32_768,
-            body_limit: 0,
-            trusted: Vec::new(),
-            x_forwarded: true,
-            forwarded: false,
-            http2: true,
-            streams: StreamLimits { streams: 1, stream_window: 65_536, connection_window: 65_536 },
-            redirect_to_https: None,
-            hsts: None,
-            compression: None,
-        },
-        rules: Rules::new(rules),
-    }
+    Listener { pool, rules: Rules::new(rules), ..Listener::with_defaults("web", Protocol::Http) }
 }
 
 fn pool(name: &str, schedule: Schedule) -> Pool {
-    let second = Duration::from_secs(1);
-    Pool {
-        name: name.into(),
-        schedule,
-        first_backend: BackendId(0),
-        backend_count: 0,
-        connect_timeout: second,
-        response_timeout: second,
-        body_timeout: second,
-        idle_timeout: second,
-        idle_connections: 1,
-        retries: 0,
-        retry_budget: 0,
-        slow_start: Duration::ZERO,
-        speaks: Speaks::Http1,
-        tls: None,
-        sticky: None,
-        hash_on: HashOn::Address,
-        bounded_load: None,
-        try_timeout: None,
-        hedge_after: None,
-        backend_limit: None,
-        queue: 0,
-        queue_timeout: second,
-        check: None,
-    }
+    Pool { schedule, ..Pool::with_defaults(name) }
 }
 
 /// Pools with the weights of their backends: the first backend of the first pool is 10.0.0.1:80, of the second 10.0.1.1:80.
@@ -181,7 +119,7 @@ fn snapshot(listener: Listener, pools: Vec<(Pool, &[u32])>) -> (Control, Arc<Sna
         pool.backend_count = weights.len() as u32;
         for (host, &weight) in weights.iter().enumerate() {
             let address = SocketAddr::from(([10, 0, index as u8, host as u8 + 1], 80));
-            plan.backends.push(Backend { pool: PoolId::from_index(index), address, weight, target: None });
+            plan.backends.push(Backend::new(PoolId::from_index(index), address, weight));
         }
         plan.pools.push(Arc::new(pool));
     }

@@ -276,7 +276,7 @@ mod tests {
                 healthy_threshold: HEALTHY_THRESHOLD,
                 unhealthy_threshold: UNHEALTHY_THRESHOLD,
             },
-            source: None,
+            sources: Default::default(),
         }
     }
 

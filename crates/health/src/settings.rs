@@ -6,6 +6,7 @@
 //! Parsing, defaults and ranges are the config room's; a value that exists here is one that can be probed with.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::finding::ProbeKind;
@@ -16,8 +17,8 @@ use evenkeel_model::finding::ProbeKind;
 pub struct CheckSettings {
     pub probe: ProbeSettings,
     pub timing: Timing,
-    /// Address probes are sent from; the kernel's choice when `None`.
-    pub source: Option<IpAddr>,
+    /// Addresses probes are sent from, one after the other; the kernel's choice when empty.
+    pub sources: Arc<[IpAddr]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 const KEY: ProbeKey = ProbeKey(7);
 
 fn check(timing: Timing) -> CheckSettings {
-    CheckSettings { probe: ProbeSettings::Tcp(TcpProbe::HalfOpen), timing, source: None }
+    CheckSettings { probe: ProbeSettings::Tcp(TcpProbe::HalfOpen), timing, sources: Default::default() }
 }
 
 fn failed(reason: FailureReason) -> ProbeResult {

@@ -169,6 +169,7 @@ impl<D: Driver> Core<D> {
             detail: Some(turned.detail),
             bytes_in: 0,
             bytes_out: 0,
+            datagrams: None,
             times: Times { started: now, ended: now, ..Times::default() },
             attempts: &[],
             reuse: None,

@@ -281,7 +281,7 @@ mod tests {
     use std::time::Duration;
 
     use evenkeel_model::{Cidr, CidrSet};
-    use evenkeel_plan::{Access, HttpSettings, Protocol, Rates, Rules, StreamLimits};
+    use evenkeel_plan::{Access, HttpSettings, Protocol};
 
     use super::*;
 
@@ -300,43 +300,9 @@ mod tests {
     }
 
     fn listener(change: impl FnOnce(&mut Listener)) -> Arc<Listener> {
-        let second = Duration::from_secs(1);
         let mut listener = Listener {
-            name: "web".into(),
-            listen: vec!["127.0.0.1:80".parse().expect("an address")],
-            protocol: Protocol::Http,
-            pool: None,
-            backlog: 1,
-            idle_timeout: second,
-            access: Access::default(),
-            rates: Rates {
-                connections: None,
-                client_connections: None,
-                requests: None,
-                client_requests: None,
-                concurrency: None,
-                client_concurrency: None,
-                ipv4_prefix: 32,
-                ipv6_prefix: 64,
-            },
-            tls: None,
-            http: HttpSettings {
-                keep_alive_timeout: second,
-                handshake_timeout: second,
-                header_timeout: second,
-                body_timeout: second,
-                header_limit: 1024,
-                body_limit: 0,
-                trusted: vec!["10.9.0.0/16".parse().expect("a prefix")],
-                x_forwarded: true,
-                forwarded: false,
-                http2: false,
-                streams: StreamLimits { streams: 1, stream_window: 1, connection_window: 1 },
-                redirect_to_https: None,
-                hsts: None,
-                compression: None,
-            },
-            rules: Rules::default(),
+            http: HttpSettings { trusted: vec!["10.9.0.0/16".parse().expect("a prefix")], ..HttpSettings::default() },
+            ..Listener::with_defaults("web", Protocol::Http)
         };
         change(&mut listener);
         Arc::new(listener)

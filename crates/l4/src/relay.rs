@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use evenkeel_model::exchange::{Attempt, Detail, ExchangeId, Outcome, Times};
 use evenkeel_model::{Cause, Instant, Phase};
-use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Sock};
+use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Recv, Sock};
 
 use crate::arena::{Arena, Key, Owner, token};
 use crate::core::{Accepted, Core, dial_failure};
@@ -222,7 +222,7 @@ impl<D: Driver> Relays<D> {
             relay.picked = Some(picked);
             relay.attempt_started = now;
             backend.metrics.connections.one();
-            let dial = Dial { to: backend.address, from: None, handshake: Handshake::Full };
+            let dial = Dial::to(backend.address);
             match core.driver.dial(dial, token(Owner::RelayBackend, key)) {
                 Ok(sock) => {
                     relay.backend_sock = Some(sock);
@@ -367,6 +367,7 @@ impl<D: Driver> Relay<D> {
             detail: ending.and_then(|ending| ending.detail),
             bytes_in: self.up.bytes(),
             bytes_out: self.down.bytes(),
+            datagrams: None,
             times: self.times,
             attempts: &self.attempts,
             reuse: None,

@@ -310,6 +310,7 @@ impl Http {
             detail,
             bytes_in: exchange.bytes_in,
             bytes_out: exchange.bytes_out,
+            datagrams: None,
             times: exchange.times,
             attempts: &client.attempt.attempts,
             reuse: client.attempt.reuse,

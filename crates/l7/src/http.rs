@@ -381,7 +381,7 @@ pub(crate) fn listener_timeouts(listener: &ListenerSlot) -> Timeouts {
     listener.read(|settings| Timeouts {
         handshake: settings.http.handshake_timeout,
         keep_alive: settings.http.keep_alive_timeout,
-        header: settings.http.header_timeout,
+        header: settings.header_timeout,
         client_body: settings.http.body_timeout,
         connect: settings.idle_timeout,
         response: settings.idle_timeout,

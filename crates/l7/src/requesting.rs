@@ -10,7 +10,7 @@ use evenkeel_l4::{Arrival, BackendSlot, Core, Key, Owner, Refused, dial_failure,
 use evenkeel_model::exchange::{Attempt, Detail, Reuse};
 use evenkeel_model::{Cause, Instant};
 use evenkeel_plan::Speaks;
-use evenkeel_reactor::{Close, Dial, Driver, Event, Handshake, Recv, Send};
+use evenkeel_reactor::{Close, Dial, Driver, Event, Recv, Send};
 use evenkeel_wire::{FieldSlots, Parsed, parse_request};
 
 use crate::backend::{Backend, State};
@@ -229,7 +229,7 @@ impl Http {
         tls: Option<Arc<evenkeel_tls::Client>>,
     ) -> Result<Key, i32> {
         slot.metrics.connections.one();
-        let dial = Dial { to: slot.address, from: None, handshake: Handshake::Full };
+        let dial = Dial::to(slot.address);
         let mut dialed = Err(0);
         let made = self.backends.insert_with(|made| {
             dialed = core.driver.dial(dial, token(Owner::HttpBackend, made)).map_err(|errno| errno.0);

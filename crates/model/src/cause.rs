@@ -177,6 +177,11 @@ causes! {
         "The client did what is cheap for it and dear for us more often than any client needs, so its connection was closed.",
         "Read `detail`: it names what was too much. One address doing this is an attack or a broken client: deny it in `[listener.access]` or limit its connection rate. If a client of your own hits it, tell us the limit it needs."
     }
+    ClientProxyHeaderInvalid {
+        "client_proxy_header_invalid", Operator, Accept, None, None, ["detail", "client"],
+        "A sender listed in `proxy_protocol.from` did not begin its connection with a good PROXY header in time, or a datagram of it carried none.",
+        "Read `detail`. Either the proxy in front does not send the header (turn it on there), or the address belongs to somebody who is no proxy (take it out of `proxy_protocol.from`)."
+    }
     HostNotConfigured {
         "host_not_configured", Operator, Rule, Some(404), Some("destination_not_found"), ["host"],
         "No rule of the listener names this host, and the listener has no default pool.",
@@ -229,7 +234,7 @@ causes! {
     }
     BackendConnectRefused {
         "backend_connect_refused", Backend, Connect, Some(502), Some("connection_refused"), ["backend", "attempts"],
-        "The backend's host answered our SYN with a reset: nothing listens on that port.",
+        "The backend's host answered our SYN with a reset, or a datagram with an ICMP port unreachable: nothing listens on that port.",
         "Start the service, or fix the port. Inside the fail window this is expected; after it the backend gets no new work."
     }
     BackendConnectTimeout {
@@ -306,6 +311,26 @@ causes! {
         "relay_idle_timeout", Network, Relay, None, None, ["timeout", "bytes_in", "bytes_out"],
         "No byte went either way for `idle_timeout`, so both sides were closed.",
         "Send keep-alives in the application's protocol, or raise `idle_timeout` of the listener."
+    }
+    RelayLifetimeOver {
+        "relay_lifetime_over", Operator, Relay, None, None, ["timeout", "bytes_in", "bytes_out"],
+        "The connection or session reached the listener's `lifetime` and was ended, busy or not.",
+        "This is what `lifetime` asks for. Raise it, or leave it out, if clients do not take up a new connection by themselves."
+    }
+    BackendTurnedUnhealthy {
+        "backend_turned_unhealthy", Backend, Relay, None, None, ["backend", "bytes_in", "bytes_out"],
+        "The backend's verdict became unhealthy and the pool says `on_unhealthy = \"reset\"`, so its established connections were reset.",
+        "The event of the verdict says which probes led to it. With `on_unhealthy = \"keep\"` such connections go on for as long as the backend answers."
+    }
+    BackendNoReply {
+        "backend_no_reply", Backend, Relay, None, None, ["backend", "timeout", "bytes_in"],
+        "A UDP session of a listener with `responses` ended without the answers that it should have had.",
+        "The service is slow or drops what it cannot serve; or answers leave by another address than the one they were asked at, which the kernel does not take for answers. Capture on the backend: `tcpdump udp port PORT`."
+    }
+    SourceUnusable {
+        "source_unusable", Operator, Connect, Some(502), Some("proxy_configuration_error"), ["backend", "errno", "attempts"],
+        "The address that connections to this pool must come from (`source`, or the client's own with `transparent`) cannot be used on this host.",
+        "Read `errno`. EADDRNOTAVAIL: the address is on no interface of this host. EPERM: `transparent` needs CAP_NET_ADMIN. `evenkeel check` names what is missing."
     }
     BackendResetRelay {
         "backend_reset_relay", Backend, Relay, None, None, ["backend", "bytes_in", "bytes_out"],

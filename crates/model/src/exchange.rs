@@ -35,6 +35,8 @@ pub struct Outcome<'a> {
     pub bytes_in: u64,
     /// Bytes sent to the client, heads included.
     pub bytes_out: u64,
+    /// Of a UDP session, or how many datagrams a refusal stands for.
+    pub datagrams: Option<Datagrams>,
     pub times: Times,
     pub attempts: &'a [Attempt],
     pub reuse: Option<Reuse>,
@@ -48,6 +50,15 @@ pub struct Outcome<'a> {
 pub struct ExchangeId {
     pub process: u64,
     pub sequence: u64,
+}
+
+/// How many of each side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Datagrams {
+    /// From the client.
+    pub received: u64,
+    /// To the client.
+    pub sent: u64,
 }
 
 /// What client and listener agreed on.

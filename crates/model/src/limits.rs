@@ -105,10 +105,12 @@ settings! {
         "Connections the kernel completes before we accept them. net.core.somaxconn, 4096 by default since Linux 5.4, caps it silently.";
     LISTENER_IDLE_TIMEOUT: Duration Duration = "listener.idle_timeout", secs(900), millis(10), DAY, Some((secs(10), secs(900))),
         "Time without a byte either way after which a relayed connection (tcp, or an upgraded request) is closed. 900 s is the modelled service's TCP timeout.";
+    UDP_IDLE_TIMEOUT: Duration Duration = "listener.idle_timeout (udp)", secs(90), millis(10), DAY, Some((secs(1), secs(900))),
+        "Time without a datagram either way after which a UDP session is over. 90 s is the modelled service's UDP timeout.";
     KEEP_ALIVE_TIMEOUT: Duration Duration = "listener.keep_alive_timeout", secs(15), millis(10), secs(3600), Some((secs(1), secs(60))),
         "Time a client connection may stay without a request. 15 s is the modelled service's default.";
     HEADER_TIMEOUT: Duration Duration = "listener.header_timeout", secs(10), millis(10), secs(3600), None,
-        "Time from the first byte of a request to the end of its head. One deadline, not one per read, so that one byte a second does not hold a connection for ever.";
+        "Time from the first byte of a request to the end of its head; from the accepted connection to the end of a PROXY header or of a ClientHello that is read for its name. One deadline, not one per read, so that one byte a second does not hold a connection for ever.";
     CLIENT_BODY_TIMEOUT: Duration Duration = "listener.body_timeout", secs(60), millis(10), secs(3600), None,
         "Time without progress in sending the request's body or in reading the answer. nginx and HAProxy users know 60 s.";
     HEADER_LIMIT: Size u64 = "listener.header_limit", 32 * KIB, KIB, MIB, None,
@@ -130,6 +132,8 @@ settings! {
         "Bits of an IPv4 address that make one client.";
     IPV6_PREFIX: Count u64 = "listener.limit.ipv6_prefix", 64, 1, 128, None,
         "Bits of an IPv6 address that make one client. 64, because whoever has one IPv6 address has its whole network.";
+    FAST_OPEN: Count u64 = "listener.tcp.fast_open", 0, 0, 65_535, None,
+        "Connections that may wait with data in their SYN (RFC 7413); 0 is off. The data may arrive twice, so only for protocols that bear it; net.ipv4.tcp_fastopen must allow servers (2).";
     COMPRESSION_MIN_SIZE: Size u64 = "listener.compression.min_size", KIB, 0, 1024 * MIB, None,
         "Answers known to be smaller stay as they are. One of 1 KiB fits a packet either way.";
     COMPRESSION_LEVEL: Count u64 = "listener.compression.level", 5, 1, 9, None,
@@ -158,6 +162,12 @@ settings! {
     QUEUE_TIMEOUT: Duration Duration = "pool.queue_timeout", secs(1), millis(1), secs(3600), None,
         "Longest wait in the queue; then backend_queue_timeout. Short, because a client that waits long goes away and asks again, which makes the queue longer.";
 
+    AFFINITY_TIMEOUT: Duration Duration = "pool.sticky.timeout", secs(300), Duration::ZERO, secs(3600), None,
+        "How long a client address stays with its backend after its last connection or session began; 0 keeps nobody. The range is the modelled service's; 300 s is what LVS takes for persistence.";
+    AFFINITY_IPV4_PREFIX: Count u64 = "pool.sticky.ipv4_prefix", 32, 1, 32, None,
+        "Bits of an IPv4 address that make one client for stickiness.";
+    AFFINITY_IPV6_PREFIX: Count u64 = "pool.sticky.ipv6_prefix", 64, 1, 128, None,
+        "Bits of an IPv6 address that make one client for stickiness. 64, because hosts change the rest of their address by themselves (RFC 8981).";
     STICKY_DRAIN_TIMEOUT: Duration Duration = "pool.sticky.drain_timeout", secs(300), Duration::ZERO, DAY, None,
         "How long a drained backend still gets the requests of its sticky clients; 0 moves them at once.";
 
@@ -193,6 +203,22 @@ optional! {
         "Connections at once. Further clients are refused.";
     LIMIT_CLIENT_CONNECTIONS: u64 = "listener.limit.client_connections", 1, 10_000_000,
         "Connections at once of one client. Browsers open up to six for HTTP/1.1, and many people may sit behind one address.";
+    LIFETIME: Duration = "listener.lifetime", millis(10), DAY,
+        "Longest life of a relayed connection or UDP session, however busy it is. It makes clients with connections that never end spread anew over the backends.";
+    REQUESTS: u64 = "listener.requests", 1, 1_000_000,
+        "Datagrams of the client after which a UDP session takes no more: the next one begins a new session, with a new pick.";
+    RESPONSES: u64 = "listener.responses", 0, 1_000_000,
+        "Datagrams of the backend after which a UDP session is over at once; 0 where none is expected. 1 suits DNS: a session costs memory and a port only while its answer is awaited.";
+    LISTENER_KEEPALIVE: Duration = "listener.tcp.keepalive", secs(1), secs(32_767),
+        "Time of quiet after which the kernel asks a client whether it is still there (SO_KEEPALIVE). Off when left out: the idle timeout ends what is dead.";
+    LISTENER_USER_TIMEOUT: Duration = "listener.tcp.user_timeout", millis(10), DAY,
+        "Longest time that bytes sent to a client may stay unacknowledged before its connection is given up (TCP_USER_TIMEOUT, RFC 5482). Left out, the kernel sends again for about fifteen minutes.";
+    DEFER_ACCEPT: Duration = "listener.tcp.defer_accept", secs(1), secs(3600),
+        "Clients are taken only once they have sent something, or after this time (TCP_DEFER_ACCEPT). Not for protocols in which the server speaks first.";
+    POOL_KEEPALIVE: Duration = "pool.tcp.keepalive", secs(1), secs(32_767),
+        "Time of quiet after which the kernel asks a backend whether it is still there.";
+    POOL_USER_TIMEOUT: Duration = "pool.tcp.user_timeout", millis(10), DAY,
+        "Longest time that bytes sent to a backend may stay unacknowledged before its connection is given up.";
     RATE: u64 = "listener.limit.*.rate", 1, 10_000_000,
         "So many a second in the long run.";
     BURST: u64 = "listener.limit.*.burst", 1, 10_000_000,
@@ -265,6 +291,26 @@ fixed! {
         "Pipe between two sockets when a relay splices: the most Linux gives an unprivileged process by default. Beside 512 KiB it cost 5 to 10 % less CPU per GB in our runs; where it is refused, the system's default of 64 KiB works with more calls.";
     SPLICE_FROM = 65_536, "bytes",
         "A read of at least this size makes a relay splice. Below it two copies cost less than the two more calls of a splice.";
+    KEEPALIVE_INTERVAL = 10, "s",
+        "Time between two of the kernel's questions to a side that has not answered the first.";
+    KEEPALIVE_PROBES = 6, "questions",
+        "Unanswered questions after which the kernel gives a connection up: a minute beyond `keepalive`.";
+    UDP_BATCH = 32, "datagrams",
+        "Datagrams taken or sent in one call. Twice as many saved nothing more in our runs.";
+    UDP_REFUSAL_MEMORY = 1000, "ms",
+        "A backend whose host has refused a datagram (ICMP) gets no new session for this time while there are others. Clients ask again within seconds, and the check needs longer to find out.";
+    PROXY_HEADER = 4096, "bytes",
+        "Longest PROXY header taken. Version 1 is at most 107 bytes; version 2 with a client certificate's names stays below this in HAProxy too.";
+    CLIENT_HELLO = 65_536, "bytes",
+        "Longest ClientHello read for its name, over all its records and packets. With post-quantum keys they take about 2 KiB; RFC 8446 has no limit below 16 MiB.";
+    CID_MEMORY = 262_144, "connection ids",
+        "QUIC connection ids a pool remembers, so that a client whose address changed stays with its backend. About 64 bytes each.";
+    CID_LIFE = 600, "s",
+        "How long a QUIC connection id is remembered without a packet from a new address.";
+    AFFINITY_CLIENTS = 1_048_576, "clients",
+        "Client addresses whose backend a pool remembers. About 48 bytes each; with more at once, newcomers follow the schedule.";
+    REFUSED_LINES = 1, "s",
+        "Refused datagrams of a listener are written to the log once in this time for each cause, with their number: every datagram may be refused, and a line for each would be an attack on the log.";
     SPARE_PIPES = 64, "pipes",
         "Empty pipes a worker keeps for the next bulk transfer; making one costs three calls.";
     CERTIFICATE_NOTICE = 14, "days",

@@ -196,6 +196,7 @@ mod tests {
             detail: Some(Detail::Timeout(Duration::from_secs(60))),
             bytes_in: 120,
             bytes_out: 300,
+            datagrams: None,
             times: Times { started: at(1000), head: Some(at(1000)), ended: at(61_001), ..Times::default() },
             attempts: &attempts,
             reuse: Some(Reuse::Reused { idle: Duration::from_millis(1500) }),

@@ -167,6 +167,7 @@ mod tests {
             detail: None,
             bytes_in: 0,
             bytes_out: 0,
+            datagrams: None,
             times: Times { ended, ..Times::default() },
             attempts: &[],
             reuse: None,

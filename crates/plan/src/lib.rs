@@ -5,15 +5,18 @@
 //! health of different generations. This room decides nothing and touches nothing.
 
 mod asked;
+mod names;
 mod plan;
 mod publish;
 mod rules;
 mod snapshot;
 
 pub use asked::Asked;
+pub use names::{NameRule, Names};
 pub use plan::{
-    Access, AccessLog, Admin, Backend, Coding, Compression, HashOn, Hsts, HttpSettings, Listener, Node, Plan, Pool,
-    Protocol, Rate, Rates, Speaks, Sticky, StickyMode, StreamLimits, Target,
+    Access, AccessLog, Admin, Affinity, Backend, Coding, Compression, Datagrams, HashOn, Hsts, HttpSettings, Listener,
+    ListenerTcp, Node, OnUnhealthy, Plan, Pool, Protocol, ProxyDatagrams, ProxyProtocol, ProxyVersion, Rate, Rates,
+    Refuse, SocketTcp, Source, Speaks, Sticky, StickyMode, StreamLimits, Target,
 };
 pub use publish::{Publisher, Reader};
 pub use rules::{Action, Candidate, HeaderCondition, HeaderEdits, HostPattern, Miss, Reason, Rule, Rules};

@@ -3,15 +3,16 @@
 //! Plain values that can be compared, since a reload is the difference of two. No config type is in it: the hot path
 //! must not know how a file looks.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::Schedule;
 use evenkeel_health::settings::CheckSettings;
-use evenkeel_model::{BackendId, Cidr, CidrSet, PoolId, TargetId};
+use evenkeel_model::{BackendId, Cidr, CidrSet, PoolId, TargetId, limits};
 
+use crate::names::Names;
 use crate::rules::{Action, Rules};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -62,14 +63,22 @@ pub struct Admin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     Tcp,
+    Udp,
+    /// TLS that is not ended here: where it goes is read from the client's first message.
+    TlsPassthrough,
     Http,
     Https,
 }
 
 impl Protocol {
+    pub const ALL: [Protocol; 5] =
+        [Protocol::Tcp, Protocol::Udp, Protocol::TlsPassthrough, Protocol::Http, Protocol::Https];
+
     pub const fn word(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::TlsPassthrough => "tls-passthrough",
             Protocol::Http => "http",
             Protocol::Https => "https",
         }
@@ -78,6 +87,11 @@ impl Protocol {
     /// Whether requests are balanced rather than connections.
     pub const fn is_http(self) -> bool {
         matches!(self, Protocol::Http | Protocol::Https)
+    }
+
+    /// Whether a client opens a TCP connection.
+    pub const fn is_stream(self) -> bool {
+        !matches!(self, Protocol::Udp)
     }
 }
 
@@ -90,10 +104,23 @@ pub struct Listener {
     /// Where everything goes that no rule takes. Listeners without rules have one.
     pub pool: Option<PoolId>,
     pub backlog: u32,
-    /// Relayed connections: tcp listeners and upgraded requests.
+    /// Relayed connections (tcp and tls-passthrough listeners, upgraded requests) and UDP sessions.
     pub idle_timeout: Duration,
+    /// Longest life of a relayed connection or UDP session; `None`: as long as it is used.
+    pub lifetime: Option<Duration>,
+    /// Time for what must come before a connection can be served: PROXY header, ClientHello, request head.
+    pub header_timeout: Duration,
     pub access: Access,
     pub rates: Rates,
+    /// What becomes of connections that are turned away where no status can be sent.
+    pub refuse: Refuse,
+    /// Senders of PROXY headers. Their connections must begin with one, nobody else's may.
+    pub proxies: CidrSet,
+    pub tcp: ListenerTcp,
+    /// Read by udp listeners only.
+    pub datagrams: Datagrams,
+    /// Read by tls-passthrough listeners only.
+    pub names: Names,
     /// Present exactly on https listeners.
     pub tls: Option<Arc<evenkeel_tls::Server>>,
     /// Read by http and https listeners only, as are the rules.
@@ -102,13 +129,43 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// One that listens nowhere yet, with every setting as it is when the config leaves it out.
+    pub fn with_defaults(name: &str, protocol: Protocol) -> Self {
+        let idle_timeout = match protocol {
+            Protocol::Udp => limits::UDP_IDLE_TIMEOUT.default,
+            Protocol::Tcp | Protocol::TlsPassthrough | Protocol::Http | Protocol::Https => {
+                limits::LISTENER_IDLE_TIMEOUT.default
+            }
+        };
+        Listener {
+            name: name.into(),
+            listen: Vec::new(),
+            protocol,
+            pool: None,
+            backlog: limits::LISTENER_BACKLOG.default as u32,
+            idle_timeout,
+            lifetime: None,
+            header_timeout: limits::HEADER_TIMEOUT.default,
+            access: Access::default(),
+            rates: Rates::default(),
+            refuse: Refuse::default(),
+            proxies: CidrSet::default(),
+            tcp: ListenerTcp::default(),
+            datagrams: Datagrams::default(),
+            names: Names::default(),
+            tls: None,
+            http: HttpSettings::default(),
+            rules: Rules::default(),
+        }
+    }
+
     /// Every pool that traffic of this listener can reach, each once.
     pub fn pools(&self) -> Vec<PoolId> {
         let ruled = self.rules.iter().filter_map(|rule| match rule.action {
             Action::Pool(pool) => Some(pool),
             Action::Redirect { .. } | Action::Answer { .. } => None,
         });
-        let mut pools: Vec<PoolId> = self.pool.into_iter().chain(ruled).collect();
+        let mut pools: Vec<PoolId> = self.pool.into_iter().chain(ruled).chain(self.names.pools()).collect();
         pools.sort_unstable_by_key(|pool| pool.index());
         pools.dedup();
         pools
@@ -121,6 +178,41 @@ impl Listener {
 pub struct Access {
     pub allow: CidrSet,
     pub deny: CidrSet,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refuse {
+    /// The client learns at once.
+    #[default]
+    Reset,
+    /// The client learns nothing and waits for its own timeout.
+    Silence,
+}
+
+/// How the kernel treats the connections of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerTcp {
+    pub socket: SocketTcp,
+    /// Connections that may wait with data in their SYN (RFC 7413); 0 is off.
+    pub fast_open: u32,
+    /// Clients are accepted only when they have sent something, or after this time.
+    pub defer_accept: Option<Duration>,
+}
+
+/// How the kernel finds out that the other side is gone; `None` leaves it to the timeouts above.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SocketTcp {
+    /// Time of quiet before the kernel asks whether the other side is still there.
+    pub keepalive: Option<Duration>,
+    /// Longest time that sent bytes may stay unacknowledged.
+    pub user_timeout: Option<Duration>,
+}
+
+/// When a UDP session is over before its idle timeout: after so many datagrams of either side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Datagrams {
+    pub requests: Option<u32>,
+    pub responses: Option<u32>,
 }
 
 /// How much a listener takes; `None` means no limit. "Client" is the client's address cut to the prefix.
@@ -137,6 +229,21 @@ pub struct Rates {
     pub ipv6_prefix: u8,
 }
 
+impl Default for Rates {
+    fn default() -> Self {
+        Rates {
+            connections: None,
+            client_connections: None,
+            requests: None,
+            client_requests: None,
+            concurrency: None,
+            client_concurrency: None,
+            ipv4_prefix: limits::IPV4_PREFIX.default as u8,
+            ipv6_prefix: limits::IPV6_PREFIX.default as u8,
+        }
+    }
+}
+
 /// `burst` at once, `per_second` in the long run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -149,7 +256,6 @@ pub struct HttpSettings {
     /// To the end of the TLS handshake; read by https listeners only.
     pub handshake_timeout: Duration,
     pub keep_alive_timeout: Duration,
-    pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub header_limit: usize,
     /// 0 means no limit.
@@ -167,6 +273,30 @@ pub struct HttpSettings {
     pub redirect_to_https: Option<u16>,
     pub hsts: Option<Hsts>,
     pub compression: Option<Compression>,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        HttpSettings {
+            handshake_timeout: limits::HANDSHAKE_TIMEOUT.default,
+            keep_alive_timeout: limits::KEEP_ALIVE_TIMEOUT.default,
+            body_timeout: limits::CLIENT_BODY_TIMEOUT.default,
+            header_limit: limits::HEADER_LIMIT.default as usize,
+            body_limit: limits::BODY_LIMIT.default,
+            trusted: Vec::new(),
+            x_forwarded: true,
+            forwarded: false,
+            http2: true,
+            streams: StreamLimits {
+                streams: limits::STREAMS.default as u32,
+                stream_window: limits::STREAM_WINDOW.default as u32,
+                connection_window: limits::STREAMS_WINDOW.default as u32,
+            },
+            redirect_to_https: None,
+            hsts: None,
+            compression: None,
+        }
+    }
 }
 
 /// What one HTTP/2 connection may cost.
@@ -241,6 +371,8 @@ pub struct Pool {
     /// `None`: without TLS.
     pub tls: Option<Arc<evenkeel_tls::Client>>,
     pub sticky: Option<Sticky>,
+    /// Stickiness by client address: tcp, tls-passthrough and udp listeners.
+    pub affinity: Option<Affinity>,
     /// What hash schedules hash.
     pub hash_on: HashOn,
     /// Percent of the mean load at which a hash schedule passes a backend over; `None` takes no notice.
@@ -255,8 +387,107 @@ pub struct Pool {
     /// Requests that may wait, per worker, when every backend is at its limit.
     pub queue: u32,
     pub queue_timeout: Duration,
+    /// Where connections and datagrams to the backends come from.
+    pub source: Source,
+    /// What the backends are told of the client before its first byte.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// What becomes of established connections when their backend's verdict falls.
+    pub on_unhealthy: OnUnhealthy,
+    /// Of the connections to the backends.
+    pub tcp: SocketTcp,
     /// `None` when the check is off.
     pub check: Option<Arc<CheckSettings>>,
+}
+
+impl Pool {
+    /// One without backends and check, with every setting as it is when the config leaves it out.
+    pub fn with_defaults(name: &str) -> Self {
+        Pool {
+            name: name.into(),
+            schedule: Schedule::default(),
+            first_backend: BackendId(0),
+            backend_count: 0,
+            connect_timeout: limits::CONNECT_TIMEOUT.default,
+            response_timeout: limits::RESPONSE_TIMEOUT.default,
+            body_timeout: limits::BACKEND_BODY_TIMEOUT.default,
+            idle_timeout: limits::BACKEND_IDLE_TIMEOUT.default,
+            idle_connections: limits::BACKEND_IDLE_CONNECTIONS.default as usize,
+            retries: limits::RETRIES.default as u32,
+            retry_budget: limits::RETRY_BUDGET.default as u32,
+            slow_start: limits::SLOW_START.default,
+            speaks: Speaks::Http1,
+            tls: None,
+            sticky: None,
+            affinity: None,
+            hash_on: HashOn::Address,
+            bounded_load: None,
+            try_timeout: None,
+            hedge_after: None,
+            backend_limit: None,
+            queue: limits::QUEUE.default as u32,
+            queue_timeout: limits::QUEUE_TIMEOUT.default,
+            source: Source::default(),
+            proxy_protocol: None,
+            on_unhealthy: OnUnhealthy::default(),
+            tcp: SocketTcp::default(),
+            check: None,
+        }
+    }
+}
+
+/// Where connections and datagrams to backends come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The kernel's choice.
+    #[default]
+    Kernel,
+    /// One after the other, of the backend's family.
+    Own(Arc<[IpAddr]>),
+    /// The client's own address (`IP_TRANSPARENT`).
+    Client,
+}
+
+/// The PROXY protocol towards backends, by the specification of HAProxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProxyProtocol {
+    pub version: ProxyVersion,
+    /// TLVs of version 2. Each is sent when it is known.
+    pub authority: bool,
+    pub alpn: bool,
+    pub unique_id: bool,
+    pub datagrams: ProxyDatagrams,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    V1,
+    V2,
+}
+
+/// Which datagrams of a UDP session carry a PROXY header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ProxyDatagrams {
+    #[default]
+    First,
+    Each,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnUnhealthy {
+    /// They go on (SPEC 4.3).
+    #[default]
+    Keep,
+    Reset,
+}
+
+/// A client, its address cut to the prefix, stays with its backend for as long after its last connection began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Affinity {
+    pub timeout: Duration,
+    pub ipv4_prefix: u8,
+    pub ipv6_prefix: u8,
+    /// How long a drained backend still gets its sticky clients.
+    pub drain_timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -300,6 +531,8 @@ pub struct Backend {
     pub pool: PoolId,
     pub address: SocketAddr,
     pub weight: u32,
+    /// What QUIC connection ids of this backend carry behind their first byte; see `Schedule::QuicCid`.
+    pub server_id: Option<Box<[u8]>>,
     /// `None` when the pool's check is off.
     pub target: Option<TargetId>,
 }
@@ -310,6 +543,13 @@ pub struct Target {
     /// The backend's address with the check's port.
     pub address: SocketAddr,
     pub check: Arc<CheckSettings>,
+}
+
+impl Backend {
+    /// One without a check.
+    pub const fn new(pool: PoolId, address: SocketAddr, weight: u32) -> Self {
+        Backend { pool, address, weight, server_id: None, target: None }
+    }
 }
 
 impl Plan {

@@ -59,7 +59,7 @@ fn measure(address: SocketAddr, probe: ProbeSettings, keys: u64, probes: u64) ->
         healthy_threshold: 1,
         unhealthy_threshold: 1,
     };
-    let check = Arc::new(CheckSettings { probe, timing, source: None });
+    let check = Arc::new(CheckSettings { probe, timing, sources: Default::default() });
     let job = |key| Job { key, address, check: Arc::clone(&check) };
     let (clock, _) = Clock::start();
     let mut driver = EpollDriver::new(clock).expect("the process has files left");

@@ -17,14 +17,14 @@
 //! promised, and at most some thousand probes run at once.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_model::finding::{Finding, ProbeKind, ProbePhase, ProbeResult, Void};
 use evenkeel_model::{Instant, limits};
-use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Recv, Send, Sock, Token, errno};
+use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Recv, Send, Sock, Source, Token, errno};
 use slab::Slab;
 
 use crate::failure;
@@ -55,6 +55,8 @@ pub struct Prober {
     slots: HashMap<u64, usize>,
     deadlines: BTreeSet<(Instant, usize)>,
     done: VecDeque<Done>,
+    /// Probes started so far: whose turn it is among several sources.
+    turn: usize,
     scratch: Box<[u8]>,
 }
 
@@ -86,7 +88,16 @@ impl Prober {
             slots: HashMap::new(),
             deadlines: BTreeSet::new(),
             done: VecDeque::new(),
+            turn: 0,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
+        }
+    }
+
+    fn source(&mut self, sources: &[IpAddr]) -> Source {
+        self.turn = self.turn.wrapping_add(1);
+        match sources {
+            [] => Source::Kernel,
+            some => Source::Own(some[self.turn % some.len()]),
         }
     }
 
@@ -101,9 +112,10 @@ impl Prober {
         let started = driver.now();
         let token = Token(self.runs.vacant_key() as u64);
         let kind = check.probe.kind();
+        let source = self.source(&check.sources);
         let opened = match handshake(&check.probe) {
-            Some(handshake) => driver.dial(Dial { to: address, from: check.source, handshake }, token),
-            None => driver.dial_udp(address, check.source, token),
+            Some(handshake) => driver.dial(Dial { from: source, handshake, ..Dial::to(address) }, token),
+            None => driver.dial_udp(address, source, token),
         };
         let sock = match opened {
             Ok(sock) => sock,

@@ -280,7 +280,7 @@ fn an_empty_datagram_is_a_datagram() {
 fn the_source_address_is_used_and_one_that_is_not_ours_is_void() {
     let (socket, address) = udp_server();
     let mut check = settings(udp(None, Silence::Pass), PATIENT);
-    check.source = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77)));
+    check.sources = [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77))].into();
     let answering = thread::spawn(move || {
         let (_, from) = socket.recv_from(&mut [0; 100]).expect("the probe comes");
         socket.send_to(b"pong", from).expect("its socket is open");
@@ -297,6 +297,6 @@ fn the_source_address_is_used_and_one_that_is_not_ours_is_void() {
     assert_eq!(from.ip(), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 77)));
 
     // 192.0.2.0/24 is reserved for documentation: no host has an address in it.
-    check.source = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+    check.sources = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))].into();
     assert_eq!(probe(address, check).result, ProbeResult::Void(Void::NoResources { errno: 99 }));
 }

@@ -11,6 +11,7 @@
 
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use evenkeel_model::Instant;
 
@@ -61,8 +62,38 @@ pub enum Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dial {
     pub to: SocketAddr,
-    pub from: Option<IpAddr>,
+    pub from: Source,
     pub handshake: Handshake,
+    pub options: TcpOptions,
+}
+
+impl Dial {
+    /// With nothing out of the ordinary.
+    pub const fn to(to: SocketAddr) -> Self {
+        let options = TcpOptions { keepalive: None, user_timeout: None };
+        Dial { to, from: Source::Kernel, handshake: Handshake::Full, options }
+    }
+}
+
+/// Where a connection or datagram of ours comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// The kernel's choice.
+    #[default]
+    Kernel,
+    /// An address of this host.
+    Own(IpAddr),
+    /// An address of somebody else, whose answers are routed back to us (`IP_TRANSPARENT`).
+    Foreign(IpAddr),
+}
+
+/// How the kernel finds out that the other side of a connection is gone; `None` leaves it to our own timeouts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Time of quiet before the kernel asks (`SO_KEEPALIVE`, `TCP_KEEPIDLE`).
+    pub keepalive: Option<Duration>,
+    /// Longest time that sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`).
+    pub user_timeout: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,7 +174,7 @@ pub trait Driver {
     ///
     /// # Errors
     /// When it fails at once: no route, no file, no source port.
-    fn dial_udp(&mut self, to: SocketAddr, from: Option<IpAddr>, token: Token) -> Result<Sock, Errno>;
+    fn dial_udp(&mut self, to: SocketAddr, from: Source, token: Token) -> Result<Sock, Errno>;
 
     /// Reads into `into`. For UDP one datagram; an empty one looks like [`Recv::End`].
     fn recv(&mut self, sock: Sock, into: &mut [u8]) -> Recv;

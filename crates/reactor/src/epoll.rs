@@ -6,7 +6,7 @@
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, So
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use slab::Slab;
 
-use crate::driver::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Token, WOKEN};
+use crate::driver::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Source, Token, WOKEN};
 use crate::{Clock, errno};
 
 /// Events taken from the kernel at once.
@@ -80,7 +80,7 @@ impl EpollDriver {
     fn open(
         &mut self,
         to: SocketAddr,
-        from: Option<IpAddr>,
+        from: Source,
         kind: SocketType,
         token: Token,
         prepare: impl FnOnce(BorrowedFd<'_>) -> Result<(), Os>,
@@ -88,7 +88,7 @@ impl EpollDriver {
         let fd = rustix::net::socket_with(family(to), kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)
             .map_err(number)?;
         prepare(fd.as_fd()).map_err(number)?;
-        if let Some(from) = from {
+        if let Source::Own(from) | Source::Foreign(from) = from {
             rustix::net::bind(&fd, &SocketAddr::new(from, 0)).map_err(number)?;
         }
         match rustix::net::connect(&fd, &to) {
@@ -188,7 +188,7 @@ impl Driver for EpollDriver {
         }
     }
 
-    fn dial_udp(&mut self, to: SocketAddr, from: Option<IpAddr>, token: Token) -> Result<Sock, Errno> {
+    fn dial_udp(&mut self, to: SocketAddr, from: Source, token: Token) -> Result<Sock, Errno> {
         self.open(to, from, SocketType::DGRAM, token, |_| Ok(()))
     }
 

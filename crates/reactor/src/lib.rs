@@ -11,5 +11,5 @@ pub mod sim;
 mod wheel;
 
 pub use clock::Clock;
-pub use driver::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Token, WOKEN};
+pub use driver::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Source, TcpOptions, Token, WOKEN};
 pub use wheel::Wheel;

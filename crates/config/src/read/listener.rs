@@ -24,8 +24,7 @@ pub(super) fn listener(position: usize, table: &Table, head: Range<usize>, notes
     }
     let listen = list(&mut reader, "listen", |text| values::address(text, Purpose::Listen));
     let word = reader.word("protocol");
-    let protocol =
-        [Protocol::Tcp, Protocol::Http, Protocol::Https].into_iter().find(|known| Some(known.word()) == word);
+    let protocol = Protocol::ALL.into_iter().find(|known| Some(known.word()) == word);
     let elsewhere = reader.was_written("rule") || reader.was_written("redirect_to_https");
     if !reader.was_written("pool") && (!elsewhere || protocol == Some(Protocol::Tcp)) {
         reader.missing("pool", "add the name of a pool: pool = \"web\"");

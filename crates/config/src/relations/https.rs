@@ -16,7 +16,7 @@ pub(super) fn check(config: &Config, notes: &mut Notes) {
             Some(Protocol::Https) => secure(listener, notes),
             Some(Protocol::Http) if listener.redirect_to_https.is_some() => redirecting(config, listener, notes),
             Some(Protocol::Http) => plain(config, listener, notes),
-            Some(Protocol::Tcp) | None => {}
+            Some(Protocol::Tcp | Protocol::Udp | Protocol::TlsPassthrough) | None => {}
         }
     }
 }

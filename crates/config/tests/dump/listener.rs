@@ -34,7 +34,7 @@ pub(super) fn dump(out: &mut String, plan: &Plan, listener: &Listener) {
 fn http(line: &mut Line, listener: &Listener) {
     let http = &listener.http;
     line.other("keep_alive", http.keep_alive_timeout, limits::KEEP_ALIVE_TIMEOUT.default);
-    line.other("header_timeout", http.header_timeout, limits::HEADER_TIMEOUT.default);
+    line.other("header_timeout", listener.header_timeout, limits::HEADER_TIMEOUT.default);
     line.other("body_timeout", http.body_timeout, limits::CLIENT_BODY_TIMEOUT.default);
     line.number("header_limit", http.header_limit as u64, limits::HEADER_LIMIT.default);
     line.number("body_limit", http.body_limit, limits::BODY_LIMIT.default);

@@ -97,7 +97,7 @@ fn check(out: &mut String, settings: &CheckSettings) {
     line.always("timeout", format!("{:?}", timing.timeout));
     line.always("interval", format!("{:?}", timing.interval));
     line.always("thresholds", format!("{}/{}", timing.healthy_threshold, timing.unhealthy_threshold));
-    if let Some(source) = settings.source {
+    for source in settings.sources.iter() {
         line.always("source", source.to_string());
     }
     line.end(out);

@@ -135,7 +135,7 @@ pub fn some_check(dice: &mut Dice) -> CheckSettings {
         healthy_threshold: 1 + dice.below(5) as u32,
         unhealthy_threshold: 1 + dice.below(5) as u32,
     };
-    CheckSettings { probe, timing, source: None }
+    CheckSettings { probe, timing, sources: Default::default() }
 }
 
 /// Where the hosts of pools are.

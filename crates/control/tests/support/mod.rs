@@ -38,7 +38,7 @@ pub fn check(healthy_threshold: u32, unhealthy_threshold: u32) -> CheckSettings 
     CheckSettings {
         probe: ProbeSettings::Tcp(TcpProbe::HalfOpen),
         timing: Timing { timeout, interval, healthy_threshold, unhealthy_threshold },
-        source: None,
+        sources: Default::default(),
     }
 }
 
@@ -74,33 +74,15 @@ pub fn plan(pools: &[PoolSpec]) -> Arc<Plan> {
                 let port = spec.check_port.unwrap_or(address.port());
                 target(&mut plan, SocketAddr::new(address.ip(), port), check)
             });
-            plan.backends.push(Backend { pool: PoolId::from_index(index), address, weight, target });
+            plan.backends.push(Backend { target, ..Backend::new(PoolId::from_index(index), address, weight) });
         }
-        let second = Duration::from_secs(1);
         plan.pools.push(Arc::new(Pool {
-            name: Arc::clone(&spec.name),
             schedule: spec.schedule,
             first_backend,
             backend_count: spec.backends.len() as u32,
-            connect_timeout: second,
-            response_timeout: second,
-            body_timeout: second,
-            idle_timeout: second,
-            idle_connections: 1,
-            retries: 0,
-            retry_budget: 0,
             slow_start: spec.slow_start,
-            speaks: evenkeel_plan::Speaks::Http1,
-            tls: None,
-            sticky: None,
-            hash_on: evenkeel_plan::HashOn::Address,
-            bounded_load: None,
-            try_timeout: None,
-            hedge_after: None,
-            backend_limit: None,
-            queue: 0,
-            queue_timeout: Duration::ZERO,
             check,
+            ..Pool::with_defaults(&spec.name)
         }));
     }
     Arc::new(plan)

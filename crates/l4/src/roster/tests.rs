@@ -8,7 +8,7 @@ use evenkeel_balance::silence::Request;
 use evenkeel_balance::sticky::{Aside, Bystander, Moved};
 use evenkeel_balance::{BackendKey, Candidates, Member, Schedule, Woken};
 use evenkeel_model::{BackendId, Cause, Instant, PoolId};
-use evenkeel_plan::{AccessLog, Backend, HashOn, Node, Plan, Pool, PoolView, Snapshot, Speaks, Sticky, StickyMode};
+use evenkeel_plan::{AccessLog, Backend, Node, Plan, Pool, PoolView, Snapshot, Sticky, StickyMode};
 
 use super::*;
 use crate::arena::Arena;
@@ -33,37 +33,20 @@ fn key(id: usize) -> BackendKey {
 fn plan(backends: usize, change: impl FnOnce(&mut Pool)) -> Arc<Plan> {
     let second = Duration::from_secs(1);
     let mut pool = Pool {
-        name: "web".into(),
         schedule: Schedule::Rr,
-        first_backend: BackendId(0),
         backend_count: backends as u32,
-        connect_timeout: second,
-        response_timeout: second,
-        body_timeout: second,
-        idle_timeout: second,
-        idle_connections: 1,
-        retries: 2,
-        retry_budget: 20,
-        slow_start: Duration::ZERO,
-        speaks: Speaks::Http1,
-        tls: None,
+        queue: 2,
+        queue_timeout: second,
         sticky: Some(Sticky {
             mode: StickyMode::Insert,
             cookie: "SERVERID".into(),
             max_age: None,
             drain_timeout: second,
         }),
-        hash_on: HashOn::Address,
-        bounded_load: None,
-        try_timeout: None,
-        hedge_after: None,
-        backend_limit: None,
-        queue: 2,
-        queue_timeout: second,
-        check: None,
+        ..Pool::with_defaults("web")
     };
     change(&mut pool);
-    let backend = |id| Backend { pool: PoolId(0), address: address(id), weight: 1, target: None };
+    let backend = |id| Backend::new(PoolId(0), address(id), 1);
     Arc::new(Plan {
         node: Node {
             workers: 1,

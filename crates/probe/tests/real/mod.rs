@@ -19,7 +19,7 @@ pub const BRIEF: Duration = Duration::from_millis(200);
 
 pub fn settings(probe: ProbeSettings, timeout: Duration) -> CheckSettings {
     let timing = Timing { timeout, interval: BRIEF, healthy_threshold: 3, unhealthy_threshold: 3 };
-    CheckSettings { probe, timing, source: None }
+    CheckSettings { probe, timing, sources: Default::default() }
 }
 
 pub fn http(method: &str, host: Option<&str>, expect_status: StatusSet) -> ProbeSettings {

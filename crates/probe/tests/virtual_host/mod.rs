@@ -25,7 +25,7 @@ pub fn address(last: u8) -> SocketAddr {
 pub fn check(probe: ProbeSettings) -> Arc<CheckSettings> {
     let timing =
         Timing { timeout: TIMEOUT, interval: Duration::from_secs(2), healthy_threshold: 3, unhealthy_threshold: 3 };
-    Arc::new(CheckSettings { probe, timing, source: None })
+    Arc::new(CheckSettings { probe, timing, sources: Default::default() })
 }
 
 pub fn http() -> ProbeSettings {

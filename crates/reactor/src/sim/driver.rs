@@ -13,7 +13,7 @@ use super::net::{DriverId, Net, Totals, Way};
 use super::socket::{Kind, Owner, Phase, Udp};
 use super::trace::Fact;
 use super::world::{DriverState, World};
-use crate::{Close, Dial, Driver, Errno, Event, Recv, Send, Sock, Token, errno};
+use crate::{Close, Dial, Driver, Errno, Event, Recv, Send, Sock, Source, Token, errno};
 
 pub struct SimDriver {
     net: Net,
@@ -67,7 +67,7 @@ impl SimDriver {
     }
 
     /// Where a new socket comes from, or why there can be none.
-    fn source(&self, to: SocketAddr, from: Option<IpAddr>) -> Result<SocketAddr, Errno> {
+    fn source(&self, to: SocketAddr, from: Source) -> Result<SocketAddr, Errno> {
         let mut world = self.net.world.borrow_mut();
         let chance = world.faults.dial_error;
         if world.dice.happens(chance) {
@@ -76,7 +76,10 @@ impl SimDriver {
         if world.way(to) == Way::NoRoute {
             return Err(errno::ENETUNREACH);
         }
-        let host = from.unwrap_or(world.driver(self.id).host);
+        let host = match from {
+            Source::Kernel => world.driver(self.id).host,
+            Source::Own(host) | Source::Foreign(host) => host,
+        };
         Ok(world.unused_address(host))
     }
 }
@@ -164,7 +167,7 @@ impl Driver for SimDriver {
         Some(tcp.error.take().map_or(Ok(()), Err))
     }
 
-    fn dial_udp(&mut self, to: SocketAddr, from: Option<IpAddr>, token: Token) -> Result<Sock, Errno> {
+    fn dial_udp(&mut self, to: SocketAddr, from: Source, token: Token) -> Result<Sock, Errno> {
         let from = self.source(to, from)?;
         let mut world = self.net.world.borrow_mut();
         let udp = Udp { remote: Some(to), inbox: std::collections::VecDeque::new(), error: None };

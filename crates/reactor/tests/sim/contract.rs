@@ -6,7 +6,7 @@
 use std::io::IoSlice;
 
 use evenkeel_reactor::sim::{Chance, Faults, Segments, seeds};
-use evenkeel_reactor::{Close, Dial, Driver, Event, Handshake, Recv, Send, Sock, Token, WOKEN};
+use evenkeel_reactor::{Close, Dial, Driver, Event, Handshake, Recv, Send, Sock, Source, Token, WOKEN};
 
 use crate::worlds::{Far, RealWorld, SimWorld, World};
 
@@ -403,7 +403,7 @@ mod script {
 
     pub fn a_refused_datagram_comes_back_as_an_error<W: World>(world: &mut W) -> Seen {
         let at = world.closed_port();
-        let sock = world.driver().dial_udp(at, None, T).expect("nothing is short");
+        let sock = world.driver().dial_udp(at, Source::Kernel, T).expect("nothing is short");
         let mut seen = vec![words(world.wait(T, |event| event.writable)), send(world, sock, b"ping")];
         seen.push(words(world.wait(T, |event| event.hangup)));
         seen.extend([recv(world, sock, 100), recv(world, sock, 100), send(world, sock, b"ping")]);
@@ -414,7 +414,7 @@ mod script {
 
     pub fn datagrams_keep_their_borders<W: World>(world: &mut W) -> Seen {
         let at = world.far_udp();
-        let sock = world.driver().dial_udp(at, None, T).expect("nothing is short");
+        let sock = world.driver().dial_udp(at, Source::Kernel, T).expect("nothing is short");
         world.wait(T, |event| event.writable);
         let mut seen = vec![send(world, sock, b"ask"), format!("then: {}", told(world))];
         let asked = world.far_udp_answer(&[b"1", b"22", b"a third one"]);
@@ -451,7 +451,7 @@ mod script {
     }
 
     fn dial<W: World>(world: &mut W, to: std::net::SocketAddr, handshake: Handshake) -> Sock {
-        world.driver().dial(Dial { to, from: None, handshake }, T).expect("nothing is short")
+        world.driver().dial(Dial { handshake, ..Dial::to(to) }, T).expect("nothing is short")
     }
 
     fn connected<W: World>(world: &mut W, sock: Sock) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evenkeel_model::Instant;
 use evenkeel_reactor::sim::{Chance, Ended, Faults, Net, Segments, SimDriver, Totals, Way, run};
-use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Token, errno};
+use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Source, Token, errno};
 
 const T: Token = Token(7);
 
@@ -23,7 +23,7 @@ fn seconds(seconds: u64) -> Instant {
 }
 
 fn dial(driver: &mut SimDriver, handshake: Handshake) -> Result<Sock, Errno> {
-    driver.dial(Dial { to: backend(), from: None, handshake }, T)
+    driver.dial(Dial { handshake, ..Dial::to(backend()) }, T)
 }
 
 /// Dials and runs until it is decided: how, and when.
@@ -78,7 +78,7 @@ fn without_a_route_dialling_fails_at_once() {
     let mut driver = SimDriver::new(&net, node());
     net.set_way(backend(), Way::NoRoute);
     assert_eq!(dial(&mut driver, Handshake::Full), Err(errno::ENETUNREACH));
-    assert_eq!(driver.dial_udp(backend(), None, T), Err(errno::ENETUNREACH));
+    assert_eq!(driver.dial_udp(backend(), Source::Kernel, T), Err(errno::ENETUNREACH));
     assert_eq!(net.totals(driver.id()), Totals::default());
 }
 
@@ -97,7 +97,7 @@ fn a_dial_from_an_address_arrives_from_it() {
     let mut driver = SimDriver::new(&net, node());
     let listens = net.backend_listen(backend());
     let source: IpAddr = Ipv4Addr::new(100, 64, 0, 1).into();
-    let wanted = Dial { to: backend(), from: Some(source), handshake: Handshake::Full };
+    let wanted = Dial { from: Source::Own(source), ..Dial::to(backend()) };
     driver.dial(wanted, T).expect("nothing is short");
     while net.step() {}
     assert_eq!(listens.accept().map(|end| end.remote().ip()), Some(source));
@@ -312,7 +312,7 @@ fn udp_tells_silence_from_refusal() {
         let mut driver = SimDriver::new(&net, node());
         net.set_way(backend(), way);
         let service = serves.then(|| net.udp_service(backend()));
-        let sock = driver.dial_udp(backend(), None, T).expect("nothing is short");
+        let sock = driver.dial_udp(backend(), Source::Kernel, T).expect("nothing is short");
         assert_eq!(driver.send(sock, b"ping"), Send::Taken(4));
         while net.step() {}
         if let Some((service, (from, _))) = service.and_then(|service| service.recv().map(|asked| (service, asked))) {
@@ -328,7 +328,7 @@ fn a_lost_datagram_or_refusal_looks_like_silence() {
     let net = Net::new(0, Faults { datagram_loss: Chance::ALWAYS, ..Faults::none() });
     let mut driver = SimDriver::new(&net, node());
     let service = net.udp_service(backend());
-    let sock = driver.dial_udp(backend(), None, T).expect("nothing is short");
+    let sock = driver.dial_udp(backend(), Source::Kernel, T).expect("nothing is short");
     driver.send(sock, b"ping");
     while net.step() {}
     assert_eq!((driver.recv(sock, &mut [0; 9]), service.recv()), (Recv::Dry, None));

@@ -154,7 +154,7 @@ causes! {
     }
     ClientDeniedByAcl {
         "client_denied_by_acl", Operator, Accept, Some(403), Some("http_request_denied"), ["client", "list"],
-        "An access list refuses this client's address. On tcp and udp listeners the connection is reset.",
+        "An access list refuses this client's address. On tcp listeners the connection is reset, or left in silence with `refuse = \"silence\"`; on udp listeners the datagram is dropped.",
         "If the client should be let in, change `[listener.access]`; check that the address is the client's and not a proxy's."
     }
     ClientRateLimited {
@@ -164,7 +164,7 @@ causes! {
     }
     ClientTooManyConnections {
         "client_too_many_connections", Client, Accept, Some(429), Some("connection_limit_reached"), ["client", "limit"],
-        "This client, or the listener as a whole, has as many connections open as its limit at once allows. On tcp listeners the connection is reset.",
+        "This client, or the listener as a whole, has as many connections (udp: sessions) open as its limit at once allows. On tcp listeners the connection is reset, on udp listeners the datagram is dropped.",
         "Read `detail`: it names the limit. Raise `client_connections` where many users share an address, `connections` where the listener is meant to hold more; else see why the client keeps so many."
     }
     ClientHttp2Violation {

@@ -208,7 +208,7 @@ optional! {
     REQUESTS: u64 = "listener.requests", 1, 1_000_000,
         "Datagrams of the client after which a UDP session takes no more: the next one begins a new session, with a new pick.";
     RESPONSES: u64 = "listener.responses", 0, 1_000_000,
-        "Datagrams of the backend after which a UDP session is over at once; 0 where none is expected. 1 suits DNS: a session costs memory and a port only while its answer is awaited.";
+        "Datagrams of the backend that answer one datagram of the client; 0 where none is expected. A UDP session is over at once when all of them have come, with `requests` not before the client has sent that many. 1 suits DNS: a session costs memory and a port only while answers are awaited.";
     LISTENER_KEEPALIVE: Duration = "listener.tcp.keepalive", secs(1), secs(32_767),
         "Time of quiet after which the kernel asks a client whether it is still there (SO_KEEPALIVE). Off when left out: the idle timeout ends what is dead.";
     LISTENER_USER_TIMEOUT: Duration = "listener.tcp.user_timeout", millis(10), DAY,

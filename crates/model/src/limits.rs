@@ -303,6 +303,8 @@ fixed! {
         "Longest PROXY header taken. Version 1 is at most 107 bytes; version 2 with a client certificate's names stays below this in HAProxy too.";
     CLIENT_HELLO = 65_536, "bytes",
         "Longest ClientHello read for its name, over all its records and packets. With post-quantum keys they take about 2 KiB; RFC 8446 has no limit below 16 MiB.";
+    CLIENT_HELLO_RECORDS = 1024, "records",
+        "Records one ClientHello may lie in. Clients use one or two; each is looked at again whenever more has come.";
     CID_MEMORY = 262_144, "connection ids",
         "QUIC connection ids a pool remembers, so that a client whose address changed stays with its backend. About 64 bytes each.";
     CID_LIFE = 600, "s",

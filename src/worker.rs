@@ -134,6 +134,8 @@ impl<D: Driver> Worker<D> {
             Owner::RelayBackend => self.relays.backend_event(&mut self.core, key, event, now),
             Owner::HttpClient => self.http.client_event(&mut self.core, key, event, now),
             Owner::HttpBackend => self.http.backend_event(&mut self.core, key, event, now),
+            // None is made yet.
+            Owner::UdpSession => {}
         }
     }
 
@@ -150,6 +152,7 @@ impl<D: Driver> Worker<D> {
                 Owner::RelayClient | Owner::RelayBackend => self.relays.timer(&mut self.core, key, now),
                 Owner::HttpClient => self.http.client_timer(&mut self.core, key, now),
                 Owner::HttpBackend => self.http.backend_timer(&mut self.core, key, now),
+                Owner::UdpSession => {}
             }
         }
         self.fired = fired;

@@ -29,11 +29,23 @@ pub enum Schedule {
     /// Consistent hash of a key chosen in the config: a header, a cookie, the URI. The client's address where a
     /// request has none.
     Maglev,
+    /// Consistent hash of the client's address and port and the listener's: the connections of one client are spread.
+    Tuple,
+    /// For QUIC over a udp listener: by the connection id the client sends, not by its address, which may change.
+    QuicCid,
 }
 
 impl Schedule {
-    pub const ALL: [Schedule; 6] =
-        [Schedule::Wrr, Schedule::Rr, Schedule::Wlc, Schedule::P2c, Schedule::Source, Schedule::Maglev];
+    pub const ALL: [Schedule; 8] = [
+        Schedule::Wrr,
+        Schedule::Rr,
+        Schedule::Wlc,
+        Schedule::P2c,
+        Schedule::Source,
+        Schedule::Maglev,
+        Schedule::Tuple,
+        Schedule::QuicCid,
+    ];
 
     pub const fn word(self) -> &'static str {
         match self {
@@ -43,13 +55,15 @@ impl Schedule {
             Schedule::P2c => "p2c",
             Schedule::Source => "source",
             Schedule::Maglev => "maglev",
+            Schedule::Tuple => "tuple",
+            Schedule::QuicCid => "quic-cid",
         }
     }
 
     /// Whether a key, and not turn or load, says where work goes.
     pub const fn is_hashed(self) -> bool {
         match self {
-            Schedule::Source | Schedule::Maglev => true,
+            Schedule::Source | Schedule::Maglev | Schedule::Tuple | Schedule::QuicCid => true,
             Schedule::Wrr | Schedule::Rr | Schedule::Wlc | Schedule::P2c => false,
         }
     }
@@ -96,7 +110,7 @@ pub(crate) enum Prepared {
     EqualPair,
     /// `p2c`: sums of the weights up to and including each member.
     WeightedPair(Box<[u32]>),
-    /// `source` and `maglev`.
+    /// The hash schedules.
     Hashed(Table),
 }
 
@@ -193,8 +207,12 @@ fn prepare(schedule: Schedule, members: &[Member]) -> Prepared {
             });
             Prepared::WeightedPair(sums.collect())
         }
-        Schedule::Source | Schedule::Maglev if members.is_empty() => Prepared::Rotation,
-        Schedule::Source | Schedule::Maglev => Prepared::Hashed(Table::new(members, &weights())),
+        Schedule::Source | Schedule::Maglev | Schedule::Tuple | Schedule::QuicCid if members.is_empty() => {
+            Prepared::Rotation
+        }
+        Schedule::Source | Schedule::Maglev | Schedule::Tuple | Schedule::QuicCid => {
+            Prepared::Hashed(Table::new(members, &weights()))
+        }
     }
 }
 

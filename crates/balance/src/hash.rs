@@ -30,6 +30,12 @@ pub fn of_address(address: IpAddr) -> u64 {
     }
 }
 
+/// Hash of who speaks with whom: what `tuple` goes by. `local` is the listener's address and port that the client reached.
+pub fn of_tuple(client: SocketAddr, local: SocketAddr) -> u64 {
+    let client_hash = mix(of_address(client.ip()) ^ u64::from(client.port()));
+    mix(mix(client_hash ^ of_address(local.ip())) ^ u64::from(local.port()))
+}
+
 /// Hash of a key made of bytes: a header's value, a cookie's, a URI.
 pub fn of_bytes(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
@@ -81,6 +87,24 @@ mod tests {
         let v4: IpAddr = "203.0.113.9".parse().unwrap();
         let mapped: IpAddr = "::ffff:203.0.113.9".parse().unwrap();
         assert_eq!(of_address(v4), of_address(mapped));
+    }
+
+    #[test]
+    fn each_part_of_a_tuple_counts_and_mapped_addresses_do_not() {
+        let of = |client: &str, local: &str| of_tuple(client.parse().unwrap(), local.parse().unwrap());
+        let first = of("192.0.2.1:5000", "203.0.113.9:443");
+        // Recorded once, for the reason above.
+        assert_eq!(first, mix(mix(mix(mix(0xc000_0201) ^ 5000) ^ mix(0xcb00_7109)) ^ 443));
+        assert_eq!(of("[::ffff:192.0.2.1]:5000", "[::ffff:203.0.113.9]:443"), first);
+        for (client, local) in [
+            ("192.0.2.2:5000", "203.0.113.9:443"),
+            ("192.0.2.1:5001", "203.0.113.9:443"),
+            ("192.0.2.1:5000", "203.0.113.8:443"),
+            ("192.0.2.1:5000", "203.0.113.9:444"),
+            ("203.0.113.9:443", "192.0.2.1:5000"),
+        ] {
+            assert_ne!(of(client, local), first, "{client} {local}");
+        }
     }
 
     #[test]

@@ -9,16 +9,18 @@
 //! nothing. It never looks at verdicts or orders (the writer has done that), never waits, and never
 //! shares a word of memory between workers.
 //!
-//! Around the pick stand [`sticky`] (whether a client stays with its backend), [`silence`] (whether a backend has stopped
-//! answering), [`Queue`] (who waits for room) and [`rate`] (how much a client may ask). The last alone is shared by
-//! workers, for its limits are those of the node.
+//! Around the pick stand [`sticky`] (whether a client stays with its backend), [`affinity`] (which that was), [`silence`] (whether a backend has stopped
+//! answering), [`Queue`] (who waits for room) and [`rate`] (how much a client may ask). What is remembered of clients is
+//! shared by workers: the limits are those of the node, and a client may come back to another worker.
 
+mod affinity;
 mod candidates;
 mod draw;
 pub mod hash;
 mod in_flight;
 mod maglev;
 mod picker;
+pub mod prefix;
 mod queue;
 pub mod rate;
 mod retry_budget;
@@ -26,6 +28,7 @@ pub mod silence;
 pub mod sticky;
 mod wrr;
 
+pub use affinity::AffinityTable;
 pub use candidates::{Candidates, Member, Schedule};
 pub use hash::BackendKey;
 pub use in_flight::{InFlight, Load, Ticket};

@@ -29,7 +29,7 @@ const QUICK_DRAWS: u32 = 4;
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     pub client: IpAddr,
-    /// What `maglev` hashes; the client's address where there is none.
+    /// What `maglev`, `tuple` and `quic-cid` hash; the client's address where there is none.
     pub key: Option<u64>,
     /// In the order they were tried. None of them while there is another.
     pub tried: &'a [BackendId],
@@ -55,7 +55,7 @@ impl Wanted<'_> {
     #[inline]
     fn hash(&self, schedule: Schedule) -> u64 {
         match self.key {
-            Some(key) if schedule == Schedule::Maglev => key,
+            Some(key) if schedule != Schedule::Source => key,
             Some(_) | None => hash::of_address(self.client),
         }
     }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use evenkeel_model::Instant;
 
 pub use table::{ConcurrencyTable, RateTable};
+pub(crate) use table::{Seeded, locked, shard_of};
 
 const SECOND: u64 = 1_000_000_000;
 

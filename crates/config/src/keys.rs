@@ -288,8 +288,11 @@ pub(crate) const SCHEDULES: &[Word] = &[
     works(Schedule::P2c.word(), "the less loaded of two drawn by weight"),
     works(Schedule::Source.word(), "consistent hash of the client's address"),
     works(Schedule::Maglev.word(), "consistent hash of what `hash_on` names"),
-    later("tuple"),
-    later("quic-cid"),
+    works(Schedule::Tuple.word(), "consistent hash of the addresses and ports of client and listener"),
+    works(
+        Schedule::QuicCid.word(),
+        "for QUIC over a udp listener: by connection id, wherever the client's datagrams come from",
+    ),
 ];
 
 pub(crate) const CHECK_KINDS: &[Word] = &[

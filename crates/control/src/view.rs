@@ -54,7 +54,10 @@ fn view(plan: &Plan, id: PoolId, standings: &[Standing], backends: &[BackendStat
 /// one whose verdict turned unhealthy are tried elsewhere. Deadlines are moments, so that no snapshot is due when one passes.
 fn bystanders(plan: &Plan, id: PoolId, standings: &[Standing], backends: &[BackendState]) -> Vec<Bystander> {
     // Where nobody is sticky a drained backend keeps nobody.
-    let drain_timeout = plan.pools[id.index()].sticky.as_ref().map_or(Duration::ZERO, |sticky| sticky.drain_timeout);
+    let pool = &plan.pools[id.index()];
+    let by_cookie = pool.sticky.as_ref().map(|sticky| sticky.drain_timeout);
+    let by_address = pool.affinity.map(|affinity| affinity.drain_timeout);
+    let drain_timeout = by_cookie.max(by_address).unwrap_or(Duration::ZERO);
     let bystander = |(backend, settings): (BackendId, &Backend)| {
         let drained_until = backends[backend.index()].ordered_at + drain_timeout;
         let why = Aside::of(&standings[backend.index()], settings.weight, drained_until)?;

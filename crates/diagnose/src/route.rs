@@ -250,6 +250,15 @@ fn pick(
             by_weight(),
             "two are drawn by weight and the less loaded gets it; the shares are those of equal load".into(),
         ),
+        Schedule::Tuple => (
+            by_weight(),
+            "the hash of the addresses and ports of client and listener decides; the shares are those of all connections"
+                .into(),
+        ),
+        Schedule::QuicCid => (
+            by_weight(),
+            "the hash of a QUIC connection id decides; the shares are those of all connections".into(),
+        ),
         Schedule::Source | Schedule::Maglev => {
             let (key, because) = match pool.schedule {
                 Schedule::Maglev => key(&pool.hash_on, request, client),

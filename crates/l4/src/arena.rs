@@ -15,10 +15,17 @@ pub enum Owner {
     RelayBackend,
     HttpClient,
     HttpBackend,
+    UdpSession,
 }
 
-const OWNERS: [Owner; 5] =
-    [Owner::Listener, Owner::RelayClient, Owner::RelayBackend, Owner::HttpClient, Owner::HttpBackend];
+const OWNERS: [Owner; 6] = [
+    Owner::Listener,
+    Owner::RelayClient,
+    Owner::RelayBackend,
+    Owner::HttpClient,
+    Owner::HttpBackend,
+    Owner::UdpSession,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {

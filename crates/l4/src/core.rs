@@ -8,7 +8,7 @@ use std::rc::Rc;
 use evenkeel_model::exchange::{Detail, ExchangeId, Outcome, Times};
 use evenkeel_model::{Cause, Instant, limits};
 use evenkeel_observe::Observer;
-use evenkeel_reactor::{Driver, Errno, Event, Sock, Token, Wheel, errno};
+use evenkeel_reactor::{Driver, Errno, Event, Sock, Source, Token, Wheel, errno};
 
 use crate::gate::{Pass, Turned};
 use crate::roster::{ListenerSlot, Roster};
@@ -179,9 +179,19 @@ impl<D: Driver> Core<D> {
     }
 }
 
-/// What a failed dial means: who is to blame depends on what the kernel said.
-pub fn dial_failure(errno: Errno) -> Cause {
-    if errno.is_our_shortage() {
+/// What a failed dial means: who is to blame depends on what the kernel said, and on whether it was told where the
+/// connection is to come from.
+///
+/// No address to be had means that the kernel has no port left, our own shortage; but where an address was named, that this
+/// host does not have it. What is forbidden is mostly a firewall's doing, and with a named address mostly a right that we lack.
+pub fn dial_failure(errno: Errno, from: Source) -> Cause {
+    let named = match from {
+        Source::Kernel => false,
+        Source::Own(_) | Source::Foreign(_) => true,
+    };
+    if named && [errno::EADDRNOTAVAIL, errno::EPERM, errno::EACCES].contains(&errno) {
+        Cause::SourceUnusable
+    } else if errno.is_our_shortage() {
         Cause::BalancerOverloaded
     } else if errno == errno::ETIMEDOUT {
         Cause::BackendConnectTimeout
@@ -189,5 +199,30 @@ pub fn dial_failure(errno: Errno) -> Cause {
         Cause::BackendUnreachable
     } else {
         Cause::BackendConnectRefused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_source_is_blamed_only_where_one_was_named() {
+        let own = Source::Own([192, 0, 2, 1].into());
+        let foreign = Source::Foreign([198, 51, 100, 1].into());
+        let table = [
+            //  errno                without a source            with one
+            (errno::EADDRNOTAVAIL, Cause::BalancerOverloaded, Cause::SourceUnusable),
+            (errno::EPERM, Cause::BackendUnreachable, Cause::SourceUnusable),
+            (errno::EACCES, Cause::BackendUnreachable, Cause::SourceUnusable),
+            (errno::EMFILE, Cause::BalancerOverloaded, Cause::BalancerOverloaded),
+            (errno::ETIMEDOUT, Cause::BackendConnectTimeout, Cause::BackendConnectTimeout),
+            (errno::EHOSTUNREACH, Cause::BackendUnreachable, Cause::BackendUnreachable),
+            (errno::ECONNREFUSED, Cause::BackendConnectRefused, Cause::BackendConnectRefused),
+        ];
+        for (errno, without, with) in table {
+            assert_eq!(dial_failure(errno, Source::Kernel), without, "{errno:?}");
+            assert_eq!([own, foreign].map(|from| dial_failure(errno, from)), [with; 2], "{errno:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use evenkeel_balance::rate::{ConcurrencyTable, Gcra, RateTable, SharedRate};
+use evenkeel_balance::{AffinityTable, prefix};
 use evenkeel_model::exchange::Detail;
 use evenkeel_model::{Cause, Instant};
 use evenkeel_plan::{Listener, Rate};
@@ -24,6 +25,8 @@ pub struct Gates {
     random: [u8; 32],
     listeners: Mutex<HashMap<Arc<str>, Weak<Counted>>>,
     backends: Mutex<Occupancies>,
+    /// By pool.
+    affinities: Mutex<HashMap<Arc<str>, Weak<AffinityTable>>>,
 }
 
 /// By pool and address.
@@ -78,7 +81,7 @@ impl Drop for Pass {
 
 impl Gates {
     pub fn new(random: [u8; 32]) -> Self {
-        Gates { random, listeners: Mutex::default(), backends: Mutex::default() }
+        Gates { random, listeners: Mutex::default(), backends: Mutex::default(), affinities: Mutex::default() }
     }
 
     /// The secret of sticky cookies where the config names none.
@@ -87,13 +90,7 @@ impl Gates {
     }
 
     pub(crate) fn listener(&self, settings: &Arc<Listener>) -> Gate {
-        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = listeners.get(&settings.name).and_then(Weak::upgrade).unwrap_or_else(|| {
-            listeners.retain(|_, counted| counted.strong_count() > 0);
-            let counted = Arc::new(Counted::new(self.seed()));
-            listeners.insert(Arc::clone(&settings.name), Arc::downgrade(&counted));
-            counted
-        });
+        let counted = shared(&self.listeners, &settings.name, || Counted::new(self.seed()));
         Gate::new(Arc::clone(settings), counted)
     }
 
@@ -111,11 +108,27 @@ impl Gates {
         })
     }
 
+    /// Which backends the clients of a pool were with.
+    pub(crate) fn affinity(&self, pool: &Arc<str>) -> Arc<AffinityTable> {
+        shared(&self.affinities, pool, || AffinityTable::new(self.seed()))
+    }
+
     fn seed(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.random;
         // The bytes themselves may be the secret of cookies.
         evenkeel_balance::hash::of_bytes(&[h, g, f, e, d, c, b, a])
     }
+}
+
+/// What the workers share under a name, made when nobody holds it.
+fn shared<T>(all: &Mutex<HashMap<Arc<str>, Weak<T>>>, name: &Arc<str>, make: impl FnOnce() -> T) -> Arc<T> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    all.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
+        all.retain(|_, one| one.strong_count() > 0);
+        let one = Arc::new(make());
+        all.insert(Arc::clone(name), Arc::downgrade(&one));
+        one
+    })
 }
 
 impl Counted {
@@ -152,43 +165,57 @@ impl Gate {
         }
     }
 
-    /// Asked for every new connection, first of all. `client` is who connects, which on http listeners may be a trusted
-    /// proxy: what counts per client waits for its requests then, since all of its clients come from one address.
+    /// Asked for every new connection or session, first of all. `client` is who connects. That may be a sender of PROXY
+    /// headers, all of whose clients come from one address: what counts per client waits for [`Gate::known`] then.
     ///
     /// # Errors
-    /// Why it is turned away: with the status of the cause on http listeners, with a reset on tcp.
+    /// Why it is turned away: with the status of the cause on http listeners, as the listener's `refuse` says on others.
     pub fn connection(&self, client: IpAddr, now: Instant) -> Result<Pass, Turned> {
+        let mut pass = Pass::default();
         if !self.asks_connections {
-            return Ok(Pass::default());
-        }
-        let rates = &self.settings.rates;
-        let key = (!self.is_trusted(client)).then(|| self.client(client));
-        if key.is_some() {
-            self.admits(client)?;
+            return Ok(pass);
         }
         // What is narrow comes first: a client over its own limit must not use up the listener's.
-        if let (Some(gcra), Some(key)) = (self.client_connections, key)
-            && !self.counted.client_connections.allow(key, gcra, now)
-        {
-            return Err(limited("client_connections_per_second"));
-        }
-        let mut pass = Pass::default();
-        if let (Some(limit), Some(key)) = (rates.client_concurrency, key) {
-            if !self.counted.clients_now.enter(key, limit) {
-                return Err(crowded("client_connections"));
-            }
-            pass.client = Some((Arc::clone(&self.counted), key));
+        if !self.settings.proxies.contains(client) {
+            self.known(&mut pass, client, now)?;
         }
         if let Some(gcra) = self.connections
             && !self.counted.connections.allow(gcra, now)
         {
             return Err(limited("connections_per_second"));
         }
-        if let Some(limit) = rates.concurrency {
+        if let Some(limit) = self.settings.rates.concurrency {
             let occupant = self.counted.now.enter(limit).ok_or(crowded("connections"))?;
             pass._listener = Some(occupant);
         }
         Ok(pass)
+    }
+
+    /// Asked once a PROXY header has told who the client is whom [`Gate::connection`] let in: the lists, and what counts per
+    /// client. On http listeners the client may be a trusted proxy in its turn, which names its clients with each request: then
+    /// all of this waits for those.
+    ///
+    /// # Errors
+    /// Why it is turned away. The pass counts on for the listener until it is dropped.
+    pub fn known(&self, pass: &mut Pass, client: IpAddr, now: Instant) -> Result<(), Turned> {
+        if !self.asks_connections || self.is_trusted(client) {
+            return Ok(());
+        }
+        self.admits(client)?;
+        let key = self.client(client);
+        if let Some(gcra) = self.client_connections
+            && !self.counted.client_connections.allow(key, gcra, now)
+        {
+            return Err(limited("client_connections_per_second"));
+        }
+        if let Some(limit) = self.settings.rates.client_concurrency {
+            if !self.counted.clients_now.enter(key, limit) {
+                return Err(crowded("client_connections"));
+            }
+            // Replacing one counts it out: a connection is one client's.
+            *pass = Pass { _listener: pass._listener.take(), client: Some((Arc::clone(&self.counted), key)) };
+        }
+        Ok(())
     }
 
     /// Asked for every request once its client is known: who connected, or whom a trusted proxy names.
@@ -228,16 +255,9 @@ impl Gate {
         settings.protocol.is_http() && settings.http.trusted.iter().any(|cidr| cidr.contains(client))
     }
 
-    /// The address cut to its prefix. Those of the two families never meet: IPv4 addresses stand in the mapped range, which
-    /// no canonical IPv6 address is in.
     fn client(&self, client: IpAddr) -> u128 {
         let rates = &self.settings.rates;
-        let cut =
-            |bits: u128, drop: u8| bits.checked_shr(drop.into()).unwrap_or(0).checked_shl(drop.into()).unwrap_or(0);
-        match client.to_canonical() {
-            IpAddr::V4(v4) => cut(v4.to_ipv6_mapped().to_bits(), 32 - rates.ipv4_prefix.min(32)),
-            IpAddr::V6(v6) => cut(v6.to_bits(), 128 - rates.ipv6_prefix.min(128)),
-        }
+        prefix::cut(client, rates.ipv4_prefix, rates.ipv6_prefix)
     }
 }
 
@@ -365,6 +385,60 @@ mod tests {
             listener.protocol = Protocol::Tcp;
         });
         assert_eq!(turned(tcp.connection(ip("10.9.0.1"), at(0))), (Cause::ClientDeniedByAcl, "allow"));
+    }
+
+    #[test]
+    fn behind_a_sender_of_proxy_headers_the_client_it_names_is_asked_for() {
+        let gate = gate(|listener| {
+            listener.protocol = Protocol::Tcp;
+            listener.proxies = set(&["10.8.0.0/16"]);
+            listener.access =
+                Access { allow: set(&["192.0.2.0/24", "198.51.100.0/24"]), deny: set(&["192.0.2.66/32"]) };
+            listener.rates.client_connections = Some(Rate { per_second: 1, burst: 2 });
+            listener.rates.client_concurrency = Some(2);
+            listener.rates.concurrency = Some(5);
+        });
+        let (proxy, client) = (ip("10.8.0.1"), ip("192.0.2.1"));
+        // On no list itself, and over no limit per client, however many come from it; mapped or not.
+        let mut passes: Vec<Pass> = (0..4)
+            .map(|turn| {
+                gate.connection(if turn == 0 { ip("::ffff:10.8.0.1") } else { proxy }, at(0)).expect("the proxy")
+            })
+            .collect();
+        let denied = (Cause::ClientDeniedByAcl, "deny");
+        assert_eq!(turned(gate.known(&mut passes[0], ip("192.0.2.66"), at(0))), denied);
+        assert_eq!(turned(gate.known(&mut passes[0], ip("203.0.113.1"), at(0))), (Cause::ClientDeniedByAcl, "allow"));
+        assert!(gate.known(&mut passes[0], client, at(0)).is_ok() && gate.known(&mut passes[1], client, at(0)).is_ok());
+        let fast = (Cause::ClientRateLimited, "client_connections_per_second");
+        assert_eq!(turned(gate.known(&mut passes[2], client, at(0))), fast);
+        let crowd = (Cause::ClientTooManyConnections, "client_connections");
+        assert_eq!(turned(gate.known(&mut passes[2], client, at(5000))), crowd);
+        // Whoever comes without the proxy is the same client.
+        assert_eq!(turned(gate.connection(client, at(9000))), crowd);
+        assert!(gate.known(&mut passes[2], ip("198.51.100.1"), at(9000)).is_ok());
+        passes.push(gate.connection(proxy, at(9000)).expect("the fifth"));
+        assert_eq!(turned(gate.connection(proxy, at(9000))), (Cause::ClientTooManyConnections, "connections"));
+        drop(passes);
+        assert!(gate.counted.clients_now.is_empty() && !gate.counted.now.is_full(1));
+    }
+
+    #[test]
+    fn a_trusted_proxy_behind_a_sender_of_proxy_headers_is_still_no_client() {
+        let gate = gate(|listener| {
+            listener.proxies = set(&["10.8.0.0/16"]);
+            listener.access.deny = set(&["10.9.0.0/16", "192.0.2.66/32"]);
+            listener.rates.client_concurrency = Some(1);
+        });
+        let mut passes = [(); 3].map(|()| gate.connection(ip("10.8.0.1"), at(0)).expect("a sender of PROXY headers"));
+        // Trusted, as `listener` has it: what counts per client waits for the requests.
+        assert!(passes.iter_mut().all(|pass| gate.known(pass, ip("10.9.0.1"), at(0)).is_ok()));
+        assert!(gate.counted.clients_now.is_empty());
+        assert_eq!(turned(gate.request(ip("192.0.2.66"), at(0))), (Cause::ClientDeniedByAcl, "deny"));
+        assert!(gate.known(&mut passes[0], ip("198.51.100.1"), at(0)).is_ok());
+        assert_eq!(gate.counted.clients_now.len(), 1);
+        // A second header on one connection replaces the first: one connection is one client's.
+        assert!(gate.known(&mut passes[0], ip("198.51.100.2"), at(0)).is_ok());
+        assert_eq!(gate.counted.clients_now.len(), 1);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use evenkeel_model::exchange::{Attempt, Detail, ExchangeId, Outcome, Times};
 use evenkeel_model::{Cause, Instant, Phase};
-use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Recv, Sock};
+use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Recv, Sock, Source};
 
 use crate::arena::{Arena, Key, Owner, token};
 use crate::core::{Accepted, Core, dial_failure};
@@ -154,8 +154,14 @@ impl<D: Driver> Relays<D> {
                     relay.pump(core, now)
                 }
                 Some(Err(errno)) => {
-                    relay.attempt_failed(core, dial_failure(errno), now);
-                    self.dial_next_after(core, key, dial_failure(errno), Some(Detail::Errno(errno.0)), now)
+                    relay.attempt_failed(core, dial_failure(errno, Source::Kernel), now);
+                    self.dial_next_after(
+                        core,
+                        key,
+                        dial_failure(errno, Source::Kernel),
+                        Some(Detail::Errno(errno.0)),
+                        now,
+                    )
                 }
             }
         };
@@ -230,7 +236,7 @@ impl<D: Driver> Relays<D> {
                     return None;
                 }
                 Err(errno) => {
-                    let cause = dial_failure(errno);
+                    let cause = dial_failure(errno, Source::Kernel);
                     relay.attempt_failed(core, cause, now);
                     let retries = relay.pool.read(|settings| settings.retries) as usize;
                     if relay.tried.len() > retries || !relay.pool.has_other(&relay.tried) {

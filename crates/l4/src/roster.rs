@@ -13,7 +13,7 @@ use std::sync::Arc;
 use evenkeel_model::{Instant, PoolId};
 use evenkeel_observe::metrics::BackendLabel;
 use evenkeel_observe::{ListenerMetrics, Registry};
-use evenkeel_plan::{Listener, Plan, Snapshot};
+use evenkeel_plan::{Listener, Plan, Pool, Snapshot};
 
 use crate::gate::{Gate, Gates, Pass, Turned};
 
@@ -58,6 +58,14 @@ impl ListenerSlot {
     /// Why not.
     pub fn connection(&self, client: IpAddr, now: Instant) -> Result<Pass, Turned> {
         self.gate.borrow().connection(client, now)
+    }
+
+    /// Whether the client may come in that a PROXY header has named, see [`Gate::known`].
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn known(&self, pass: &mut Pass, client: IpAddr, now: Instant) -> Result<(), Turned> {
+        self.gate.borrow().known(pass, client, now)
     }
 
     /// Whether a client may make one more request, see [`Gate::request`].
@@ -142,18 +150,23 @@ impl Roster {
             let first = pool.first_backend.index();
             let backends = &plan.backends[first..first + pool.backend_count as usize];
             let old_members = old.as_ref().map(|slot| slot.members().to_vec()).unwrap_or_default();
+            let same_manner = old.as_ref().is_none_or(|slot| slot.read(|before| in_one_manner(before, pool)));
             let members: Vec<Rc<BackendSlot>> = backends
                 .iter()
                 .map(|backend| {
                     let kept = old_members.iter().find(|slot| slot.address == backend.address);
-                    kept.map_or_else(|| self.new_backend(&pool.name, backend.address), Rc::clone)
+                    match kept {
+                        Some(slot) if same_manner => Rc::clone(slot),
+                        Some(slot) => Rc::new(slot.without_connections()),
+                        None => self.new_backend(&pool.name, backend.address),
+                    }
                 })
                 .collect();
             for slot in &old_members {
                 slot.removed.set(!members.iter().any(|member| Rc::ptr_eq(member, slot)));
             }
             let slot = old.unwrap_or_else(|| Rc::new(PoolSlot::new(pool, view, self.seed ^ self.worker as u64)));
-            slot.follow(pool, plan.node.sticky_secret.as_deref().unwrap_or(self.gates.secret()));
+            slot.follow(pool, &self.gates, plan.node.sticky_secret.as_deref());
             slot.set_view(view);
             slot.set_members(pool.first_backend, members);
             self.by_id.push(Rc::clone(&slot));
@@ -200,6 +213,15 @@ impl Roster {
             slot.removed.set(true);
         }
     }
+}
+
+/// Whether connections made for the one pool may be used for the other: nothing differs in what is spoken on them, in what
+/// their backend was told of the client, or in where they come from.
+fn in_one_manner(one: &Pool, other: &Pool) -> bool {
+    one.speaks == other.speaks
+        && one.tls == other.tls
+        && one.proxy_protocol == other.proxy_protocol
+        && one.source == other.source
 }
 
 #[cfg(test)]

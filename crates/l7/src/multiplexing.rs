@@ -9,7 +9,7 @@ use evenkeel_h2::{Connection, Role, Settings};
 use evenkeel_l4::{BackendSlot, Core, Key, Owner, token};
 use evenkeel_model::exchange::{Detail, Reuse};
 use evenkeel_model::{Cause, Instant, limits};
-use evenkeel_reactor::{Close, Driver, Event, Token};
+use evenkeel_reactor::{Close, Driver, Event, Source, Token};
 
 use crate::backend::{Backend, State};
 use crate::carriers::Holder;
@@ -145,7 +145,7 @@ impl Http {
             if !self.join(core, key, made, now)
                 && let Err(errno) = self.find_carrier(core, key, &slot, now)
             {
-                let cause = evenkeel_l4::dial_failure(evenkeel_reactor::Errno(errno));
+                let cause = evenkeel_l4::dial_failure(evenkeel_reactor::Errno(errno), Source::Kernel);
                 self.attempt_failed(core, key, cause, Some(Detail::Errno(errno)), now);
             }
             self.drive(core, key, now);

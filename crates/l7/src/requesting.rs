@@ -10,7 +10,7 @@ use evenkeel_l4::{Arrival, BackendSlot, Core, Key, Owner, Refused, dial_failure,
 use evenkeel_model::exchange::{Attempt, Detail, Reuse};
 use evenkeel_model::{Cause, Instant};
 use evenkeel_plan::Speaks;
-use evenkeel_reactor::{Close, Dial, Driver, Event, Recv, Send};
+use evenkeel_reactor::{Close, Dial, Driver, Event, Recv, Send, Source};
 use evenkeel_wire::{FieldSlots, Parsed, parse_request};
 
 use crate::backend::{Backend, State};
@@ -151,7 +151,7 @@ impl Http {
                     Ok(()) => return,
                     Err(errno) => {
                         let detail = Some(Detail::Errno(errno));
-                        let cause = dial_failure(evenkeel_reactor::Errno(errno));
+                        let cause = dial_failure(evenkeel_reactor::Errno(errno), Source::Kernel);
                         if !self.may_try_again(key, cause, Tried::Connecting, now) {
                             self.answer_failed(core, key, cause, detail, now);
                             return;
@@ -169,7 +169,7 @@ impl Http {
                 }
                 Err(errno) => {
                     let detail = Some(Detail::Errno(errno));
-                    let cause = dial_failure(evenkeel_reactor::Errno(errno));
+                    let cause = dial_failure(evenkeel_reactor::Errno(errno), Source::Kernel);
                     if !self.may_try_again(key, cause, Tried::Connecting, now) {
                         self.answer_failed(core, key, cause, detail, now);
                         return;
@@ -254,7 +254,13 @@ impl Http {
                 None => self.backend_ready(core, made, now),
             },
             Some(Err(errno)) => {
-                self.backend_not_made(core, made, dial_failure(errno), Some(Detail::Errno(errno.0)), now);
+                self.backend_not_made(
+                    core,
+                    made,
+                    dial_failure(errno, Source::Kernel),
+                    Some(Detail::Errno(errno.0)),
+                    now,
+                );
             }
         }
     }

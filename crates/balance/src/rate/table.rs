@@ -56,7 +56,7 @@ impl RateTable {
     /// Lets one more of `client` through, or not.
     #[must_use]
     pub fn allow(&self, client: u128, gcra: Gcra, now: Instant) -> bool {
-        let mut shard = locked(&self.shards[shard_of(self.seed, client)]);
+        let mut shard = locked(&self.shards[shard_of(self.seed, client, SHARDS)]);
         if let Some(tat) = shard.clients.get_mut(&client) {
             return gcra.allow(tat, now);
         }
@@ -109,7 +109,7 @@ impl ConcurrencyTable {
     /// [`ConcurrencyTable::leave`].
     #[must_use = "who was counted in must be counted out"]
     pub fn enter(&self, client: u128, limit: u32) -> bool {
-        let mut shard = locked(&self.shards[shard_of(self.seed, client)]);
+        let mut shard = locked(&self.shards[shard_of(self.seed, client, SHARDS)]);
         match shard.entry(client) {
             Entry::Occupied(mut counted) if *counted.get() < limit => *counted.get_mut() += 1,
             Entry::Vacant(entry) if limit > 0 => {
@@ -121,7 +121,7 @@ impl ConcurrencyTable {
     }
 
     pub fn leave(&self, client: u128) {
-        let mut shard = locked(&self.shards[shard_of(self.seed, client)]);
+        let mut shard = locked(&self.shards[shard_of(self.seed, client, SHARDS)]);
         if let Entry::Occupied(mut counted) = shard.entry(client) {
             match counted.get() {
                 0 | 1 => drop(counted.remove()),
@@ -141,17 +141,17 @@ impl ConcurrencyTable {
 }
 
 /// A thread that panicked in between has left a count that is at most one off.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// By other bits than those by which the map of a shard places its entries.
-fn shard_of(seed: u64, client: u128) -> usize {
-    (Seeded(seed.rotate_left(32)).hash_one(client) >> 32) as usize % SHARDS
+pub(crate) fn shard_of(seed: u64, client: u128, shards: usize) -> usize {
+    (Seeded(seed.rotate_left(32)).hash_one(client) >> 32) as usize % shards
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Seeded(u64);
+pub(crate) struct Seeded(pub(crate) u64);
 
 impl BuildHasher for Seeded {
     type Hasher = SeededHasher;
@@ -161,7 +161,7 @@ impl BuildHasher for Seeded {
     }
 }
 
-struct SeededHasher(u64);
+pub(crate) struct SeededHasher(u64);
 
 impl Hasher for SeededHasher {
     fn write_u128(&mut self, client: u128) {

@@ -7,11 +7,12 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_balance::silence::{Awaited, Request};
 use evenkeel_balance::sticky::Moved;
 use evenkeel_balance::{BackendKey, InFlight, Silence, Ticket};
-use evenkeel_model::Instant;
+use evenkeel_model::{Instant, limits};
 use evenkeel_observe::BackendMetrics;
 
 use crate::arena::Key;
@@ -26,6 +27,8 @@ pub struct BackendSlot {
     /// Over all workers.
     pub(super) occupancy: Arc<Occupancy>,
     silence: Cell<Silence>,
+    /// When its host last refused a datagram.
+    refused: Cell<Option<Instant>>,
     /// Kept connections, the one used last at the end.
     pub idle: RefCell<Vec<Key>>,
     /// Connections that carry streams, or will.
@@ -42,6 +45,23 @@ impl BackendSlot {
             in_flight: InFlight::default(),
             occupancy,
             silence: Cell::default(),
+            refused: Cell::default(),
+            idle: RefCell::default(),
+            carriers: RefCell::default(),
+            removed: Cell::new(false),
+        }
+    }
+
+    /// The same backend for a pool that speaks to it in another manner: its counts go on, and its connections stay behind.
+    pub(super) fn without_connections(&self) -> Self {
+        BackendSlot {
+            address: self.address,
+            key: self.key,
+            metrics: Arc::clone(&self.metrics),
+            in_flight: self.in_flight.clone(),
+            occupancy: Arc::clone(&self.occupancy),
+            silence: self.silence.clone(),
+            refused: self.refused.clone(),
             idle: RefCell::default(),
             carriers: RefCell::default(),
             removed: Cell::new(false),
@@ -69,6 +89,17 @@ impl BackendSlot {
     /// Whether it was asked and has said nothing for longer than [`evenkeel_model::limits::SILENCE`].
     pub fn is_silent(&self, now: Instant) -> bool {
         self.silence.get().is_silent(now)
+    }
+
+    /// Its host refused a datagram (ICMP): nobody listens there.
+    pub fn refused(&self, now: Instant) {
+        self.refused.set(Some(now));
+    }
+
+    /// Whether it did so within [`limits::UDP_REFUSAL_MEMORY`].
+    pub(super) fn has_refused(&self, now: Instant) -> bool {
+        let memory = Duration::from_millis(limits::UDP_REFUSAL_MEMORY.value);
+        self.refused.get().is_some_and(|at| now < at + memory)
     }
 
     /// Whether `request` is the one of this second that goes there in spite of its silence.

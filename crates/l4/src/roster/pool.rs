@@ -5,18 +5,21 @@
 //! do are the backends gone through to see who else will.
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use evenkeel_balance::silence::Request;
 use evenkeel_balance::sticky::{self, Aside, Known, Moved, Place, Room, Stick, Sticky, Tries};
-use evenkeel_balance::{BackendKey, Load, Picker, Queue, RetryBudget, Wanted, Woken};
+use evenkeel_balance::{
+    AffinityTable, BackendKey, Load, Picker, Queue, RetryBudget, Schedule, Wanted, Woken, hash, prefix,
+};
 use evenkeel_model::{BackendId, Cause, Instant};
-use evenkeel_plan::{Pool, PoolView};
+use evenkeel_plan::{Affinity, Pool, PoolView};
 
 use super::backend::{BackendSlot, Picked};
 use crate::arena::Key;
+use crate::gate::Gates;
 
 pub struct PoolSlot {
     pub name: Arc<str>,
@@ -32,6 +35,8 @@ pub struct PoolSlot {
     queue: RefCell<Queue<Key, Option<BackendKey>>>,
     /// Makes and reads the cookies of a sticky pool.
     sticky: RefCell<Option<Rc<Sticky>>>,
+    /// Remembers the clients of a pool that keeps them by address.
+    affinity: RefCell<Option<(Affinity, Arc<AffinityTable>)>>,
 }
 
 /// Whom a pick is for. Fields that [`PickFor::new`] leaves out are set where they are known.
@@ -41,13 +46,16 @@ pub struct PickFor<'a> {
     /// In the order they were tried; none of them while there is another.
     pub tried: &'a [Rc<BackendSlot>],
     pub now: Instant,
-    /// What the pool's `hash_on` names, by [`evenkeel_balance::hash::of_bytes`]; `None` takes the client's address.
+    /// What the pool's `hash_on` names, by [`evenkeel_balance::hash::of_bytes`], or [`PoolSlot::tuple_key`]; `None` takes the
+    /// client's address.
     pub key: Option<u64>,
-    /// The backend that the client's cookie names.
+    /// The backend that the client's cookie names, or [`PoolSlot::affine`].
     pub sticky: Option<BackendKey>,
     /// Only what may be repeated is sent to see whether a silent backend is back.
     pub request: Request,
     pub arrival: Arrival,
+    /// Whether datagrams are to go there: none to a backend that refused some a moment ago, while there is another.
+    pub datagram: bool,
 }
 
 /// Who may pass those that wait in the pool's queue.
@@ -61,7 +69,16 @@ pub enum Arrival {
 
 impl<'a> PickFor<'a> {
     pub const fn new(client: IpAddr, tried: &'a [Rc<BackendSlot>], now: Instant) -> Self {
-        PickFor { client, tried, now, key: None, sticky: None, request: Request::Once, arrival: Arrival::New }
+        PickFor {
+            client,
+            tried,
+            now,
+            key: None,
+            sticky: None,
+            request: Request::Once,
+            arrival: Arrival::New,
+            datagram: false,
+        }
     }
 }
 
@@ -97,16 +114,22 @@ impl PoolSlot {
             budget: RefCell::new(RetryBudget::new(pool.retry_budget)),
             queue: RefCell::default(),
             sticky: RefCell::default(),
+            affinity: RefCell::default(),
         }
     }
 
     /// Takes over what a new plan says of the pool. Its members follow, see [`PoolSlot::set_members`].
-    pub(super) fn follow(&self, pool: &Arc<Pool>, secret: &[u8]) {
+    pub(super) fn follow(&self, pool: &Arc<Pool>, gates: &Gates, secret: Option<&[u8]>) {
+        let secret = secret.unwrap_or(gates.secret());
         let sticky = pool.sticky.as_ref().map(|sticky| Rc::new(Sticky::new(secret, &pool.name, sticky.max_age)));
         *self.sticky.borrow_mut() = sticky;
         if self.read(|settings| settings.retry_budget) != pool.retry_budget {
             *self.budget.borrow_mut() = RetryBudget::new(pool.retry_budget);
         }
+        let affinity = pool.affinity.filter(|affinity| !affinity.timeout.is_zero());
+        // Taken from the gates before the old one is let go of, or the last worker to follow would find it forgotten.
+        let affinity = affinity.map(|affinity| (affinity, gates.affinity(&pool.name)));
+        *self.affinity.borrow_mut() = affinity;
         self.limit.set(pool.backend_limit);
         *self.settings.borrow_mut() = Arc::clone(pool);
     }
@@ -163,7 +186,7 @@ impl PoolSlot {
         let slot = id.and_then(|id| members.slot(id)).ok_or(Refused::Nobody(Cause::NoBackendConfigured))?;
         let (slot, occupant) = match slot.enter(limit) {
             Some(occupant) if !passes_over(&view, slot, wanted) => (slot, occupant),
-            _ => self.pick_around(&view, &members, &open, wanted.now)?,
+            _ => self.pick_around(&view, &members, &open, wanted)?,
         };
         if !wanted.tried.is_empty() {
             slot.metrics.retries.one();
@@ -191,6 +214,27 @@ impl PoolSlot {
     /// cookie is due when the [`Picked`] backend's key is another, or when it says so itself.
     pub fn sticky(&self) -> Option<Rc<Sticky>> {
         self.sticky.borrow().clone()
+    }
+
+    /// What `tuple` goes by, for [`PickFor::key`]; `None` with other schedules. `local` is the address of ours that the client
+    /// reached.
+    pub fn tuple_key(&self, client: SocketAddr, local: Option<SocketAddr>) -> Option<u64> {
+        let is_tuple = self.read(|settings| settings.schedule == Schedule::Tuple);
+        is_tuple.then(|| hash::of_tuple(client, local.unwrap_or(SocketAddr::from(([0; 4], 0)))))
+    }
+
+    /// The backend that the client was with, for [`PickFor::sticky`], in a pool that keeps clients by address.
+    pub fn affine(&self, client: IpAddr, now: Instant) -> Option<BackendKey> {
+        let affinity = self.affinity.borrow();
+        let (affinity, table) = affinity.as_ref()?;
+        table.find(client_of(affinity, client), affinity.timeout, now)
+    }
+
+    /// Remembers where the client is now: call it for every connection or session that began. All workers know it then.
+    pub fn settled(&self, client: IpAddr, backend: &BackendSlot, now: Instant) {
+        if let Some((affinity, table)) = &*self.affinity.borrow() {
+            table.settle(client_of(affinity, client), backend.key, affinity.timeout, now);
+        }
     }
 
     pub fn budget(&self) -> RefMut<'_, RetryBudget> {
@@ -274,7 +318,7 @@ impl PoolSlot {
     ) -> (Option<&'m Rc<BackendSlot>>, Stick) {
         let found = view.candidates.find(key).and_then(|(id, place)| Some((members.slot(id)?, place)));
         let Some((slot, place)) = found else { return (None, Stick::Move(Moved::Removed)) };
-        let failed = wanted.tried.iter().any(|tried| Rc::ptr_eq(tried, slot));
+        let failed = wanted.tried.iter().any(|tried| Rc::ptr_eq(tried, slot)) || has_refused(slot, wanted);
         let full = self.limit.get().is_some_and(|limit| slot.occupancy.is_full(limit));
         let known = Known {
             place,
@@ -290,7 +334,7 @@ impl PoolSlot {
         view: &PoolView,
         members: &Members<'m>,
         open: &Wanted<'_>,
-        now: Instant,
+        wanted: &PickFor<'_>,
     ) -> Result<(&'m Rc<BackendSlot>, Option<crate::gate::Occupant>), Refused> {
         let limit = self.limit.get();
         let candidates = view.candidates.members();
@@ -298,15 +342,13 @@ impl PoolSlot {
             let ids = candidates.iter().map(|member| member.backend);
             ids.filter(|id| members.slot(*id).is_some_and(|slot| which(slot))).collect()
         };
-        let avoid = if view.candidates.schedule().is_hashed() {
-            Vec::new()
-        } else {
-            those(&|slot: &BackendSlot| slot.is_silent(now))
-        };
+        let minds_silence = !view.candidates.schedule().is_hashed();
+        let avoid =
+            those(&|slot: &BackendSlot| minds_silence && slot.is_silent(wanted.now) || has_refused(slot, wanted));
         let mut full = limit.map_or_else(Vec::new, |limit| those(&|slot: &BackendSlot| slot.occupancy.is_full(limit)));
         while full.len() < candidates.len() {
-            let wanted = Wanted { avoid: &avoid, full: &full, ..*open };
-            let picked = self.picker.borrow_mut().pick(&view.candidates, members, &wanted);
+            let open = Wanted { avoid: &avoid, full: &full, ..*open };
+            let picked = self.picker.borrow_mut().pick(&view.candidates, members, &open);
             let Some((id, slot)) = picked.and_then(|id| Some((id, members.slot(id)?))) else { break };
             match slot.enter(limit) {
                 Some(occupant) => return Ok((slot, occupant)),
@@ -318,9 +360,21 @@ impl PoolSlot {
     }
 }
 
+/// A refusal is no silence: whatever the client has there, nobody answers it.
+fn has_refused(slot: &BackendSlot, wanted: &PickFor<'_>) -> bool {
+    wanted.datagram && slot.has_refused(wanted.now)
+}
+
+fn client_of(affinity: &Affinity, client: IpAddr) -> u128 {
+    prefix::cut(client, affinity.ipv4_prefix, affinity.ipv6_prefix)
+}
+
 /// Whether a request that the schedule gave to `slot` should go elsewhere because of its silence. A client that belongs to a
 /// backend by its key stays there, since a slow answer is no reason to part it from what it has there.
 fn passes_over(view: &PoolView, slot: &BackendSlot, wanted: &PickFor<'_>) -> bool {
+    if has_refused(slot, wanted) {
+        return true;
+    }
     if !slot.is_silent(wanted.now) || view.candidates.schedule().is_hashed() {
         return false;
     }

@@ -8,7 +8,11 @@ use evenkeel_balance::silence::Request;
 use evenkeel_balance::sticky::{Aside, Bystander, Moved};
 use evenkeel_balance::{BackendKey, Candidates, Member, Schedule, Woken};
 use evenkeel_model::{BackendId, Cause, Instant, PoolId};
-use evenkeel_plan::{AccessLog, Backend, Node, Plan, Pool, PoolView, Snapshot, Sticky, StickyMode};
+use evenkeel_plan::{
+    AccessLog, Affinity, Backend, Node, Plan, Pool, PoolView, ProxyDatagrams, ProxyProtocol, ProxyVersion, Snapshot,
+    Source, Speaks, Sticky, StickyMode,
+};
+use evenkeel_tls::{ClientSettings, Offers};
 
 use super::*;
 use crate::arena::Arena;
@@ -314,4 +318,195 @@ fn tokens_of_one_worker_are_read_by_another_and_those_of_another_pool_are_not() 
     assert_eq!(pool(&renamed).sticky().expect("a sticky pool").read(token.as_bytes(), 1_800_000_000), None);
     let [plain] = workers(&plan(1, |pool| pool.sticky = None), &[]);
     assert!(pool(&plain).sticky().is_none());
+}
+
+#[derive(Debug)]
+struct Midnight;
+
+impl evenkeel_tls::Clock for Midnight {
+    fn unix_seconds(&self) -> u64 {
+        1_800_000_000
+    }
+}
+
+#[test]
+fn connections_of_another_protocol_or_without_tls_are_not_kept_over_a_reload() {
+    let tls = || {
+        let (name, ca, certificate, clock) = (None, None, None, Arc::new(Midnight));
+        let settings = ClientSettings { name, ca, verify: false, certificate, offers: Offers::Http1, clock };
+        Some(Arc::new(evenkeel_tls::client(settings).expect("nothing that could be wrong")))
+    };
+    let header = |version| ProxyProtocol {
+        version,
+        authority: false,
+        alpn: false,
+        unique_id: false,
+        datagrams: ProxyDatagrams::First,
+    };
+    type Change = Box<dyn Fn(&mut Pool)>;
+    let change = |change: fn(&mut Pool)| -> Change { Box::new(change) };
+    // What the reload changes, and whether connections made before it are still of use.
+    let table: [(&str, Change, bool); 9] = [
+        ("nothing", change(|_| {}), true),
+        ("retries", change(|pool| pool.retries = 7), true),
+        ("schedule", change(|pool| pool.schedule = Schedule::Wlc), true),
+        ("speaks", change(|pool| pool.speaks = Speaks::Http2), false),
+        ("tls", Box::new(move |pool| pool.tls = tls()), false),
+        ("source", change(|pool| pool.source = Source::Own([client()].into())), false),
+        ("transparent", change(|pool| pool.source = Source::Client), false),
+        ("proxy_protocol", Box::new(move |pool| pool.proxy_protocol = Some(header(ProxyVersion::V1))), false),
+        ("both of them", change(|pool| (pool.speaks, pool.source) = (Speaks::Http2, Source::Client)), false),
+    ];
+    for (what, change, kept) in table {
+        let [mut worker] = workers(&plan(1, |_| {}), &[]);
+        let pool = pool(&worker);
+        let running = picked(pool.pick(&PickFor::new(client(), &[], at(0))));
+        running.backend.idle.borrow_mut().extend(keys(1));
+        worker.follow(&snapshot(&plan(1, &change), 2, &[]));
+        let next = picked(pool.pick(&PickFor::new(client(), &[], at(0))));
+        assert_eq!(Rc::ptr_eq(&running.backend, &next.backend), kept, "{what}");
+        assert_eq!(running.backend.is_removed(), !kept, "{what}: connections made before must end");
+        assert_eq!(next.backend.idle.borrow().is_empty(), !kept, "{what}");
+        assert!(!next.backend.is_removed());
+        // Work that runs on the old connections still counts.
+        assert_eq!(next.backend.in_flight.count(), 2, "{what}");
+        drop(running);
+        assert_eq!(next.backend.in_flight.count(), 1, "{what}");
+        // The next reload changes nothing more, and keeps what there is.
+        worker.follow(&snapshot(&plan(1, &change), 3, &[]));
+        let later = picked(pool.pick(&PickFor::new(client(), &[], at(0))));
+        assert!(Rc::ptr_eq(&next.backend, &later.backend), "{what}");
+    }
+}
+
+fn affine(timeout: u64) -> impl Fn(&mut Pool) {
+    move |pool| {
+        pool.sticky = None;
+        pool.affinity = Some(Affinity {
+            timeout: Duration::from_secs(timeout),
+            ipv4_prefix: 24,
+            ipv6_prefix: 64,
+            drain_timeout: Duration::from_secs(1),
+        });
+    }
+}
+
+/// What every connection does: asks, picks, remembers.
+fn connect(pool: &PoolSlot, client: &str, now: Instant) -> Picked {
+    let client = client.parse().expect("an address");
+    let got = picked(pool.pick(&PickFor { sticky: pool.affine(client, now), ..PickFor::new(client, &[], now) }));
+    pool.settled(client, &got.backend, now);
+    got
+}
+
+#[test]
+fn clients_of_one_network_stay_with_their_backend_whichever_worker_they_come_to() {
+    let [one, other] = workers(&plan(5, affine(300)), &[]);
+    let pools = [pool(&one), pool(&other)];
+    let home = connect(&pools[0], "192.0.2.1", at(0)).backend.address;
+    for turn in 0..20 {
+        let client = format!("192.0.2.{}", 7 * turn);
+        assert_eq!(connect(&pools[turn % 2], &client, at(100_000 * turn as u64)).backend.address, home);
+    }
+    // Another network goes by the schedule, and over five picks of rr meets all.
+    let others: std::collections::BTreeSet<SocketAddr> =
+        (0..5).map(|net| connect(&pools[0], &format!("198.51.{net}.1"), at(0)).backend.address).collect();
+    assert_eq!(others.len(), 5);
+}
+
+#[test]
+fn a_client_stays_with_a_drained_backend_for_a_while_and_leaves_an_unhealthy_one_at_once() {
+    let plan = plan(3, affine(300));
+    let [mut worker] = workers(&plan, &[]);
+    let pool = pool(&worker);
+    let home = connect(&pool, "192.0.2.1", at(0)).backend.address;
+    let id = (0..3).find(|id| address(*id) == home).expect("one of the three");
+    worker.follow(&snapshot(&plan, 2, &[(id, Aside::Drained { until: at(1000) })]));
+    assert_eq!(connect(&pool, "192.0.2.1", at(999)).backend.address, home);
+    assert_ne!(connect(&pool, "198.51.100.1", at(999)).backend.address, home, "a newcomer");
+    worker.follow(&snapshot(&plan, 3, &[(id, Aside::Unhealthy)]));
+    let moved = connect(&pool, "192.0.2.1", at(1000));
+    assert_eq!(moved.moved, Some(Moved::Unhealthy));
+    // It has recovered, but the client has moved house.
+    worker.follow(&snapshot(&plan, 4, &[]));
+    for millis in 2000..2010 {
+        let again = connect(&pool, "192.0.2.1", at(millis));
+        assert_eq!((again.backend.address, again.moved), (moved.backend.address, None));
+    }
+}
+
+#[test]
+fn what_is_known_of_clients_outlives_a_reload_and_ends_with_the_setting() {
+    let generation = Cell::new(1);
+    let reload = |worker: &mut Roster, plan: &Arc<Plan>| {
+        generation.set(generation.get() + 1);
+        worker.follow(&snapshot(plan, generation.get(), &[]));
+    };
+    let [mut one, mut other] = workers(&plan(7, affine(300)), &[]);
+    let pool = pool(&one);
+    let home = connect(&pool, "192.0.2.1", at(0)).backend.address;
+    // One after the other, as workers come to it; the backend has another id now.
+    let mut reordered = Plan::clone(&plan(7, affine(600)));
+    reordered.backends.reverse();
+    let reordered = Arc::new(reordered);
+    for worker in [&mut one, &mut other] {
+        reload(worker, &reordered);
+    }
+    assert_eq!(pool.affine(client(), at(599_999)), Some(BackendKey::of(home)));
+    assert_eq!(pool.affine(client(), at(600_000)), None);
+    for off in [plan(7, affine(0)), plan(7, |_| {})] {
+        for worker in [&mut one, &mut other] {
+            reload(worker, &off);
+        }
+        assert_eq!(pool.affine(client(), at(1)), None);
+        reload(&mut one, &reordered);
+        assert_eq!(pool.affine(client(), at(1)), None, "nobody held it any more");
+    }
+}
+
+#[test]
+fn a_backend_that_refuses_datagrams_is_passed_over_for_a_while_by_every_schedule() {
+    for schedule in Schedule::ALL {
+        let [worker] = workers(&plan(3, |pool| pool.schedule = schedule), &[]);
+        let pool = pool(&worker);
+        let datagram = |millis| PickFor { datagram: true, key: Some(7), ..PickFor::new(client(), &[], at(millis)) };
+        let closed = Rc::clone(&picked(pool.pick(&datagram(0))).backend);
+        let goes_there = |wanted: &PickFor<'_>| backends_of(&pool, 30, wanted).contains(&closed.address);
+        assert!(goes_there(&datagram(0)), "{schedule:?}");
+        closed.refused(at(0));
+        assert!(!goes_there(&datagram(999)), "{schedule:?}");
+        assert!(
+            goes_there(&PickFor { datagram: false, ..datagram(999) }),
+            "{schedule:?}: connections have their own ways"
+        );
+        // Nor does a client stay there that has been there before.
+        let stuck = PickFor { sticky: Some(closed.key), ..datagram(999) };
+        assert_eq!(picked(pool.pick(&stuck)).moved, Some(Moved::Failed));
+        assert!(goes_there(&datagram(1000)), "{schedule:?}");
+        // When all refuse, all are used: one may be back.
+        pool.members().iter().for_each(|member| member.refused(at(2000)));
+        assert!(pool.pick(&datagram(2000)).is_ok());
+    }
+}
+
+#[test]
+fn only_a_tuple_pool_goes_by_ports() {
+    let from = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+    for schedule in Schedule::ALL {
+        let [worker] = workers(&plan(4, |pool| pool.schedule = schedule), &[]);
+        let pool = pool(&worker);
+        let key = pool.tuple_key(from(5000), Some(address(9)));
+        assert_eq!(key.is_some(), schedule == Schedule::Tuple, "{schedule:?}");
+    }
+    let [worker] = workers(&plan(4, |pool| pool.schedule = Schedule::Tuple), &[]);
+    let pool = pool(&worker);
+    let go = |port: u16, local| {
+        let key = pool.tuple_key(from(port), local);
+        picked(pool.pick(&PickFor { key, ..PickFor::new(client(), &[], at(0)) })).backend.address
+    };
+    let used: std::collections::BTreeSet<SocketAddr> = (0..100).map(|port| go(port, Some(address(9)))).collect();
+    assert_eq!(used.len(), 4, "the connections of one client are spread");
+    for local in [None, Some(address(9))] {
+        assert_eq!(go(5000, local), go(5000, local));
+    }
 }

@@ -440,6 +440,30 @@ fn a_silent_backend_costs_a_try_and_not_the_request() {
     }
 }
 
+/// Only the first attempt had its `try_timeout`; the second silent backend was waited for to the end.
+#[test]
+fn each_silent_backend_costs_one_try() {
+    let mut scene = Scene::new(&[1, 2, 3], Behind { try_timeout: true, ..Behind::default() });
+    let client = scene.client();
+    client.send(GET);
+    let silent = [scene.asked(), scene.asked()];
+    let third = scene.asked();
+    let tries = Duration::from_secs(2);
+    assert!(scene.world.net.now() >= Instant::START + tries, "each has its second");
+    assert!(scene.world.net.now() < Instant::START + tries + Duration::from_millis(100), "and no more");
+    // Nobody is left to be asked: the last one has the whole response timeout.
+    scene.pass(Duration::from_secs(5));
+    third.send(OK);
+    assert!(scene.until(|| text(&client).ends_with("ok")), "{}", text(&client));
+    let timeout = Some(Cause::BackendResponseTimeout);
+    let tried: Vec<_> = scene.world.records.all()[0].attempts.iter().map(|attempt| attempt.cause).collect();
+    assert_eq!(tried, [timeout, timeout, None]);
+    client.close();
+    silent.iter().chain([&third]).for_each(End::close);
+    scene.settle();
+    assert_eq!(scene.causes(), [None]);
+}
+
 #[test]
 fn of_two_answers_at_once_the_client_gets_one() {
     let mut scene = Scene::new(&[1, 2], Behind { hedge: true, ..Behind::default() });

@@ -34,9 +34,12 @@ impl Http {
             client.attempt.wants.patience.hedge_after = None;
             self.hedge(core, key, now);
         } else {
-            client.attempt.wants.patience.try_timeout = None;
             if self.give_up(core, key, Price::Budget, now) {
                 return;
+            }
+            // Nobody else can be asked, so there is no more early step: this attempt has the rest of its whole time.
+            if let Some(client) = self.clients.get_mut(key) {
+                client.attempt.wants.patience.try_timeout = None;
             }
         }
         // On with the rest of its time, counted from where it began.

@@ -1,9 +1,11 @@
 //! Single stories over TLS and HTTP/2, and of requests that wait: what drawn stories seldom hit, told plainly.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel_h2::{Close, Role, Settings, frame};
 use evenkeel_model::{Cause, Instant};
+use evenkeel_observe::metrics::BackendLabel;
 use evenkeel_reactor::sim::{Backend, End, Ended, Faults, Way};
 use evenkeel_tls::{Offers, Session};
 
@@ -99,6 +101,12 @@ impl Scene {
 
     fn causes(&self) -> Vec<Option<Cause>> {
         self.world.records.all().iter().map(|record| record.cause).collect()
+    }
+
+    /// How often an answer of this backend of `web` was waited for in vain, as its metric has it.
+    fn failures_of(&self, backend: SocketAddr) -> u64 {
+        let label = BackendLabel { pool: "web".into(), backend: backend.to_string().into() };
+        self.world.registry.sum_backend(&label, |metrics| metrics.causes.read(Cause::BackendResponseTimeout))
     }
 
     fn settle(&mut self) {
@@ -432,11 +440,16 @@ fn a_silent_backend_costs_a_try_and_not_the_request() {
         second.send(OK);
         assert!(scene.until(|| text(&client).ends_with("ok")), "{}", text(&client));
         assert!(scene.world.net.now() < Instant::START + Duration::from_secs(2));
+        let first = (silent.local(), scene.world.records.all()[0].attempts[0]);
         client.close();
         silent.close();
         second.close();
         scene.settle();
         assert_eq!(scene.causes(), [None]);
+        // Whose time was over has failed; whoever was merely slower than the other has not.
+        let failed = (!hedge).then_some(Cause::BackendResponseTimeout);
+        assert_eq!((first.1.backend, first.1.cause), (first.0, failed));
+        assert_eq!(scene.failures_of(first.0), u64::from(!hedge));
     }
 }
 

@@ -257,14 +257,17 @@ impl Client {
         !self.output.is_empty() || !self.link.is_flushed()
     }
 
-    /// The attempt under way is given up; the request starts from its first byte.
-    pub fn abandon(&mut self, cause: Cause, now: Instant) {
+    /// The attempt under way is given up; the request starts from its first byte. Without a cause nothing is held against
+    /// its backend.
+    pub fn abandon(&mut self, cause: Option<Cause>, now: Instant) {
         let Some(picked) = self.attempt.picked.take() else { return };
         let slot = Rc::clone(&picked.backend);
         drop(picked);
-        slot.metrics.causes.one(cause);
+        if let Some(cause) = cause {
+            slot.metrics.causes.one(cause);
+        }
         let took = now - self.attempt.started;
-        self.attempt.attempts.push(Attempt { backend: slot.address, cause: Some(cause), took });
+        self.attempt.attempts.push(Attempt { backend: slot.address, cause, took });
         self.attempt.tried.push(slot);
         self.exchange.start_over();
     }

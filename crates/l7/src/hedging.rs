@@ -77,7 +77,8 @@ impl Http {
         let Some(backend) = hedged.and_then(|made| self.backends.get_mut(made)) else { return };
         match backend.link.peek(&mut core.driver, &mut self.carriers) {
             Recv::Bytes(_) => {
-                self.promote_hedge(core, key, Cause::BackendResponseTimeout, now);
+                // The first one is slower, and has done nothing wrong.
+                self.promote_hedge(core, key, None, now);
                 self.read_answer(core, key, now);
                 self.drive(core, key, now);
             }
@@ -105,8 +106,14 @@ impl Http {
         }
     }
 
-    /// The first attempt is over, for `cause`: the second goes on in its place.
-    pub(crate) fn promote_hedge<D: Driver>(&mut self, core: &mut Core<D>, key: Key, cause: Cause, now: Instant) {
+    /// The first attempt is over, for `cause` if it failed: the second goes on in its place.
+    pub(crate) fn promote_hedge<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        cause: Option<Cause>,
+        now: Instant,
+    ) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let Some(hedge) = client.attempt.hedge.take() else { return };
         if let Some(first) = client.attempt.backend.take().and_then(|made| self.backends.remove(made)) {

@@ -381,7 +381,7 @@ impl Http {
     ) {
         let Some(client) = self.clients.get_mut(key) else { return };
         if client.attempt.hedge.is_some() {
-            self.promote_hedge(core, key, cause, now);
+            self.promote_hedge(core, key, Some(cause), now);
             return;
         }
         let made = client.attempt.backend.take().and_then(|made| self.backends.remove(made));

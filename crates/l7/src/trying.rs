@@ -73,7 +73,7 @@ impl Http {
         let Some(client) = self.clients.get_mut(key) else { return false };
         if client.attempt.hedge.is_some() {
             // The second one is asked already; the first is let go for it.
-            self.promote_hedge(core, key, Cause::BackendResponseTimeout, now);
+            self.promote_hedge(core, key, Some(Cause::BackendResponseTimeout), now);
             return true;
         }
         if !client.exchange.is_repeatable() || client.exchange.stage != Stage::Awaiting {
@@ -96,7 +96,7 @@ impl Http {
             backend.link.close(&mut core.driver, &mut self.carriers, Close::Reset);
         }
         let Some(client) = self.clients.get_mut(key) else { return false };
-        client.abandon(Cause::BackendResponseTimeout, now);
+        client.abandon(Some(Cause::BackendResponseTimeout), now);
         self.attempt(core, key, Connection::Fresh, now);
         true
     }

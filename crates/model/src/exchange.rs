@@ -107,7 +107,7 @@ pub struct Times {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
     pub backend: SocketAddr,
-    /// `None` for the attempt that brought the answer.
+    /// `None` for the attempt that brought the answer, and for one that was let go because another brought it first.
     pub cause: Option<Cause>,
     pub took: Duration,
 }

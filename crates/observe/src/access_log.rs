@@ -119,7 +119,7 @@ pub(crate) fn write_line_with(outcome: &Outcome<'_>, epoch: Epoch, date: &mut Da
         }
     }
     // A single good attempt says nothing the line does not say already.
-    if outcome.attempts.iter().any(|attempt| attempt.cause.is_some()) {
+    if outcome.attempts.len() > 1 || outcome.attempts.iter().any(|attempt| attempt.cause.is_some()) {
         let value = line.key("attempts");
         value.push(b'[');
         for (position, attempt) in outcome.attempts.iter().enumerate() {
@@ -161,26 +161,14 @@ mod tests {
         Instant::START + Duration::from_millis(ms)
     }
 
-    #[test]
-    fn a_failed_request_says_who_broke_it_in_which_phase_and_what_was_tried() {
-        let attempts = [
-            Attempt {
-                backend: "10.0.0.1:80".parse().expect("address"),
-                cause: Some(Cause::BackendConnectRefused),
-                took: Duration::from_micros(250),
-            },
-            Attempt {
-                backend: "10.0.0.2:80".parse().expect("address"),
-                cause: Some(Cause::BackendResponseTimeout),
-                took: Duration::from_secs(60),
-            },
-        ];
-        let outcome = Outcome {
+    /// A request that came to nothing.
+    fn failed(attempts: &[Attempt]) -> Outcome<'_> {
+        Outcome {
             id: ExchangeId { process: 0xabc, sequence: 7 },
             listener: "web",
             pool: Some("shop"),
             client: "192.0.2.1:5000".parse().expect("address"),
-            backend: Some(attempts[1].backend),
+            backend: attempts.last().map(|attempt| attempt.backend),
             request: Some(RequestLine {
                 method: b"GET",
                 host: b"example.com",
@@ -198,10 +186,27 @@ mod tests {
             bytes_out: 300,
             datagrams: None,
             times: Times { started: at(1000), head: Some(at(1000)), ended: at(61_001), ..Times::default() },
-            attempts: &attempts,
+            attempts,
             reuse: Some(Reuse::Reused { idle: Duration::from_millis(1500) }),
             client_requests: 2,
-        };
+        }
+    }
+
+    #[test]
+    fn a_failed_request_says_who_broke_it_in_which_phase_and_what_was_tried() {
+        let attempts = [
+            Attempt {
+                backend: "10.0.0.1:80".parse().expect("address"),
+                cause: Some(Cause::BackendConnectRefused),
+                took: Duration::from_micros(250),
+            },
+            Attempt {
+                backend: "10.0.0.2:80".parse().expect("address"),
+                cause: Some(Cause::BackendResponseTimeout),
+                took: Duration::from_secs(60),
+            },
+        ];
+        let outcome = failed(&attempts);
         let mut out = Vec::new();
         write_line(&outcome, Epoch { unix_nanos: 1_795_368_695_000_000_000 }, &mut out);
         let expected = concat!(
@@ -215,5 +220,24 @@ mod tests {
             "\n"
         );
         assert_eq!(String::from_utf8(out).expect("utf-8"), expected);
+    }
+    #[test]
+    fn who_was_asked_beside_the_one_that_answered_is_named() {
+        let attempt = |backend: &str| Attempt {
+            backend: backend.parse().expect("address"),
+            cause: None,
+            took: Duration::from_millis(50),
+        };
+        let attempts = [attempt("10.0.0.1:80"), attempt("10.0.0.2:80")];
+        let tried = |attempts| {
+            let outcome = Outcome { status: Some(200), cause: None, detail: None, ..failed(attempts) };
+            let mut out = Vec::new();
+            write_line(&outcome, Epoch { unix_nanos: 0 }, &mut out);
+            let line = String::from_utf8(out).expect("utf-8");
+            line.split_once(",\"attempts\":").map(|(_, attempts)| attempts.trim_end().to_owned())
+        };
+        assert_eq!(tried(&attempts[1..]), None);
+        let both = r#"[{"backend":"10.0.0.1:80","ms":50.000},{"backend":"10.0.0.2:80","ms":50.000}]}"#;
+        assert_eq!(tried(&attempts).as_deref(), Some(both));
     }
 }

@@ -277,7 +277,7 @@ impl Http {
                 self.record_refusal(core, client, fault.cause, Detail::Text(fault.detail), now);
                 self.carrier_broken(core, key, now);
             }
-            Holder::Backend(_) => {
+            Holder::Backend(holder) => {
                 for user in self.carriers.remove(key) {
                     let Some((Owner::HttpBackend, made)) = owner_of(user) else { continue };
                     let Some(client) = self.backends.get(made).and_then(|backend| backend.client) else { continue };
@@ -285,7 +285,8 @@ impl Http {
                     self.attempt_failed(core, client, Cause::BackendMalformedResponse, detail, now);
                     self.drive(core, client, now);
                 }
-                self.drop_carrying_backend(core, key, fault, now);
+                let detail = Some(Detail::Text(fault.detail));
+                self.drop_unmade_carrier(core, holder, Cause::BackendMalformedResponse, detail, now);
             }
         }
     }
@@ -305,15 +306,6 @@ impl Http {
             Holder::Backend(backend) => {
                 self.drop_unmade_carrier(core, backend, Cause::BackendClosedBeforeResponse, None, now);
             }
-        }
-    }
-
-    fn drop_carrying_backend<D: Driver>(&mut self, core: &mut Core<D>, carrier: Key, fault: &Failure, now: Instant) {
-        let held = |backend: &crate::backend::Backend| backend.carries == Some(carrier);
-        let holder = self.backends.keys().into_iter().find(|&key| self.backends.get(key).is_some_and(held));
-        if let Some(holder) = holder {
-            let detail = Some(Detail::Text(fault.detail));
-            self.drop_unmade_carrier(core, holder, Cause::BackendMalformedResponse, detail, now);
         }
     }
 

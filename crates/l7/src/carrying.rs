@@ -17,11 +17,6 @@ use crate::link::Link;
 use crate::machine::{LINGER, Wait};
 
 impl Http {
-    /// Whether [`Http::flush`] has something to do.
-    pub fn has_unsent(&self) -> bool {
-        self.carriers.has_touched()
-    }
-
     /// Sends what streams wrote in this turn.
     pub fn flush<D: Driver>(&mut self, core: &mut Core<D>, now: Instant) {
         self.wake_queued(core, now);

@@ -4,17 +4,49 @@
 //! stream like any other connection. What is written is sent once at the end of the worker's turn.
 
 use evenkeel_h2::{Connection, Event as Carried, Failure, Role, Settings};
-use evenkeel_l4::{Core, Key, Owner, owner_of, token};
+use evenkeel_l4::{Arena, BackendSlot, Core, Key, Owner, owner_of, token};
 use evenkeel_model::exchange::Detail;
 use evenkeel_model::{Cause, Instant, limits};
 use evenkeel_plan::Protocol;
 use evenkeel_reactor::{Close, Driver, Event, Recv, Send, Token};
 
+use crate::backend::Backend;
 use crate::carriers::{Holder, Lane};
 use crate::client::{Client, Output, Standing, Watching};
 use crate::http::{Http, listener_timeouts};
 use crate::link::Link;
 use crate::machine::{LINGER, Wait};
+
+/// For a look at what is there already.
+pub(crate) const NOTHING_NEW: Event = Event { token: Token(0), readable: false, writable: false, hangup: false };
+
+/// A connection that carries streams, a client's or one to a backend.
+struct Held<'a> {
+    link: &'a mut Link,
+    readable: &'a mut bool,
+    hangup: bool,
+    carries: Option<Key>,
+    /// Of the backend.
+    slot: Option<&'a BackendSlot>,
+}
+
+/// Not a method, since the carrier is looked at beside it.
+fn connection_of<'a>(
+    clients: &'a mut Arena<Client>,
+    backends: &'a mut Arena<Backend>,
+    holder: Holder,
+) -> Option<Held<'a>> {
+    Some(match holder {
+        Holder::Client(key) => {
+            let Client { link, readable, hangup, carries, .. } = clients.get_mut(key)?;
+            Held { link, readable, hangup: *hangup, carries: *carries, slot: None }
+        }
+        Holder::Backend(key) => {
+            let Backend { link, readable, hangup, carries, slot, .. } = backends.get_mut(key)?;
+            Held { link, readable, hangup: *hangup, carries: *carries, slot: Some(slot) }
+        }
+    })
+}
 
 impl Http {
     /// Sends what streams wrote in this turn.
@@ -33,16 +65,12 @@ impl Http {
         loop {
             self.dispatch(core, key, now);
             let Some(carrier) = self.carriers.get_mut(key) else { return };
-            let link = match carrier.holder {
-                Holder::Client(client) => self.clients.get_mut(client).map(|client| &mut client.link),
-                Holder::Backend(backend) => self.backends.get_mut(backend).map(|backend| &mut backend.link),
-            };
-            let Some(link) = link else { return };
+            let Some(held) = connection_of(&mut self.clients, &mut self.backends, carrier.holder) else { return };
             let output = carrier.machine.output();
             if output.is_empty() {
                 break;
             }
-            match link.send_below(&mut core.driver, output) {
+            match held.link.send_below(&mut core.driver, output) {
                 Send::Taken(0) => break,
                 Send::Taken(taken) => {
                     carrier.machine.sent(taken);
@@ -154,16 +182,16 @@ impl Http {
         client.carries = Some(carrier);
         client.input = Vec::new();
         if first.is_empty() || self.received(core, carrier, first, now) {
-            self.carry(core, key, Event { token: Token(0), readable: false, writable: false, hangup: false }, now);
+            self.carry(core, Holder::Client(key), NOTHING_NEW, now);
         }
     }
 
-    /// Something happened to a client's connection that carries streams.
-    pub(crate) fn carry<D: Driver>(&mut self, core: &mut Core<D>, key: Key, event: Event, now: Instant) {
-        let Some(client) = self.clients.get_mut(key) else { return };
-        let Some(carrier) = client.carries else { return };
+    /// Something happened to a connection that carries streams.
+    pub(crate) fn carry<D: Driver>(&mut self, core: &mut Core<D>, holder: Holder, event: Event, now: Instant) {
+        let Some(held) = connection_of(&mut self.clients, &mut self.backends, holder) else { return };
+        let Some(carrier) = held.carries else { return };
         if event.writable {
-            if client.link.flush(&mut core.driver).is_err() {
+            if held.link.flush(&mut core.driver).is_err() {
                 self.carrier_broken(core, carrier, now);
                 return;
             }
@@ -172,19 +200,22 @@ impl Http {
             }
             self.carriers.touch(carrier);
         }
-        while let Some(client) = self.clients.get_mut(key) {
-            if !client.readable || client.carries != Some(carrier) {
+        while let Some(held) = connection_of(&mut self.clients, &mut self.backends, holder) {
+            if !*held.readable || held.carries != Some(carrier) {
                 break;
             }
             let mut scratch = core.scratch();
-            let received = client.link.recv(&mut core.driver, &mut self.carriers, &mut scratch);
+            let received = held.link.recv(&mut core.driver, &mut self.carriers, &mut scratch);
             let went_on = match received {
                 Recv::Bytes(bytes) => {
-                    client.readable = !client.link.is_drained(bytes, scratch.len()) || client.hangup;
+                    *held.readable = !held.link.is_drained(bytes, scratch.len()) || held.hangup;
+                    if let Some(slot) = held.slot {
+                        slot.metrics.bytes_in.add(bytes as u64);
+                    }
                     self.received(core, carrier, &scratch[..bytes], now)
                 }
                 Recv::Dry => {
-                    client.readable = false;
+                    *held.readable = false;
                     false
                 }
                 Recv::End | Recv::Failed(_) => {
@@ -450,48 +481,6 @@ impl Http {
             && let Some(backend) = self.backends.get(holder)
         {
             backend.slot.carriers.borrow_mut().retain(|&kept| kept != holder);
-        }
-    }
-
-    /// Something happened to a connection to a backend that carries streams.
-    pub(crate) fn carry_backend<D: Driver>(&mut self, core: &mut Core<D>, key: Key, event: Event, now: Instant) {
-        let Some(backend) = self.backends.get_mut(key) else { return };
-        let Some(carrier) = backend.carries else { return };
-        if event.writable {
-            if backend.link.flush(&mut core.driver).is_err() {
-                self.carrier_broken(core, carrier, now);
-                return;
-            }
-            if let Some(carrier) = self.carriers.get_mut(carrier) {
-                carrier.moved = now;
-            }
-            self.carriers.touch(carrier);
-        }
-        while let Some(backend) = self.backends.get_mut(key) {
-            if !backend.readable || backend.carries != Some(carrier) {
-                break;
-            }
-            let mut scratch = core.scratch();
-            let received = backend.link.recv(&mut core.driver, &mut self.carriers, &mut scratch);
-            let went_on = match received {
-                Recv::Bytes(bytes) => {
-                    backend.readable = !backend.link.is_drained(bytes, scratch.len()) || backend.hangup;
-                    backend.slot.metrics.bytes_in.add(bytes as u64);
-                    self.received(core, carrier, &scratch[..bytes], now)
-                }
-                Recv::Dry => {
-                    backend.readable = false;
-                    false
-                }
-                Recv::End | Recv::Failed(_) => {
-                    self.carrier_broken(core, carrier, now);
-                    false
-                }
-            };
-            core.give_back(scratch);
-            if !went_on {
-                break;
-            }
         }
     }
 }

@@ -13,7 +13,7 @@ use evenkeel_reactor::{Close, Driver, Event, Recv};
 use evenkeel_tls::Session;
 
 use crate::backend::{Backend, State};
-use crate::carriers::Carriers;
+use crate::carriers::{Carriers, Holder};
 use crate::client::{Attempting, Client, Output, Standing, Watching};
 use crate::link::Link;
 use crate::machine::{Compressors, Exchange, Stage, Timeouts, Wait};
@@ -127,7 +127,7 @@ impl Http {
             return;
         }
         if client.standing == Standing::Carrying {
-            self.carry(core, key, event, now);
+            self.carry(core, Holder::Client(key), event, now);
             return;
         }
         if event.writable && client.is_behind() && client.standing != Standing::Securing {
@@ -159,7 +159,7 @@ impl Http {
         match (backend.state, client) {
             (State::Dialing, _) => self.dial_decided(core, key, event, now),
             (State::Securing, _) => self.secure_backend(core, key, now),
-            (State::Carrying, _) => self.carry_backend(core, key, event, now),
+            (State::Carrying, _) => self.carry(core, Holder::Backend(key), event, now),
             (State::Busy, Some(client)) => {
                 if self.is_hedge(key) {
                     self.hedge_event(core, client, event, now);

@@ -9,10 +9,11 @@ use evenkeel_h2::{Connection, Role, Settings};
 use evenkeel_l4::{BackendSlot, Core, Key, Owner, token};
 use evenkeel_model::exchange::{Detail, Reuse};
 use evenkeel_model::{Cause, Instant, limits};
-use evenkeel_reactor::{Close, Driver, Event, Source, Token};
+use evenkeel_reactor::{Close, Driver, Source};
 
 use crate::backend::{Backend, State};
 use crate::carriers::Holder;
+use crate::carrying::NOTHING_NEW;
 use crate::http::Http;
 use crate::link::Link;
 
@@ -130,7 +131,7 @@ impl Http {
         backend.carries = Some(carrier);
         self.join_waiting(core, made, now);
         // It may have spoken first.
-        self.carry_backend(core, made, Event { token: Token(0), readable: false, writable: false, hangup: false }, now);
+        self.carry(core, Holder::Backend(made), NOTHING_NEW, now);
     }
 
     /// Those who wait for this connection get their streams, as far as it can give them.

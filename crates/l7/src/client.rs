@@ -150,6 +150,11 @@ pub(crate) struct Attempting {
 }
 
 impl Attempting {
+    /// Whether the connection is that of the second attempt.
+    pub fn hedges_on(&self, made: Key) -> bool {
+        self.hedge.as_ref().is_some_and(|hedge| hedge.backend == made)
+    }
+
     pub fn clear(&mut self) {
         self.pool = None;
         self.picked = None;

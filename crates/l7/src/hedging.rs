@@ -147,7 +147,6 @@ impl Http {
     /// Whether the connection is the second one of its client.
     pub(crate) fn is_hedge(&self, made: Key) -> bool {
         let client = self.backends.get(made).and_then(|backend| backend.client);
-        let hedge = client.and_then(|key| self.clients.get(key)).and_then(|client| client.attempt.hedge.as_ref());
-        hedge.is_some_and(|hedge| hedge.backend == made)
+        client.and_then(|key| self.clients.get(key)).is_some_and(|client| client.attempt.hedges_on(made))
     }
 }

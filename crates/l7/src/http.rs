@@ -161,11 +161,12 @@ impl Http {
             (State::Securing, _) => self.secure_backend(core, key, now),
             (State::Carrying, _) => self.carry(core, Holder::Backend(key), event, now),
             (State::Busy, Some(client)) => {
-                if self.is_hedge(key) {
+                let Some(Client { attempt, tunnel, .. }) = self.clients.get(client) else { return };
+                if attempt.hedges_on(key) {
                     self.hedge_event(core, client, event, now);
                     return;
                 }
-                if self.clients.get(client).is_some_and(|client| client.tunnel.is_some()) {
+                if tunnel.is_some() {
                     self.tunnel_backend_event(core, client, event, now);
                     return;
                 }

@@ -146,35 +146,15 @@ impl Http {
                 self.use_kept(core, key, kept, now);
                 return;
             }
-            if pool.read(|settings| settings.speaks) == Speaks::Http2 {
-                match self.find_carrier(core, key, &slot, now) {
-                    Ok(()) => return,
-                    Err(errno) => {
-                        let detail = Some(Detail::Errno(errno));
-                        let cause = dial_failure(evenkeel_reactor::Errno(errno), Source::Kernel);
-                        if !self.may_try_again(key, cause, Tried::Connecting, now) {
-                            self.answer_failed(core, key, cause, detail, now);
-                            return;
-                        }
-                        continue;
-                    }
-                }
-            }
-            match self.dial_for(core, key, &slot) {
-                Ok(()) => {
-                    if let Some(client) = self.clients.get_mut(key) {
-                        client.wait_on_exchange(now);
-                    }
-                    return;
-                }
-                Err(errno) => {
-                    let detail = Some(Detail::Errno(errno));
-                    let cause = dial_failure(evenkeel_reactor::Errno(errno), Source::Kernel);
-                    if !self.may_try_again(key, cause, Tried::Connecting, now) {
-                        self.answer_failed(core, key, cause, detail, now);
-                        return;
-                    }
-                }
+            let begun = match pool.read(|settings| settings.speaks) {
+                Speaks::Http1 => self.dial_for(core, key, &slot, now),
+                Speaks::Http2 => self.find_carrier(core, key, &slot, now),
+            };
+            let Err(errno) = begun else { return };
+            let cause = dial_failure(evenkeel_reactor::Errno(errno), Source::Kernel);
+            if !self.may_try_again(key, cause, Tried::Connecting, now) {
+                self.answer_failed(core, key, cause, Some(Detail::Errno(errno)), now);
+                return;
             }
         }
     }
@@ -209,13 +189,20 @@ impl Http {
         self.send_request(core, key, now);
     }
 
-    fn dial_for<D: Driver>(&mut self, core: &mut Core<D>, key: Key, slot: &Rc<BackendSlot>) -> Result<(), i32> {
+    fn dial_for<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        slot: &Rc<BackendSlot>,
+        now: Instant,
+    ) -> Result<(), i32> {
         let pool = self.clients.get(key).and_then(|client| client.attempt.pool.as_ref());
         let tls = pool.and_then(|pool| pool.read(|settings| settings.tls.clone()));
         let made = self.dial(core, slot, Some(key), tls)?;
         if let Some(client) = self.clients.get_mut(key) {
             client.attempt.backend = Some(made);
             client.attempt.reuse = Some(Reuse::Fresh);
+            client.wait_on_exchange(now);
         }
         Ok(())
     }

@@ -200,19 +200,17 @@ impl Http {
         if let Some(rule) = client.attempt.wants.ruled.as_ref().and_then(Ruled::rule) {
             answer.headers = edits_of(&rule.response_headers);
         }
-        let name;
         if let Some(due) = &token {
-            name = due.cookie.clone();
+            let name = due.cookie.as_bytes();
             match due.mode {
                 StickyMode::Insert => {
                     let value = due.token.as_bytes();
-                    let cookie =
-                        SetCookie { name: name.as_bytes(), value, max_age: due.max_age, secure: client.secure };
+                    let cookie = SetCookie { name, value, max_age: due.max_age, secure: client.secure };
                     cookie.write(&mut own_cookie);
                     answer.set_cookie = Some(&own_cookie);
                 }
                 StickyMode::Rewrite => {
-                    answer.cookie = Some(CookieMark { name: name.as_bytes(), token: due.token.as_bytes() });
+                    answer.cookie = Some(CookieMark { name, token: due.token.as_bytes() });
                 }
             }
         }

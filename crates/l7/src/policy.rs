@@ -41,13 +41,12 @@ pub(crate) fn due_token(client: &Client, unix: u64) -> Option<Due> {
     let pool = client.attempt.pool.as_ref()?;
     let tokens = pool.sticky()?;
     let picked = client.attempt.picked.as_ref()?;
-    let (mode, cookie, max_age) = pool
-        .read(|settings| settings.sticky.as_ref().map(|sticky| (sticky.mode, sticky.cookie.clone(), sticky.max_age)))?;
     let is_known = client.attempt.wants.held.is_some_and(|held| held.backend == picked.backend.key && !held.renew);
-    if mode == StickyMode::Insert && is_known {
-        return None;
-    }
-    Some(Due { token: tokens.issue(picked.backend.key, unix), mode, cookie, max_age })
+    pool.read(|settings| {
+        let sticky = settings.sticky.as_ref().filter(|sticky| sticky.mode == StickyMode::Rewrite || !is_known)?;
+        let token = tokens.issue(picked.backend.key, unix);
+        Some(Due { token, mode: sticky.mode, cookie: sticky.cookie.clone(), max_age: sticky.max_age })
+    })
 }
 
 /// Whether and how the answer's body is compressed, with the level.

@@ -24,7 +24,7 @@ use crate::routing::edits_of;
 
 /// Whether the bytes of one read have been dealt with to the end.
 #[derive(PartialEq, Eq)]
-pub(crate) enum Next {
+enum Next {
     /// Read on.
     More,
     /// The exchange is over, failed or waits for the client.
@@ -228,11 +228,10 @@ impl Http {
         now: Instant,
     ) -> Next {
         let Some(client) = self.clients.get_mut(key) else { return Next::Stop };
-        if client.coder.is_some() {
-            return self.pass_coded(core, key, head, bytes, now);
-        }
-        let body = client.exchange.answer_body(bytes, &mut head);
-        let (consumed, done) = match body {
+        let coded = client.coder.is_some();
+        let mut payload = Vec::new();
+        let decoded = if coded { &mut payload } else { &mut head };
+        let (consumed, done) = match client.exchange.answer_body(bytes, decoded) {
             Ok(progress) => progress,
             Err(detail) => {
                 // The head may have come in the same read. The client gets it whether or not it did, so that what
@@ -243,6 +242,12 @@ impl Http {
                 return Next::Stop;
             }
         };
+        if coded && let Err(detail) = self.code_body(key, &payload, done, &mut head) {
+            self.put_head_back(head);
+            self.cut(core, key, Cause::BalancerInternal, Some(Detail::Text(detail)), now);
+            return Next::Stop;
+        }
+        let Some(client) = self.clients.get_mut(key) else { return Next::Stop };
         let passed = if client.exchange.decodes() { &[] } else { &bytes[..consumed] };
         let then = if done && client.exchange.closes() { Follows::End } else { Follows::More };
         let sent = client.send(&mut core.driver, &mut self.carriers, &mut head, passed, then);

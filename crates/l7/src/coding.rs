@@ -9,7 +9,6 @@ use evenkeel_model::{Cause, Instant};
 use evenkeel_reactor::Driver;
 use evenkeel_wire::encoding::{write_chunk, write_last_chunk};
 
-use crate::answering::Next;
 use crate::client::{Client, Follows};
 use crate::http::Http;
 use crate::machine::Failed;
@@ -25,51 +24,16 @@ enum Upto {
 }
 
 impl Http {
-    /// The same as `pass_body` for an answer that is compressed.
-    pub(crate) fn pass_coded<D: Driver>(
-        &mut self,
-        core: &mut Core<D>,
-        key: Key,
-        mut head: Vec<u8>,
-        bytes: &[u8],
-        now: Instant,
-    ) -> Next {
-        let Some(client) = self.clients.get_mut(key) else { return Next::Stop };
-        let mut payload = Vec::new();
-        let (consumed, done) = match client.exchange.answer_body(bytes, &mut payload) {
-            Ok(progress) => progress,
-            Err(detail) => {
-                let _ = client.send(&mut core.driver, &mut self.carriers, &mut head, &[], Follows::End);
-                self.put_head_back(head);
-                self.cut(core, key, Cause::BackendMalformedBody, Some(Detail::Text(detail)), now);
-                return Next::Stop;
-            }
-        };
+    /// Compresses payload of the answer under way into `out`. `done`: nothing follows it.
+    pub(crate) fn code_body(&mut self, key: Key, payload: &[u8], done: bool, out: &mut Vec<u8>) -> Result<(), Failed> {
+        let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
         let pausing = client.attempt.backend.and_then(|made| self.backends.get(made)).is_none_or(|made| !made.readable);
         let upto = match (done, pausing) {
             (true, _) => Upto::End,
             (false, true) => Upto::Here,
             (false, false) => Upto::Ready,
         };
-        if let Err(detail) = code(client, &payload, upto, &mut head) {
-            self.put_head_back(head);
-            self.cut(core, key, Cause::BalancerInternal, Some(Detail::Text(detail)), now);
-            return Next::Stop;
-        }
-        let then = if done && client.exchange.closes() { Follows::End } else { Follows::More };
-        let sent = client.send(&mut core.driver, &mut self.carriers, &mut head, &[], then);
-        self.put_head_back(head);
-        let Some(client) = self.clients.get_mut(key) else { return Next::Stop };
-        if sent.is_err() {
-            self.client_gone(core, key, now);
-            return Next::Stop;
-        }
-        if done {
-            self.answer_complete(core, key, consumed < bytes.len(), now);
-            return Next::Stop;
-        }
-        client.wait_on_exchange(now);
-        Next::More
+        code(client, payload, upto, out)
     }
 
     /// The end of the backend's connection was the end of the answer: what the compressor holds goes out. False when the

@@ -86,16 +86,15 @@ impl Http {
             loop_id: &self.loop_id,
             default_host: default_host.as_bytes(),
         };
-        let seen = Seen(head);
         client.exchange.begin(head, settings.http.body_limit, now);
         if client.link.is_stream() {
             client.exchange.line.came_by_http2();
         }
         client.attempt.wants.grpc = grpc_type(head);
-        let destination = destination(core, client, &settings, &seen);
+        let destination = destination(core, client, &settings, head);
         if let Destination::Pool(pool, ruled) = &destination {
             let unix = self.epoch.unix_nanos_at(now) / 1_000_000_000;
-            prepare(client, pool, ruled.as_ref(), &settings, head, &forwarding, &seen, unix);
+            prepare(client, pool, ruled.as_ref(), &settings, head, &forwarding, unix);
             pool.budget().request(now);
         }
         // First of all, since what is behind this request is another's, whatever becomes of this one.
@@ -178,7 +177,7 @@ fn destination<D: Driver>(
     core: &Core<D>,
     client: &Client,
     settings: &Arc<Listener>,
-    seen: &Seen<'_, '_, '_>,
+    head: &RequestHead<'_, '_>,
 ) -> Destination {
     if let (Some(port), false) = (settings.http.redirect_to_https, client.secure) {
         return Destination::Https(port);
@@ -186,7 +185,7 @@ fn destination<D: Driver>(
     let missed = if settings.rules.is_empty() {
         None
     } else {
-        match settings.rules.winner(seen) {
+        match settings.rules.winner(&Seen(head)) {
             Ok(position) => {
                 let ruled = Ruled { settings: Arc::clone(settings), position };
                 return match settings.rules.get(position).map(|rule| &rule.action) {
@@ -208,7 +207,6 @@ fn destination<D: Driver>(
 }
 
 /// Notes what the attempts at a pool need to know, and writes the head for its backends.
-#[allow(clippy::too_many_arguments)]
 fn prepare(
     client: &mut Client,
     pool: &Rc<PoolSlot>,
@@ -216,7 +214,6 @@ fn prepare(
     settings: &Arc<Listener>,
     head: &RequestHead<'_, '_>,
     forwarding: &Forwarding<'_>,
-    seen: &Seen<'_, '_, '_>,
     unix: u64,
 ) {
     let rule = ruled.and_then(Ruled::rule);
@@ -232,7 +229,7 @@ fn prepare(
             hedge_after: pool_settings.hedge_after.filter(|_| head.safe),
             try_timeout: of_rule(|rule| rule.try_timeout).or(pool_settings.try_timeout),
         };
-        wants.hash = pool_settings.hash_on.key(seen);
+        wants.hash = pool_settings.hash_on.key(&Seen(head));
         if let (Some(sticky), Some(tokens)) = (&pool_settings.sticky, pool.sticky()) {
             let name = sticky.cookie.as_bytes();
             wants.held = match sticky.mode {

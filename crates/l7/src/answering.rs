@@ -16,6 +16,7 @@ use evenkeel_wire::{
 
 use crate::backend::State;
 use crate::client::{Follows, Ruled, Standing};
+use crate::coding::code_body;
 use crate::http::Http;
 use crate::machine::{Stage, Wait};
 use crate::own_answer::proxy_status_received;
@@ -242,12 +243,11 @@ impl Http {
                 return Next::Stop;
             }
         };
-        if coded && let Err(detail) = self.code_body(key, &payload, done, &mut head) {
+        if coded && let Err(detail) = code_body(client, &self.backends, &payload, done, &mut head) {
             self.put_head_back(head);
             self.cut(core, key, Cause::BalancerInternal, Some(Detail::Text(detail)), now);
             return Next::Stop;
         }
-        let Some(client) = self.clients.get_mut(key) else { return Next::Stop };
         let passed = if client.exchange.decodes() { &[] } else { &bytes[..consumed] };
         let then = if done && client.exchange.closes() { Follows::End } else { Follows::More };
         let sent = client.send(&mut core.driver, &mut self.carriers, &mut head, passed, then);

@@ -3,12 +3,13 @@
 //! What the backend has sent is let out whenever it pauses, so that a stream of events is not held back for the sake of
 //! a better ratio.
 
-use evenkeel_l4::{Core, Key};
+use evenkeel_l4::{Arena, Core, Key};
 use evenkeel_model::exchange::Detail;
 use evenkeel_model::{Cause, Instant};
 use evenkeel_reactor::Driver;
 use evenkeel_wire::encoding::{write_chunk, write_last_chunk};
 
+use crate::backend::Backend;
 use crate::client::{Client, Follows};
 use crate::http::Http;
 use crate::machine::Failed;
@@ -24,18 +25,6 @@ enum Upto {
 }
 
 impl Http {
-    /// Compresses payload of the answer under way into `out`. `done`: nothing follows it.
-    pub(crate) fn code_body(&mut self, key: Key, payload: &[u8], done: bool, out: &mut Vec<u8>) -> Result<(), Failed> {
-        let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
-        let pausing = client.attempt.backend.and_then(|made| self.backends.get(made)).is_none_or(|made| !made.readable);
-        let upto = match (done, pausing) {
-            (true, _) => Upto::End,
-            (false, true) => Upto::Here,
-            (false, false) => Upto::Ready,
-        };
-        code(client, payload, upto, out)
-    }
-
     /// The end of the backend's connection was the end of the answer: what the compressor holds goes out. False when the
     /// exchange ended over it.
     pub(crate) fn finish_coded<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) -> bool {
@@ -54,6 +43,23 @@ impl Http {
         }
         true
     }
+}
+
+/// Compresses payload of the answer under way into `out`. `done`: nothing follows it.
+pub(crate) fn code_body(
+    client: &mut Client,
+    backends: &Arena<Backend>,
+    payload: &[u8],
+    done: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), Failed> {
+    let pausing = client.attempt.backend.and_then(|made| backends.get(made)).is_none_or(|made| !made.readable);
+    let upto = match (done, pausing) {
+        (true, _) => Upto::End,
+        (false, true) => Upto::Here,
+        (false, false) => Upto::Ready,
+    };
+    code(client, payload, upto, out)
 }
 
 fn code(client: &mut Client, payload: &[u8], upto: Upto, out: &mut Vec<u8>) -> Result<(), Failed> {

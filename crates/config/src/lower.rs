@@ -199,11 +199,7 @@ fn http_settings(listener: &config::Listener) -> HttpSettings {
             connection_window: narrow(listener.http2.connection_window),
         },
         redirect_to_https: listener.redirect_to_https.as_ref().map(|at| at.value),
-        hsts: listener.hsts.as_ref().map(|hsts| Hsts {
-            max_age: hsts.max_age,
-            subdomains: hsts.subdomains,
-            preload: hsts.preload.is_some(),
-        }),
+        hsts: listener.hsts.as_ref().map(|hsts| Hsts::new(hsts.max_age, hsts.subdomains, hsts.preload.is_some())),
         compression: listener.compression.as_ref().map(|compression| Compression {
             codings: compression.codings.clone(),
             min_size: compression.min_size,

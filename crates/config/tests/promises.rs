@@ -100,7 +100,7 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
     assert!(web.tls.as_ref().is_some_and(|tls| tls.covers("www.example.com") && !tls.covers("example.org")));
     let streams = StreamLimits { streams: 100, stream_window: 128 << 10, connection_window: 2 << 20 };
     assert_eq!((http.http2, http.streams), (true, streams));
-    let hsts = Hsts { max_age: Duration::from_secs(730 * 86_400), subdomains: true, preload: true };
+    let hsts = Hsts::new(Duration::from_secs(730 * 86_400), true, true);
     assert_eq!((http.hsts, http.redirect_to_https), (Some(hsts), None));
     let compression = Compression {
         codings: vec![Coding::Br, Coding::Gzip],

@@ -6,7 +6,7 @@
 use evenkeel_l4::{Core, Key, Owner, token};
 use evenkeel_model::exchange::{Attempt, Detail};
 use evenkeel_model::{Cause, Instant};
-use evenkeel_plan::StickyMode;
+use evenkeel_plan::{Hsts, StickyMode};
 use evenkeel_reactor::{Close, Driver, Recv, errno};
 use evenkeel_wire::cookie::SetCookie;
 use evenkeel_wire::{
@@ -193,7 +193,7 @@ impl Http {
         let token = due_token(client, token);
         let mut own_cookie = Vec::new();
         let mut answer = AnswerEdits {
-            strict_transport_security: hsts.as_ref().map(|hsts| hsts.as_bytes()),
+            strict_transport_security: hsts.as_ref().map(Hsts::as_bytes),
             coding: coding.map(|(coding, _)| coding.word().as_bytes()),
             vary: negotiated.vary,
             ..AnswerEdits::NONE

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use evenkeel_l4::{Core, Key, ListenerSlot, Turned};
 use evenkeel_model::exchange::{Detail, Outcome};
 use evenkeel_model::{Cause, Instant, Phase, limits};
+use evenkeel_plan::Hsts;
 use evenkeel_reactor::{Close, Driver, Sock};
 
 use crate::client::{Follows, Standing};
@@ -52,7 +53,7 @@ impl Http {
         let sending = Sending {
             close,
             head_only: client.exchange.asked().head,
-            strict_transport_security: hsts.as_ref().map(|hsts| hsts.as_bytes()),
+            strict_transport_security: hsts.as_ref().map(Hsts::as_bytes),
         };
         let grpc = client.attempt.wants.grpc.take();
         let explained = Explained { cause, detail, status, id: client.exchange.id, grpc: grpc.as_deref() };
@@ -104,7 +105,7 @@ impl Http {
         let sending = Sending {
             close,
             head_only: client.exchange.asked().head,
-            strict_transport_security: hsts.as_ref().map(|hsts| hsts.as_bytes()),
+            strict_transport_security: hsts.as_ref().map(Hsts::as_bytes),
         };
         write(&mut out, &sending);
         self.send_own(core, key, out, close, now);

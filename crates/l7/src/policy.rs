@@ -5,26 +5,15 @@
 use std::time::Duration;
 
 use evenkeel_balance::sticky::Token;
-use evenkeel_plan::{Coding, StickyMode};
+use evenkeel_plan::{Coding, Hsts, StickyMode};
 use evenkeel_wire::ResponseHead;
 use evenkeel_wire::encoding::{Negotiated, may_compress};
 
 use crate::client::Client;
 
 /// The value of Strict-Transport-Security. Over plain HTTP it must not be said (RFC 6797 section 7.2).
-pub(crate) fn strict_transport_security(client: &Client) -> Option<String> {
-    if !client.secure {
-        return None;
-    }
-    let hsts = client.listener.read(|settings| settings.http.hsts)?;
-    let mut value = format!("max-age={}", hsts.max_age.as_secs());
-    if hsts.subdomains {
-        value.push_str("; includeSubDomains");
-    }
-    if hsts.preload {
-        value.push_str("; preload");
-    }
-    Some(value)
+pub(crate) fn strict_transport_security(client: &Client) -> Option<Hsts> {
+    if client.secure { client.listener.read(|settings| settings.http.hsts) } else { None }
 }
 
 /// A token that the client is to be given.

@@ -5,6 +5,7 @@
 //! health of different generations. This room decides nothing and touches nothing.
 
 mod asked;
+mod hsts;
 mod names;
 mod plan;
 mod publish;
@@ -12,9 +13,10 @@ mod rules;
 mod snapshot;
 
 pub use asked::Asked;
+pub use hsts::Hsts;
 pub use names::{NameRule, Names};
 pub use plan::{
-    Access, AccessLog, Admin, Affinity, Backend, Coding, Compression, Datagrams, HashOn, Hsts, HttpSettings, Listener,
+    Access, AccessLog, Admin, Affinity, Backend, Coding, Compression, Datagrams, HashOn, HttpSettings, Listener,
     ListenerTcp, Node, OnUnhealthy, Plan, Pool, Protocol, ProxyDatagrams, ProxyProtocol, ProxyVersion, Rate, Rates,
     Refuse, SocketTcp, Source, Speaks, Sticky, StickyMode, StreamLimits, Target,
 };

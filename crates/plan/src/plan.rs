@@ -12,6 +12,7 @@ use evenkeel_balance::Schedule;
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_model::{BackendId, Cidr, CidrSet, PoolId, TargetId, limits};
 
+use crate::hsts::Hsts;
 use crate::names::Names;
 use crate::rules::{Action, Rules};
 
@@ -308,14 +309,6 @@ pub struct StreamLimits {
     pub stream_window: u32,
     /// The same for all streams of a connection together.
     pub connection_window: u32,
-}
-
-/// RFC 6797.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hsts {
-    pub max_age: Duration,
-    pub subdomains: bool,
-    pub preload: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

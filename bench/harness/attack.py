@@ -21,7 +21,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 from harness import compare, h2attacks, machine, peers, table, workloads
 from harness.h2attacks import GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame
@@ -202,15 +201,6 @@ def hold(held, end):
         time.sleep(0.05)
 
 
-def memory_kib(pid):
-    return sum(
-        int(line.split()[1])
-        for member in machine.family(pid)
-        for line in Path(f"/proc/{member}/status").read_text().splitlines()
-        if line.startswith("VmRSS:")
-    )
-
-
 def honest(port, seconds, kit):
     argv = [kit.load, "pace", "--target", f"127.0.0.1:{port}", "--seconds", seconds, "--rate", HONEST_RATE]
     return subprocess.Popen(
@@ -222,7 +212,7 @@ def honest(port, seconds, kit):
 def watched(proxy, options, kit, attack=None):
     """The honest client for some seconds, with or without an attack beside it."""
     here, there = multiprocessing.Pipe()
-    attacker, told, memory = None, Flood(), memory_kib(proxy.process.pid)
+    attacker, told, memory = None, Flood(), machine.memory_kib(proxy.process.pid)
     if attack:
         port = proxy.ports[proxy.h2c]
         attacker = multiprocessing.Process(target=flood, args=(port, attack, options.seconds, there), daemon=True)
@@ -231,7 +221,7 @@ def watched(proxy, options, kit, attack=None):
         attacker.start()
     most = memory
     while client.poll() is None:
-        most = max(most, memory_kib(proxy.process.pid))
+        most = max(most, machine.memory_kib(proxy.process.pid))
         time.sleep(0.05)
     if attacker:
         told = here.recv() if here.poll(STALLED_S + 10) else told

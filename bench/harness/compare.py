@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import machine, peers, probes, table, workloads
+from harness import idle, machine, peers, probes, table, workloads
 from harness.stage import LOAD_CPU, PROXY_CPU, Broken, Stage
 
 OUT = Path(__file__).resolve().parent.parent / "out"
@@ -41,7 +41,7 @@ def arguments():
         action="append",
         default=[],
         metavar="NAME[,NAME…]",
-        help="workloads, proxies, or \"probes\"; may be repeated: "
+        help="workloads, proxies, \"tcp-idle\" or \"probes\"; may be repeated: "
         + ", ".join([w.key for w in workloads.ALL] + [p.key for p in peers.ALL]),
     )
     parser.add_argument(
@@ -49,7 +49,7 @@ def arguments():
     )
     options = parser.parse_args()
     options.only = [name for names in options.only + options.peers for name in names.split(",") if name]
-    known = {w.key for w in workloads.ALL} | {p.key for p in peers.ALL} | {"probes"}
+    known = {w.key for w in workloads.ALL} | {p.key for p in peers.ALL} | {"probes", "tcp-idle"}
     for name in options.only:
         if name not in known:
             parser.error(f"--only {name}: choose from {', '.join(sorted(known))}")
@@ -90,12 +90,12 @@ def start_proxies(stage, backends, only, kit, missing):
         proxy.answers_like(backends["BACKEND_A"])
         proxies.append(proxy)
     for proxy in proxies:
-        if isinstance(proxy, peers.Evenkeel) and not proxy.does_https:
-            missing["evenkeel, TLS and HTTP/2 rows"] = f"check refuses the https listener: {proxy.no_https}"
-            loud(f"evenkeel does no TLS: {missing['evenkeel, TLS and HTTP/2 rows']}")
+        for part, why in proxy.refused.items() if isinstance(proxy, peers.Evenkeel) else ():
+            missing[f"evenkeel, {part} rows"] = f"check refuses the {part} listener: {why}"
+            loud(f"evenkeel does no {part}: {missing[f'evenkeel, {part} rows']}")
     if any(isinstance(p, peers.NginxTuned) and not p.does_tcp for p in proxies):
-        missing["nginx tuned, TCP rows"] = "the stream module is missing (apt-get install libnginx-mod-stream)"
-        loud(f"nginx tuned does no TCP: {missing['nginx tuned, TCP rows']}")
+        missing["nginx tuned, TCP and UDP rows"] = "the stream module is missing (apt-get install libnginx-mod-stream)"
+        loud(f"nginx tuned does no TCP and UDP: {missing['nginx tuned, TCP and UDP rows']}")
     return proxies
 
 
@@ -167,16 +167,19 @@ def perform(options):
         "missing": missing,
         "runs": [],
         "ceilings": {},
+        "idle": None,
         "probes": None,
     }
-    only_probes = set(options.only) == {"probes"}
-    loads = [] if only_probes else chosen(workloads.ALL, options.only)
+    others = {"probes", "tcp-idle"}
+    # Naming one of the others alone means no workload, naming only proxies means all.
+    no_loads = bool(others & set(options.only)) and not any(w.key in options.only for w in workloads.ALL)
+    loads = [] if no_loads else chosen(workloads.ALL, options.only)
     result["workloads"] = [{k: v for k, v in vars(w).items() if k != "load"} for w in loads]
     os.sched_setaffinity(0, {LOAD_CPU})
     with Stage() as stage:
         kit.work = stage.work
         backends = peers.start_backends(stage, kit.load)
-        proxies = [] if only_probes else start_proxies(stage, backends, options.only, kit, missing)
+        proxies = [] if no_loads else start_proxies(stage, backends, options.only, kit, missing)
         result["peers"] = {proxy.key: proxy.title for proxy in proxies}
         result["versions"] = {proxy.key: proxy.version() for proxy in proxies}
         for workload in loads:
@@ -189,15 +192,20 @@ def perform(options):
                 direct = workload.run(backends[workload.backend_port], options.seconds, kit)
                 result["ceilings"][workload.key] = direct.units * workload.rate_scale / direct.seconds
             result["runs"] += play(workload, able, options, kit)
-        if only_probes or "probes" in options.only or not options.only:
+        if "probes" in options.only or not options.only:
             result["probes"] = probes.measure()
             if isinstance(result["probes"], str):
                 loud(f"probes: {result['probes']}")
+    if "tcp-idle" in options.only or not options.only:
+        result["idle"] = idle.measure(chosen(peers.ALL, options.only), kit.load, say)
+        for problem in result["idle"]["problems"]:
+            loud(f"tcp-idle: {problem}")
     return result
 
 
 def main():
     options = arguments()
+    idle.raise_file_limit()
     if os.cpu_count() < 2:
         raise Broken("one CPU is for the proxies and one for the load: two are needed")
     result = perform(options)
@@ -208,7 +216,8 @@ def main():
     print(text)
     say("written: bench/out/table.md, bench/out/runs.json")
     failed_probes = isinstance(result["probes"], list) and any(probe["failed"] for probe in result["probes"])
-    return 1 if failed_probes or any(run["problems"] for run in result["runs"]) else 0
+    wrong_idle = result["idle"] and result["idle"]["problems"]
+    return 1 if failed_probes or wrong_idle or any(run["problems"] for run in result["runs"]) else 0
 
 
 if __name__ == "__main__":

@@ -53,6 +53,20 @@ def cpu_used(pid):
     return Used(exact, user, system)
 
 
+def memory_kib(pid):
+    """What a process and its children have in RAM."""
+    return sum(
+        int(line.split()[1])
+        for member in family(pid)
+        for line in Path(f"/proc/{member}/status").read_text().splitlines()
+        if line.startswith("VmRSS:")
+    )
+
+
+def descriptors(pid):
+    return sum(len(os.listdir(f"/proc/{member}/fd")) for member in family(pid))
+
+
 @dataclass
 class Busy:
     """One CPU's time so far, in nanoseconds, whoever used it."""

@@ -6,6 +6,7 @@ metrics page. Their configs are files in bench/peers; this file only fills in po
 
 import http.client
 import os
+import resource
 import shutil
 import socket
 import ssl
@@ -19,18 +20,21 @@ from harness.workloads import TLS, TLS_SUITE
 CONFIGS = Path(__file__).resolve().parent.parent / "peers"
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 KIB = 1024
+IDLE_CONNECTIONS = 10_000
 
 
 def start_backends(stage, load_tool):
     """Starts the servers behind every proxy; returns their ports by the names that the configs use."""
-    ports = stage.ports(["BACKEND_A", "BACKEND_B", "ECHO_A", "ECHO_B", "SOURCE_A", "SOURCE_B"])
+    kinds = ["ECHO", "SOURCE", "BOTH", "ANSWERS", "BURSTS"]
+    ports = stage.ports(["BACKEND_A", "BACKEND_B"] + [f"{kind}_{which}" for kind in kinds for which in "AB"])
     values = ports | {"WORK": stage.work, "USER": nginx_user(), "BODY_1K": body(KIB), "BODY_2K": body(2 * KIB)}
     config = stage.write("backends.conf", CONFIGS / "backends.conf", values)
     web = stage.start("backends", ["nginx", "-e", stage.work / "backends.error", "-c", config], LOAD_CPU)
     wait_until(lambda: accepts(ports["BACKEND_A"]), web, "the nginx backend")
-    echo, source = (f"{ports[kind + '_A']},{ports[kind + '_B']}" for kind in ("ECHO", "SOURCE"))
-    tcp = stage.start("tcp-backends", [load_tool, "serve", "--echo", echo, "--source", source], LOAD_CPU)
-    wait_until(lambda: accepts(ports["ECHO_B"]), tcp, "the echo backend")
+    serve = [[f"--{kind.lower()}", f"{ports[kind + '_A']},{ports[kind + '_B']}"] for kind in kinds]
+    others = stage.start("other-backends", [load_tool, "serve", *sum(serve, [])], LOAD_CPU)
+    # The echo ports are the last that it opens.
+    wait_until(lambda: accepts(ports["ECHO_B"]), others, "the TCP and UDP backends")
     return ports
 
 
@@ -38,6 +42,12 @@ def body(length):
     """Text without quotes or dollar signs that no compressor or checksum would find trivial."""
     alphabet = "abcdefghijklmnopqrstuvwxyz0123456789 ,.-\n"
     return "".join(alphabet[(n * n + n // 7) % len(alphabet)] for n in range(length))
+
+
+def idle_connections():
+    """How many connections can be held: 10,000, or as many as a proxy may have files for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(IDLE_CONNECTIONS, (soft - 400) // 2)
 
 
 def nginx_user():
@@ -51,17 +61,21 @@ class Proxy:
     key = title = None
     does_tcp = True
     does_https = False
+    does_udp = False
     # Where HTTP/2 with prior knowledge is spoken.
     h2c = "HTTP"
 
     def __init__(self, stage, backend_ports, load_tool):
         self.stage = stage
         self.load_tool = load_tool
-        self.ports = stage.ports(["HTTP", "HTTPS", "H2C", "TCP", "BULK", "METRICS", "SINK"])
+        self.ports = stage.ports(
+            ["HTTP", "HTTPS", "H2C", "TCP", "BULK", "BOTH", "IDLE", "UDP", "DNS", "BURSTS", "METRICS", "SINK"]
+        )
         self.log = stage.work / f"{self.key}.access"
         self.log.touch()
         tls = {"CERTIFICATE": TLS / "chain.pem", "KEY": TLS / "key.pem", "PEM": TLS / "both.pem"}
-        self.values = backend_ports | self.ports | tls | {"WORK": stage.work, "USER": nginx_user(), "LOG": self.log}
+        self.values = backend_ports | self.ports | tls | {"WORK": stage.work, "USER": nginx_user(), "LOG": self.log,
+                       "MAXCONN": idle_connections() + 20}
         self.process = None
 
     @staticmethod
@@ -69,7 +83,11 @@ class Proxy:
         """Why this proxy cannot run here, or None."""
 
     def does(self, workload):
-        return (self.does_tcp or not workload.is_tcp) and (self.does_https or not workload.is_https)
+        return (
+            (self.does_tcp or not workload.is_tcp)
+            and (self.does_https or not workload.is_https)
+            and (self.does_udp or not workload.is_udp)
+        )
 
     def argv(self):
         raise NotImplementedError
@@ -156,7 +174,7 @@ class NginxTuned(Nginx):
     key, title = "nginx-tuned", "nginx tuned"
     does_https = True
     h2c = "H2C"
-    does_tcp = STREAM_MODULE.exists()
+    does_tcp = does_udp = STREAM_MODULE.exists()
 
     def stream(self):
         if not self.does_tcp:
@@ -165,12 +183,11 @@ class NginxTuned(Nginx):
         return {"STREAM_MODULE": f"load_module {STREAM_MODULE};", "STREAM": stream}
 
 
-HTTPS_LISTENER = (CONFIGS / "evenkeel-https.toml").read_text()
-
-
 class Evenkeel(Proxy):
     key, title = "evenkeel", "evenkeel"
-    no_https = ""
+    # Listeners that older binaries do not know, by the name of their file's end; those are measured in the rows they serve.
+    newer = ("https", "udp")
+    refused = {}
     binary = Path(os.environ.get("EVENKEEL_BINARY", "target/release/evenkeel"))
 
     @classmethod
@@ -178,15 +195,22 @@ class Evenkeel(Proxy):
         return None if os.access(cls.binary, os.X_OK) else f"there is no {cls.binary.name} binary to run yet"
 
     def argv(self):
-        https = self.stage.write("with-https.toml", CONFIGS / "evenkeel.toml", self.values | {"HTTPS_LISTENER": HTTPS_LISTENER})
-        # A binary from before https listeners is measured in the rows it can serve.
-        checked = subprocess.run([self.binary, "check", https], capture_output=True, text=True, check=False)
-        self.does_https = checked.returncode == 0
-        self.no_https = (checked.stdout + checked.stderr).strip().partition("\n")[0]
-        if self.does_https:
-            return [self.binary, "run", "--config", https]
-        plain = self.stage.write("evenkeel.toml", CONFIGS / "evenkeel.toml", self.values | {"HTTPS_LISTENER": ""})
-        return [self.binary, "run", "--config", plain]
+        told = {part: self.check([part]) for part in self.newer}
+        self.refused = {part: word for part, word in told.items() if word}
+        self.does_https, self.does_udp = ("https" not in self.refused), ("udp" not in self.refused)
+        config = self.config("evenkeel.toml", [part for part in self.newer if part not in self.refused])
+        return [self.binary, "run", "--config", config]
+
+    def config(self, name, parts):
+        newer = "".join((CONFIGS / f"evenkeel-{part}.toml").read_text() for part in parts)
+        return self.stage.write(name, CONFIGS / "evenkeel.toml", self.values | {"NEWER_LISTENERS": newer})
+
+    def check(self, parts):
+        """What `check` has against a config with these parts, or nothing."""
+        config = self.config("with-newer.toml", parts)
+        checked = subprocess.run([self.binary, "check", config], capture_output=True, text=True, check=False)
+        said = (checked.stdout + checked.stderr).strip().partition("\n")[0]
+        return (said or "it ended with an error") if checked.returncode else ""
 
     def version(self):
         return machine.first_line_of([self.binary, "--version"])

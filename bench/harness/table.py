@@ -76,7 +76,7 @@ def workload_table(result, workload):
     for name in {name: None for run in runs if run["workload"] == workload["key"] for name in run["notes"]}:
         told = {title: [run["notes"][name] for run in good(runs, workload["key"], peer)] for peer, title in titles.items()}
         lines += ["", f"{name.capitalize()}, least of all rounds: "
-                  + ", ".join(f"{title} {100 * min(values):.1f} %" for title, values in told.items() if values) + "."]  # fmt: skip
+                  + ", ".join(f"{title} {100 * min(values):.2f} %" for title, values in told.items() if values) + "."]  # fmt: skip
     ceiling = result["ceilings"].get(workload["key"])
     if ceiling:
         lines += ["", f"Without a proxy, load and backend on their one CPU reach {number(ceiling)} {workload['rate_unit']}."]
@@ -94,6 +94,26 @@ def aims_table(result):
         told = [f"{median(ours):.3f}", spread(ours)] if ours else ["–", "–"]
         reached = "not measured" if not ours else "yes" if median(ours) <= workload["aim"] else "no"
         lines.append(row([workload["title"], titles.get(best, "–"), *told, f"≤ {workload['aim']}", reached]))
+    return "\n".join(lines)
+
+
+def idle_table(told):
+    lines = [f"### {told['connections']:,} idle TCP connections", ""]
+    head = ["proxy", "KiB/connection", "min – max", "descriptors/connection", "MiB at first", "MiB with all",
+            "against the better peer"]  # fmt: skip
+    lines += [row(head), row(["---"] + ["---:"] * (len(head) - 1))]
+    costs = {run["title"]: [r["kib"] for r in told["runs"] if r["title"] == run["title"]] for run in told["runs"]}
+    best = min((median(values) for title, values in costs.items() if title != OURS), default=None)
+    for title, values in costs.items():
+        last = next(run for run in reversed(told["runs"]) if run["title"] == title)
+        lines.append(row([
+            title, f"{median(values):.2f}", f"{min(values):.2f} – {max(values):.2f}", f"{last['descriptors']:.2f}",
+            f"{last['before_kib'] / 1024:.1f}", f"{last['after_kib'] / 1024:.1f}",
+            f"{median(values) / best:.2f}" if best else "–",
+        ]))  # fmt: skip
+    lines += ["", "Memory is what processes have in RAM. " + told["kernel"] + " " + told["limit"] + " Aim: ≤ 0.9 of the better peer's."]
+    if told["problems"]:
+        lines += ["", "**Wrong: " + "; ".join(told["problems"]) + ".**"]
     return "\n".join(lines)
 
 
@@ -140,6 +160,8 @@ def document(result):
     if result["runs"]:
         parts += [aims_table(result)]
     parts += [workload_table(result, workload) for workload in result["workloads"]]
+    if result["idle"] is not None:
+        parts += [idle_table(result["idle"])]
     if result["probes"] is not None:
         parts += [probes_table(result["probes"])]
     wrong = [run for run in result["runs"] if run["problems"]]

@@ -14,6 +14,11 @@ REPORT = Path(__file__).resolve().parent / "report.lua"
 HTTP_CLIENTS = 64
 TCP_CLIENTS = 64
 BULK_CLIENTS = 2
+UDP_CLIENTS = 64
+STREAM_FLOWS = 8
+STREAM_BURST = 16
+# A proxy that loses more has not forwarded what its figure says.
+LOSS_MAX = 0.01
 # Handshakes cost the load more than the proxy; more at once only adds waiting.
 TLS_CLIENTS = 32
 H2_CLIENTS = 32
@@ -51,7 +56,11 @@ class Workload:
 
     @property
     def is_tcp(self):
-        return self.port in ("TCP", "BULK")
+        return self.port in ("TCP", "BULK", "BOTH")
+
+    @property
+    def is_udp(self):
+        return self.port in ("UDP", "DNS", "BURSTS")
 
     @property
     def is_https(self):
@@ -177,17 +186,48 @@ def connections(port, seconds, tools):
     )
 
 
-def bulk(port, seconds, tools):
-    argv = ["bulk", "--target", f"127.0.0.1:{port}", "--seconds", seconds, "--connections", BULK_CLIENTS]
-    told = run_for_json([tools.load, *argv])
-    problems = [f"{told['errors']} streams failed, the first: {told['first_error']}"] if told["errors"] else []
-    if told["bytes"] == 0:
-        problems.append("no byte came through")
-    return Result(told["bytes"] / GB, told["seconds"], BULK_CLIENTS, problems)
+def bulk(verb):
+    def load(port, seconds, tools):
+        argv = [verb, "--target", f"127.0.0.1:{port}", "--seconds", seconds, "--connections", BULK_CLIENTS]
+        told = run_for_json([tools.load, *argv])
+        problems = [f"{told['errors']} streams failed, the first: {told['first_error']}"] if told["errors"] else []
+        if told["bytes"] == 0:
+            problems.append("no byte came through")
+        return Result(told["bytes"] / GB, told["seconds"], BULK_CLIENTS, problems)
+
+    return load
+
+
+def datagrams(asks, units, flows, burst=1, size=64, logged=False):
+    """`units` makes the units of a row out of the numbers of questions and answers that came through."""
+
+    def load(port, seconds, tools):
+        argv = [tools.load, "datagrams", "--asks", asks, "--target", f"127.0.0.1:{port}", "--seconds", seconds]
+        told = run_for_json([*argv, "--flows", flows, "--burst", burst, "--size", size])
+        problems = [f"{told['errors']} datagrams went wrong, the first: {told['first_error']}"] if told["errors"] else []
+        share = told["answers"] / max(1, told["answers"] + told["lost"])
+        if share < 1 - LOSS_MAX:
+            problems.append(f"{told['lost']} of {told['answers'] + told['lost']} answers were lost, {told['late']} came late")
+        # What was lost somewhere on the two ways counts for neither.
+        served = units(told["questions"] * share, told["answers"])
+        return Result(
+            served, told["seconds"], told["answers"] if logged else 0, problems, told["p50_us"], told["p99_us"],
+            {"share of answers that came": share},
+        )  # fmt: skip
+
+    return load
 
 
 def _http_row(key, title, load):
     return Workload(key, title, "HTTP", "BACKEND_A", "request", "µs", 1e3, "requests/s", 1, 0.9, load)
+
+
+def _udp_row(key, title, port, backend_port, unit, load):
+    return Workload(key, title, port, backend_port, unit, "µs", 1e3, f"{plural(unit)}/s", 1, 0.5, load)
+
+
+def plural(unit):
+    return "queries" if unit == "query" else unit + "s"
 
 
 def _https_row(key, title, aim, load, **more):
@@ -225,6 +265,27 @@ ALL = [
     ),
     Workload(
         "tcp-bulk", f"TCP, bulk one way ({BULK_CLIENTS} connections)",
-        "BULK", "SOURCE_A", "GB", "ms", 1e6, "Gbit/s", 8, 1.0, bulk,
+        "BULK", "SOURCE_A", "GB", "ms", 1e6, "Gbit/s", 8, 0.9, bulk("bulk"),
+    ),
+    Workload(
+        "tcp-bulk-both", f"TCP, bulk both ways at once ({BULK_CLIENTS} connections)",
+        "BOTH", "BOTH_A", "GB", "ms", 1e6, "Gbit/s", 8, 0.9, bulk("both"),
+    ),
+    _udp_row(
+        "udp-small", f"UDP, 64 bytes there and back ({UDP_CLIENTS} clients, one datagram each at a time)",
+        "UDP", "ANSWERS_A", "packet", datagrams("echo", lambda there, back: there + back, UDP_CLIENTS),
+    ),
+    _udp_row(
+        "udp-dns", f"UDP, one query, one answer, a new client port for each ({UDP_CLIENTS} at once)",
+        "DNS", "ANSWERS_A", "query", datagrams("once", lambda _, back: back, UDP_CLIENTS, logged=True),
+    ),
+    _udp_row(
+        "udp-stream", f"UDP, bursts of {STREAM_BURST} datagrams of 1200 bytes both ways ({STREAM_FLOWS} clients)",
+        "UDP", "ANSWERS_A", "packet",
+        datagrams("echo", lambda there, back: there + back, STREAM_FLOWS, STREAM_BURST, 1200),
+    ),
+    _udp_row(
+        "udp-quic", f"UDP as QUIC servers send: {STREAM_BURST} datagrams of 1200 bytes in one call for each of 64 ({STREAM_FLOWS} clients)",
+        "BURSTS", "BURSTS_A", "packet", datagrams("bursts", lambda there, back: there + back, STREAM_FLOWS),
     ),
 ]  # fmt: skip

@@ -8,15 +8,15 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// A prime, so that a piece that is lost or doubled moves every byte after it.
-const PERIOD: usize = 251;
+pub const PERIOD: usize = 251;
 
 /// One read or write. Larger ones no longer fit the second-level cache and cost more per byte.
-const PIECE: usize = 256 * 1024;
+pub const PIECE: usize = 256 * 1024;
 
 /// A stream that stands still this long is broken.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-fn byte_at(position: u64) -> u8 {
+pub fn byte_at(position: u64) -> u8 {
     (position % PERIOD as u64) as u8
 }
 

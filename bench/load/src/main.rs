@@ -1,14 +1,19 @@
 //! What wrk and h2load leave to be done in `bench/`: they speak only HTTP, and Python is slower than the proxies.
 //!
-//! `serve` is the backend of the TCP rows, `sink` a log server; `connections`, `bulk` and `handshakes` are clients at
-//! full speed, `pace` is one at a steady pace. Every client checks what comes back, so that a proxy cannot be fast by
+//! `serve` is the backend of the TCP and UDP rows, `sink` a log server; `connections`, `bulk`, `both`, `datagrams` and
+//! `handshakes` are clients at full speed, `idle` is many that do nothing, `pace` is one at a steady pace. Every client checks what comes back, so that a proxy cannot be fast by
 //! being wrong, and prints one line of JSON.
 //! Nothing here decides what is compared with what: that is the harness's part.
 
 mod answer;
+mod answers;
+mod both;
 mod bulk;
 mod connections;
+mod datagram;
+mod datagrams;
 mod handshakes;
+mod idle;
 mod latency;
 mod pace;
 mod serve;
@@ -18,10 +23,13 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str = "usage: evenkeel-load serve --echo PORT,PORT --source PORT,PORT
+const USAGE: &str = "usage: evenkeel-load serve --echo PORT,PORT --source PORT,PORT --both PORT,PORT --answers PORT,PORT --bursts PORT,PORT
        evenkeel-load sink --port PORT --file FILE
        evenkeel-load connections --target ADDRESS --seconds S [--concurrency N]
        evenkeel-load bulk --target ADDRESS --seconds S [--connections N]
+       evenkeel-load both --target ADDRESS --seconds S [--connections N]
+       evenkeel-load datagrams --asks echo|bursts|once --target ADDRESS --seconds S [--flows N] [--burst N] [--size BYTES]
+       evenkeel-load idle --target ADDRESS --connections N
        evenkeel-load handshakes --wanted full|resumed --target ADDRESS --seconds S --certificate PEM --name NAME
                                 --path PATH --length BYTES [--concurrency N]
        evenkeel-load pace --target ADDRESS --seconds S --rate N --path PATH --length BYTES";
@@ -41,7 +49,16 @@ fn run(arguments: &[String]) -> Result<(), String> {
     let verb = arguments.first().ok_or("no verb")?;
     let options = Options(&arguments[1..]);
     match verb.as_str() {
-        "serve" => serve::run(&options.ports("--echo")?, &options.ports("--source")?).map_err(|e| e.to_string()),
+        "serve" => {
+            let ports = serve::Ports {
+                echo: options.ports("--echo")?,
+                source: options.ports("--source")?,
+                both: options.ports("--both")?,
+                answers: options.ports("--answers")?,
+                bursts: options.ports("--bursts")?,
+            };
+            serve::run(&ports).map_err(|e| e.to_string())
+        }
         "sink" => {
             let ports = options.ports("--port")?;
             sink::run(ports[0], options.needed("--file")?.as_ref()).map_err(|e| e.to_string())
@@ -60,6 +77,29 @@ fn run(arguments: &[String]) -> Result<(), String> {
             println!("{}", bulk::run(target, options.seconds("--seconds")?, options.count("--connections", 2)?));
             Ok(())
         }
+        "both" => {
+            let target = options.address("--target")?;
+            println!("{}", both::run(target, options.seconds("--seconds")?, options.count("--connections", 2)?));
+            Ok(())
+        }
+        "datagrams" => {
+            let load = datagrams::Load {
+                target: options.address("--target")?,
+                length: options.seconds("--seconds")?,
+                asks: match options.needed("--asks")? {
+                    "echo" => datagrams::Asks::Echo,
+                    "bursts" => datagrams::Asks::Bursts,
+                    "once" => datagrams::Asks::Once,
+                    other => return Err(format!("--asks \"{other}\" is neither echo, bursts nor once")),
+                },
+                flows: options.count("--flows", 64)?,
+                burst: options.count("--burst", 1)?,
+                size: options.count("--size", 64)?,
+            };
+            println!("{}", datagrams::run(&load)?);
+            Ok(())
+        }
+        "idle" => idle::run(options.address("--target")?, options.count("--connections", 10_000)?),
         "handshakes" => {
             let wanted = match options.needed("--wanted")? {
                 "full" => handshakes::Wanted::Full,

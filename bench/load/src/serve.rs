@@ -1,4 +1,4 @@
-//! Backends of the TCP rows: ports that echo, and ports that send without end.
+//! Backends of the TCP rows: ports that echo, ports that send without end, and ports that send and take.
 //!
 //! Echo is one thread and one epoll, because it runs beside the load on the same CPU and each thread switch
 //! there would be taken from the load. The endless streams are few, so each has a blocking thread.
@@ -6,28 +6,53 @@
 use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
-pub fn run(echo: &[u16], source: &[u16]) -> io::Result<()> {
-    for &port in source {
-        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                std::thread::spawn(move || crate::bulk::send_stream(client));
-            }
-        });
+/// Ports by what they do.
+pub struct Ports {
+    pub echo: Vec<u16>,
+    pub source: Vec<u16>,
+    pub both: Vec<u16>,
+    pub answers: Vec<u16>,
+    pub bursts: Vec<u16>,
+}
+
+pub fn run(ports: &Ports) -> io::Result<()> {
+    for &port in &ports.source {
+        with_threads(port, crate::bulk::send_stream)?;
     }
-    let listeners = echo
+    for &port in &ports.both {
+        with_threads(port, crate::both::serve)?;
+    }
+    for &port in &ports.answers {
+        crate::answers::one_by_one(port)?;
+    }
+    for &port in &ports.bursts {
+        crate::answers::in_bursts(port)?;
+    }
+    let listeners = ports
+        .echo
         .iter()
         .map(|&port| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
         .collect::<io::Result<Vec<_>>>()?;
     println!("ready");
     echo_for_ever(&listeners)
+}
+
+/// A thread for each client, which are few.
+fn with_threads(port: u16, serve: fn(TcpStream)) -> io::Result<()> {
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(client));
+        }
+    });
+    Ok(())
 }
 
 fn echo_for_ever(listeners: &[TcpListener]) -> io::Result<()> {

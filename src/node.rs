@@ -22,7 +22,7 @@ use evenkeel_observe::metrics::{BackendLabel, render};
 use evenkeel_observe::{LogWriter, Observer, Registry, Silent};
 use evenkeel_plan::{AccessLog, Plan};
 use evenkeel_reactor::epoll::{EpollDriver, Waker, address_in_use, bind_tcp};
-use evenkeel_reactor::{Clock, Errno};
+use evenkeel_reactor::{Clock, Errno, ListenOptions};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::boss::{Boss, EventSink, Started};
@@ -302,7 +302,8 @@ fn bind_unless(
         if !ours.contains(address) && address_in_use(*address) {
             return Err(Refused::InUse { listener: Arc::clone(listener), address: *address });
         }
-        let socks: Result<Vec<OwnedFd>, io::Error> = (0..workers).map(|_| bind_tcp(*address, *backlog)).collect();
+        let socks: Result<Vec<OwnedFd>, io::Error> =
+            (0..workers).map(|_| bind_tcp(*address, &ListenOptions::plain(*backlog))).collect();
         let socks =
             socks.map_err(|error| Refused::Bind { listener: Arc::clone(listener), address: *address, error })?;
         bound.push(Bound { listener: Arc::clone(listener), address: *address, socks });

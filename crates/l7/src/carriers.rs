@@ -207,7 +207,7 @@ impl Carriers {
         let Some(carrier) = self.all.get_mut(lane.carrier) else { return };
         let release = match how {
             Close::Orderly => Release::Orderly,
-            Close::Reset => Release::Cut,
+            Close::Reset | Close::Silent => Release::Cut,
         };
         carrier.machine.close(lane.stream, release);
         if let Some(position) = carrier.users.iter().position(|(stream, _)| *stream == lane.stream) {

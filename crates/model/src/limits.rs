@@ -297,6 +297,8 @@ fixed! {
         "Unanswered questions after which the kernel gives a connection up: a minute beyond `keepalive`.";
     UDP_BATCH = 32, "datagrams",
         "Datagrams taken or sent in one call. Twice as many saved nothing more in our runs.";
+    UDP_RECEIVE_BUFFER = 4_194_304, "bytes",
+        "Datagrams that may wait at a udp listener on each worker, with what the kernel counts beside them: a pause of 10 ms at 100,000 datagrams a second. net.core.rmem_max caps it silently unless we have CAP_NET_ADMIN.";
     UDP_REFUSAL_MEMORY = 1000, "ms",
         "A backend whose host has refused a datagram (ICMP) gets no new session for this time while there are others. Clients ask again within seconds, and the check needs longer to find out.";
     PROXY_HEADER = 4096, "bytes",

@@ -19,7 +19,7 @@ use evenkeel_model::Instant;
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_probe::{Job, Prober};
 use evenkeel_reactor::epoll::{EpollDriver, bind_tcp};
-use evenkeel_reactor::{Clock, Close, Driver, Recv, Sock, Token};
+use evenkeel_reactor::{Clock, Close, Driver, ListenOptions, Recv, Sock, Token};
 use rustix::time::{ClockId, clock_gettime};
 
 fn main() -> ExitCode {
@@ -115,7 +115,8 @@ fn cpu(clock: ClockId) -> Duration {
 
 /// A kernel-chosen port of loopback.
 fn listening() -> (OwnedFd, SocketAddr) {
-    let listener = bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), 4096).expect("loopback has a free port");
+    let listener =
+        bind_tcp((Ipv4Addr::LOCALHOST, 0).into(), &ListenOptions::plain(4096)).expect("loopback has a free port");
     let address = rustix::net::getsockname(&listener).expect("a bound socket has an address");
     (listener, address.try_into().expect("it is an internet address"))
 }

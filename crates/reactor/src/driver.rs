@@ -8,12 +8,18 @@
 //! the code behind it then reads until [`Recv::Dry`] or a short read, and writes until a short write.
 //! After an event with `hangup` only [`Recv::Dry`], [`Recv::End`] or [`Recv::Failed`] means "read up",
 //! since the end of the stream may lie right behind a short read.
+//!
+//! Sockets for datagrams differ: they are not called writable when they are opened, nor whenever a datagram has
+//! left, which would be an event for each. `writable` comes to those who were told that such a socket was full.
 
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use evenkeel_model::Instant;
+
+use crate::Batch;
 
 /// A socket of the driver. A closed one's number may be given out again; events carry tokens, not numbers, so
 /// whoever makes tokens tells old from new.
@@ -58,6 +64,28 @@ pub enum Send {
     Failed(Errno),
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecvMany {
+    /// So many packets were added to the batch, at least one if it had room. `drained` says that nothing was left
+    /// behind them.
+    Some { packets: usize, drained: bool },
+    /// Nothing there now.
+    Dry,
+    /// What an earlier datagram of ours met (ICMP). Others may wait behind it, so go on reading.
+    Failed(Errno),
+}
+
+/// What became of packets that were to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendMany {
+    /// So many of them were taken, in their order. When it is fewer than asked for and nothing failed, the socket
+    /// is full. A packet of several datagrams may then have been sent in part.
+    pub taken: usize,
+    /// The packet behind them was not sent, for this reason, and those behind it were not tried. On a dialled
+    /// socket it may be what an earlier one met (ICMP).
+    pub failed: Option<Errno>,
+}
+
 /// How to open a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dial {
@@ -96,6 +124,26 @@ pub struct TcpOptions {
     pub user_timeout: Option<Duration>,
 }
 
+/// What a listening TCP socket is made with. Accepted connections inherit the `tcp` part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenOptions {
+    pub tcp: TcpOptions,
+    /// Connections that may wait to be accepted.
+    pub backlog: u32,
+    /// Connections that may wait with data in their SYN (`TCP_FASTOPEN`); 0 is off.
+    pub fast_open: u32,
+    /// Only connections that have sent something wait to be accepted, for this time (`TCP_DEFER_ACCEPT`).
+    pub defer_accept: Option<Duration>,
+}
+
+impl ListenOptions {
+    /// With nothing out of the ordinary.
+    pub const fn plain(backlog: u32) -> Self {
+        let tcp = TcpOptions { keepalive: None, user_timeout: None };
+        ListenOptions { tcp, backlog, fast_open: 0, defer_accept: None }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Handshake {
     #[default]
@@ -112,6 +160,9 @@ pub enum Close {
     Orderly,
     /// RST: what was sent and not delivered is thrown away (`SO_LINGER` 0).
     Reset,
+    /// Nothing is sent (`TCP_REPAIR`): the other side learns of it when it sends something itself, which meets no
+    /// connection any more. A reset where we have not the right (CAP_NET_ADMIN).
+    Silent,
 }
 
 pub trait Driver {
@@ -132,6 +183,9 @@ pub trait Driver {
     /// # Errors
     /// When the socket cannot be watched.
     fn listen(&mut self, bound: Self::Bound, token: Token) -> Result<Sock, Errno>;
+
+    /// Gives a listening TCP socket other options.
+    fn tune(&mut self, listener: Sock, options: &ListenOptions);
 
     /// Takes one waiting connection: its address, and a socket that reports nothing until
     /// [`Driver::watch`] is called, so that a connection that is refused at once costs no registration.
@@ -170,13 +224,27 @@ pub trait Driver {
         }
     }
 
+    /// Starts to hear whatever is sent to a UDP address. What becomes of its own datagrams is not told.
+    ///
+    /// # Errors
+    /// When the socket cannot be watched.
+    fn listen_udp(&mut self, bound: Self::Bound, token: Token) -> Result<Sock, Errno>;
+
     /// Opens a UDP socket that talks to one address. ICMP refusals come back as [`Recv::Failed`].
     ///
     /// # Errors
     /// When it fails at once: no route, no file, no source port.
     fn dial_udp(&mut self, to: SocketAddr, from: Source, token: Token) -> Result<Sock, Errno>;
 
-    /// Reads into `into`. For UDP one datagram; an empty one looks like [`Recv::End`].
+    /// Adds the packets that wait at a UDP socket to `into`, as many as have room there.
+    fn recv_many(&mut self, sock: Sock, into: &mut Batch) -> RecvMany;
+
+    /// Sends `packets` of a batch: a socket that listens each to its peer from its local address, a dialled one all
+    /// to the address it talks to, whatever stands beside them.
+    fn send_many(&mut self, sock: Sock, batch: &Batch, packets: Range<usize>) -> SendMany;
+
+    /// Reads into `into`. For UDP one datagram, cut to what fits; an empty one looks like [`Recv::End`]. A socket
+    /// whose datagrams may come several at once is read with [`Driver::recv_many`].
     fn recv(&mut self, sock: Sock, into: &mut [u8]) -> Recv;
 
     /// Whether something (bytes, the end, an error) waits to be read, without taking it.

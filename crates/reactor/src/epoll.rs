@@ -4,9 +4,13 @@
 //! code above, so a request costs no `epoll_ctl`. Waiting uses `epoll_pwait2` (Linux 5.11), whose
 //! nanosecond timeout keeps probes on time; `epoll_wait` would round to milliseconds.
 
+mod options;
+mod udp;
+
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +19,18 @@ use evenkeel_model::{Instant, limits};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno as Os;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use slab::Slab;
 
-use crate::driver::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Source, Token, WOKEN};
-use crate::{Clock, errno};
+use crate::driver::{
+    Close, Dial, Driver, Errno, Event, Handshake, ListenOptions, Recv, RecvMany, Send, SendMany, Sock, Source, Token,
+    WOKEN,
+};
+use crate::{Batch, Clock, errno};
+
+pub use options::{address_in_use, bind_tcp, bind_udp, udp_address_in_use};
+use udp::{Mode, Receiving};
 
 /// Events taken from the kernel at once.
 const BATCH: usize = 256;
@@ -34,7 +44,21 @@ pub struct EpollDriver {
     clock: Clock,
     epoll: OwnedFd,
     wake: Arc<OwnedFd>,
-    socks: Slab<OwnedFd>,
+    socks: Slab<Held>,
+    /// Made with the first UDP socket; most drivers never have one.
+    receiving: Option<Receiving>,
+}
+
+/// An open socket. As large as a bare file and a place in the slab would be, since there is one for each connection.
+struct Held {
+    fd: OwnedFd,
+    mode: Mode,
+    /// Datagrams: events come with it, needed to ask for `writable` late.
+    token: Token,
+    /// Datagrams: larger ones are not given to the kernel several at once, because it said no.
+    segment_max: u16,
+    /// Datagrams: somebody was told that the socket is full.
+    room_wanted: bool,
 }
 
 /// Interrupts a driver's `poll` from another thread.
@@ -57,7 +81,7 @@ impl EpollDriver {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(number)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(number)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WOKEN.0), EventFlags::IN | EventFlags::ET).map_err(number)?;
-        Ok(EpollDriver { clock, epoll, wake: Arc::new(wake), socks: Slab::with_capacity(BATCH) })
+        Ok(EpollDriver { clock, epoll, wake: Arc::new(wake), socks: Slab::with_capacity(BATCH), receiving: None })
     }
 
     pub fn waker(&self) -> Waker {
@@ -70,33 +94,16 @@ impl EpollDriver {
     }
 
     fn fd(&self, sock: Sock) -> BorrowedFd<'_> {
-        self.socks[sock.0 as usize].as_fd()
+        self.socks[sock.0 as usize].fd.as_fd()
     }
 
     fn keep(&mut self, fd: OwnedFd) -> Sock {
-        Sock(u32::try_from(self.socks.insert(fd)).expect("a process cannot have 2^32 files"))
+        self.hold(fd, Mode::Stream, Token(0))
     }
 
-    fn open(
-        &mut self,
-        to: SocketAddr,
-        from: Source,
-        kind: SocketType,
-        token: Token,
-        prepare: impl FnOnce(BorrowedFd<'_>) -> Result<(), Os>,
-    ) -> Result<Sock, Errno> {
-        let fd = rustix::net::socket_with(family(to), kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)
-            .map_err(number)?;
-        prepare(fd.as_fd()).map_err(number)?;
-        if let Source::Own(from) | Source::Foreign(from) = from {
-            rustix::net::bind(&fd, &SocketAddr::new(from, 0)).map_err(number)?;
-        }
-        match rustix::net::connect(&fd, &to) {
-            Ok(()) | Err(Os::INPROGRESS) => {}
-            Err(error) => return Err(number(error)),
-        }
-        epoll::add(&self.epoll, &fd, EventData::new_u64(token.0), WATCH).map_err(number)?;
-        Ok(self.keep(fd))
+    fn hold(&mut self, fd: OwnedFd, mode: Mode, token: Token) -> Sock {
+        let held = Held { fd, mode, token, segment_max: u16::MAX, room_wanted: false };
+        Sock(u32::try_from(self.socks.insert(held)).expect("a process cannot have 2^32 files"))
     }
 }
 
@@ -147,6 +154,11 @@ impl Driver for EpollDriver {
         Ok(self.keep(bound))
     }
 
+    fn tune(&mut self, listener: Sock, options: &ListenOptions) {
+        // What the kernel took when the socket was made it takes again; values are checked with the config.
+        let _ = options::tune(self.fd(listener), options);
+    }
+
     fn accept(&mut self, listener: Sock) -> Result<Option<(Sock, SocketAddr)>, Errno> {
         let accepted = rustix::net::acceptfrom_with(self.fd(listener), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
         match accepted {
@@ -170,10 +182,20 @@ impl Driver for EpollDriver {
     }
 
     fn dial(&mut self, dial: Dial, token: Token) -> Result<Sock, Errno> {
-        self.open(dial.to, dial.from, SocketType::STREAM, token, |fd| match dial.handshake {
-            Handshake::Full => sockopt::set_tcp_nodelay(fd, true),
-            Handshake::HalfOpen => sockopt::set_tcp_quickack(fd, false),
-        })
+        let fd = socket(dial.to, SocketType::STREAM).map_err(number)?;
+        match dial.handshake {
+            Handshake::Full => sockopt::set_tcp_nodelay(&fd, true),
+            Handshake::HalfOpen => sockopt::set_tcp_quickack(&fd, false),
+        }
+        .and_then(|()| options::keep_watch(fd.as_fd(), &dial.options))
+        .and_then(|()| options::come_from(fd.as_fd(), dial.from, options::Ports::Shared))
+        .map_err(number)?;
+        match rustix::net::connect(&fd, &dial.to) {
+            Ok(()) | Err(Os::INPROGRESS) => {}
+            Err(error) => return Err(number(error)),
+        }
+        epoll::add(&self.epoll, &fd, EventData::new_u64(token.0), WATCH).map_err(number)?;
+        Ok(self.keep(fd))
     }
 
     fn connected(&mut self, sock: Sock) -> Option<Result<(), Errno>> {
@@ -188,8 +210,34 @@ impl Driver for EpollDriver {
         }
     }
 
+    fn listen_udp(&mut self, bound: OwnedFd, token: Token) -> Result<Sock, Errno> {
+        self.prepare_receiving()?;
+        let mode = Mode::of_listening(bound.as_fd());
+        epoll::add(&self.epoll, &bound, EventData::new_u64(token.0), udp::WATCH).map_err(number)?;
+        Ok(self.hold(bound, mode, token))
+    }
+
     fn dial_udp(&mut self, to: SocketAddr, from: Source, token: Token) -> Result<Sock, Errno> {
-        self.open(to, from, SocketType::DGRAM, token, |_| Ok(()))
+        self.prepare_receiving()?;
+        let fd = socket(to, SocketType::DGRAM).map_err(number)?;
+        options::come_from(fd.as_fd(), from, options::Ports::Own)
+            .and_then(|()| rustix::net::connect(&fd, &to))
+            .map_err(udp::dial_error)?;
+        epoll::add(&self.epoll, &fd, EventData::new_u64(token.0), udp::WATCH).map_err(number)?;
+        Ok(self.hold(fd, Mode::Dialled { together: false }, token))
+    }
+
+    fn recv_many(&mut self, sock: Sock, into: &mut Batch) -> RecvMany {
+        let held = &mut self.socks[sock.0 as usize];
+        let receiving = self.receiving.as_mut().expect("a UDP socket was opened, which prepares receiving");
+        receiving.recv_many(held, into)
+    }
+
+    fn send_many(&mut self, sock: Sock, batch: &Batch, packets: Range<usize>) -> SendMany {
+        let asked = packets.len();
+        let sent = udp::send_many(&mut self.socks[sock.0 as usize], batch, packets);
+        self.mind_room(sock, sent.taken < asked && sent.failed.is_none());
+        sent
     }
 
     fn recv(&mut self, sock: Sock, into: &mut [u8]) -> Recv {
@@ -202,7 +250,11 @@ impl Driver for EpollDriver {
     }
 
     fn send(&mut self, sock: Sock, from: &[u8]) -> Send {
-        sent(rustix::net::send(self.fd(sock), from, SendFlags::NOSIGNAL))
+        let result = rustix::net::send(self.fd(sock), from, SendFlags::NOSIGNAL);
+        let full = result == Err(Os::AGAIN);
+        let sent = sent(result);
+        self.mind_room(sock, full);
+        sent
     }
 
     fn send_final(&mut self, sock: Sock, from: &[u8]) -> Send {
@@ -235,50 +287,20 @@ impl Driver for EpollDriver {
     }
 
     fn close(&mut self, sock: Sock, how: Close) {
-        let fd = self.socks.remove(sock.0 as usize);
-        if how == Close::Reset {
+        let Held { fd, .. } = self.socks.remove(sock.0 as usize);
+        match how {
+            Close::Orderly => {}
+            Close::Silent if options::fall_silent(fd.as_fd()) => {}
             // Without it the close is orderly, which is the best that is left then.
-            let _ = sockopt::set_socket_linger(&fd, Some(Duration::ZERO));
+            Close::Reset | Close::Silent => {
+                let _ = sockopt::set_socket_linger(&fd, Some(Duration::ZERO));
+            }
         }
     }
 }
 
-/// Opens a listening socket that shares its address with those of the other workers.
-///
-/// # Errors
-/// The operating system's answer, for example that the address is in use.
-pub fn bind_tcp(address: SocketAddr, backlog: u32) -> std::io::Result<OwnedFd> {
-    let fd = rustix::net::socket_with(
-        family(address),
-        SocketType::STREAM,
-        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-        Some(ipproto::TCP),
-    )?;
-    sockopt::set_socket_reuseaddr(&fd, true)?;
-    sockopt::set_socket_reuseport(&fd, true)?;
-    // Accepted sockets inherit it, which saves a call for each.
-    sockopt::set_tcp_nodelay(&fd, true)?;
-    if address.is_ipv6() {
-        // An operator who writes [::] and 0.0.0.0 means two listeners, whatever the system's default.
-        sockopt::set_ipv6_v6only(&fd, true)?;
-    }
-    rustix::net::bind(&fd, &address)?;
-    rustix::net::listen(&fd, i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(fd)
-}
-
-/// Whether somebody outside this process listens on the address already. `SO_REUSEPORT` would let us
-/// bind beside an older process of the same user and share its clients in silence.
-pub fn address_in_use(address: SocketAddr) -> bool {
-    let probe = || -> Result<(), Os> {
-        let fd = rustix::net::socket_with(family(address), SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        sockopt::set_socket_reuseaddr(&fd, true)?;
-        if address.is_ipv6() {
-            sockopt::set_ipv6_v6only(&fd, true)?;
-        }
-        rustix::net::bind(&fd, &address)
-    };
-    probe() == Err(Os::ADDRINUSE)
+fn socket(to: SocketAddr, kind: SocketType) -> Result<OwnedFd, Os> {
+    rustix::net::socket_with(family(to), kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)
 }
 
 fn family(address: SocketAddr) -> AddressFamily {

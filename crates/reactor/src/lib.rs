@@ -4,6 +4,7 @@
 //! meaning from every driver, and it will never look into the bytes.
 
 mod clock;
+mod datagrams;
 mod driver;
 pub mod epoll;
 pub mod errno;
@@ -11,5 +12,9 @@ pub mod sim;
 mod wheel;
 
 pub use clock::Clock;
-pub use driver::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Source, TcpOptions, Token, WOKEN};
+pub use datagrams::Batch;
+pub use driver::{
+    Close, Dial, Driver, Errno, Event, Handshake, ListenOptions, Recv, RecvMany, Send, SendMany, Sock, Source,
+    TcpOptions, Token, WOKEN,
+};
 pub use wheel::Wheel;

@@ -1,5 +1,4 @@
-//! How a connection begins: SYN, SYN+ACK, ACK, and all the ways in which they do not come. Datagrams,
-//! which are all beginning, are here too.
+//! How a connection begins: SYN, SYN+ACK, ACK, and all the ways in which they do not come.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -169,42 +168,6 @@ impl World {
         Some(id)
     }
 
-    pub fn send_datagram(&mut self, from: u32, to: SocketAddr, bytes: Vec<u8>) {
-        self.mark(from, Fact::DatagramSent(bytes.len()));
-        // Its buffer is free again at once, and Linux wakes the owner for that.
-        self.notify(from);
-        if self.dice.happens(self.faults.datagram_loss) {
-            return self.mark(from, Fact::DatagramLost);
-        }
-        let at = self.now + self.travel();
-        self.schedule(at, Happening::Datagram { from, to, bytes });
-    }
-
-    pub fn datagram_arrived(&mut self, from: u32, to: SocketAddr, bytes: Vec<u8>) {
-        let sender = self.socket(from).local;
-        let refusal = match self.way(to) {
-            Way::Open => errno::ECONNREFUSED,
-            Way::BlackHole => return,
-            Way::Unreachable | Way::NoRoute => errno::EHOSTUNREACH,
-        };
-        let receiver = self.udp_bound.get(&to).copied().filter(|_| self.way(to) == Way::Open);
-        // A connected UDP socket hears only the address it is connected to.
-        let receiver =
-            receiver.filter(|&id| self.udp(id).is_some_and(|udp| udp.remote.is_none_or(|remote| remote == sender)));
-        let Some(receiver) = receiver else {
-            if self.dice.happens(self.faults.datagram_loss) {
-                return self.mark(from, Fact::DatagramLost);
-            }
-            let at = self.now + self.travel();
-            return self.schedule(at, Happening::Icmp { to: from, error: refusal });
-        };
-        self.mark(receiver, Fact::DatagramArrived(bytes.len()));
-        if let Some(udp) = self.udp(receiver) {
-            udp.inbox.push_back((sender, bytes));
-        }
-        self.notify(receiver);
-    }
-
     /// A refusal from the way or from the other host: for a connection that is being made its end, for
     /// a datagram an error that the next call reports. An established connection shrugs it off.
     pub fn icmp_arrived(&mut self, to: u32, error: Errno) {
@@ -213,14 +176,15 @@ impl World {
         }
         self.mark(to, Fact::Refused(error));
         match &mut self.socket(to).kind {
-            Kind::Udp(udp) => udp.error = Some(error),
+            // A socket that hears everybody is not told what one of its datagrams met.
+            Kind::Udp(udp) if udp.remote.is_some() => udp.error = Some(error),
             Kind::Tcp(tcp) if tcp.phase == Phase::Dialling => {
                 tcp.phase = Phase::Dead;
                 tcp.error = Some(error);
                 tcp.refusal = Some(error);
                 tcp.outbox.clear();
             }
-            Kind::Tcp(_) | Kind::Listener(_) => return,
+            Kind::Tcp(_) | Kind::Listener(_) | Kind::Udp(_) => return,
         }
         self.notify(to);
     }

@@ -6,14 +6,17 @@
 
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use evenkeel_model::{Instant, limits};
 
 use super::net::{DriverId, Net, Totals, Way};
-use super::socket::{Kind, Owner, Phase, Udp};
+use super::socket::{Datagram, Owner, Phase};
 use super::trace::Fact;
 use super::world::{DriverState, World};
-use crate::{Close, Dial, Driver, Errno, Event, Recv, Send, Sock, Source, Token, errno};
+use crate::{
+    Batch, Close, Dial, Driver, Errno, Event, ListenOptions, Recv, RecvMany, Send, SendMany, Sock, Source, Token, errno,
+};
 
 pub struct SimDriver {
     net: Net,
@@ -107,6 +110,12 @@ impl Driver for SimDriver {
         Ok(Sock(id))
     }
 
+    /// Of the options only the backlog shows in this network.
+    fn tune(&mut self, listener: Sock, options: &ListenOptions) {
+        let (mut world, id) = self.held(listener, "tune");
+        world.listener(id).backlog = options.backlog as usize;
+    }
+
     fn accept(&mut self, listener: Sock) -> Result<Option<(Sock, SocketAddr)>, Errno> {
         let (mut world, id) = self.held(listener, "accept");
         if world.listener(id).waiting.is_empty() {
@@ -170,12 +179,22 @@ impl Driver for SimDriver {
     fn dial_udp(&mut self, to: SocketAddr, from: Source, token: Token) -> Result<Sock, Errno> {
         let from = self.source(to, from)?;
         let mut world = self.net.world.borrow_mut();
-        let udp = Udp { remote: Some(to), inbox: std::collections::VecDeque::new(), error: None };
-        let id = world.open(Owner::Driver(self.id), from, Some(token), Kind::Udp(udp));
-        world.udp_bound.insert(from, id);
-        world.mark(id, Fact::Dialled);
-        world.notify(id);
-        Ok(Sock(id))
+        Ok(Sock(world.open_udp(Owner::Driver(self.id), from, Some(to), Some(token))))
+    }
+
+    fn listen_udp(&mut self, bound: SocketAddr, token: Token) -> Result<Sock, Errno> {
+        let mut world = self.net.world.borrow_mut();
+        Ok(Sock(world.open_udp(Owner::Driver(self.id), bound, None, Some(token))))
+    }
+
+    fn recv_many(&mut self, sock: Sock, into: &mut Batch) -> RecvMany {
+        let (mut world, id) = self.held(sock, "recv_many");
+        world.receive_datagrams(id, into)
+    }
+
+    fn send_many(&mut self, sock: Sock, batch: &Batch, packets: Range<usize>) -> SendMany {
+        let (mut world, id) = self.held(sock, "send_many");
+        world.send_datagrams(id, batch, packets)
     }
 
     fn pipe(&mut self) -> Result<Vec<u8>, Errno> {
@@ -210,7 +229,7 @@ impl Driver for SimDriver {
         if let Some(error) = udp.error.take() {
             return Recv::Failed(error);
         }
-        let Some((_, datagram)) = udp.inbox.pop_front() else {
+        let Some(Datagram { bytes: datagram, .. }) = udp.inbox.pop_front() else {
             return Recv::Dry;
         };
         let size = datagram.len().min(into.len());
@@ -230,21 +249,19 @@ impl Driver for SimDriver {
         }
         match udp.inbox.front() {
             None => Recv::Dry,
-            Some((_, datagram)) if datagram.is_empty() => Recv::End,
+            Some(datagram) if datagram.bytes.is_empty() => Recv::End,
             Some(_) => Recv::Bytes(1),
         }
     }
 
     fn send(&mut self, sock: Sock, from: &[u8]) -> Send {
         let (mut world, id) = self.held(sock, "send");
-        if let Some(udp) = world.udp(id) {
-            if let Some(error) = udp.error.take() {
-                return Send::Failed(error);
-            }
-            if let Some(to) = udp.remote {
-                world.send_datagram(id, to, from.to_vec());
-            }
-            return Send::Taken(from.len());
+        if world.udp(id).is_some() {
+            return match world.send_from(id, None, from) {
+                Ok(()) => Send::Taken(from.len()),
+                Err(errno::EAGAIN) => Send::Taken(0),
+                Err(error) => Send::Failed(error),
+            };
         }
         match world.tcp(id).phase {
             Phase::Dialling => return Send::Taken(0),

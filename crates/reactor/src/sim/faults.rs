@@ -107,6 +107,12 @@ pub struct Faults {
     pub syn_loss: Chance,
     /// Chance that a datagram, or the ICMP answer to it, is lost.
     pub datagram_loss: Chance,
+    /// Chance that a datagram arrives twice, each at its own time.
+    pub datagram_double: Chance,
+    /// Chance that a node's socket for datagrams is full; it has room again some time later.
+    pub datagram_full: Chance,
+    /// Chance that waiting datagrams of one size and sender are received as one packet (GRO).
+    pub datagram_together: Chance,
     /// Chance, for each happening, that the nodes do not run for up to `pause_max` after it.
     pub pause: Chance,
     pub pause_max: Duration,
@@ -143,6 +149,9 @@ impl Faults {
             strike: None,
             syn_loss: Chance::NEVER,
             datagram_loss: Chance::NEVER,
+            datagram_double: Chance::NEVER,
+            datagram_full: Chance::NEVER,
+            datagram_together: Chance::NEVER,
             pause: Chance::NEVER,
             pause_max: Duration::ZERO,
             accept_error: Chance::NEVER,
@@ -169,6 +178,8 @@ impl Faults {
             pause_max: Duration::from_millis(30),
             short_poll: dice.pick(&[Chance::NEVER, Chance::per_mille(200)]),
             split_events: dice.pick(&[Chance::NEVER, Chance::per_mille(300)]),
+            datagram_full: dice.pick(&[Chance::NEVER, Chance::NEVER, Chance::per_mille(50)]),
+            datagram_together: dice.pick(&[Chance::NEVER, Chance::per_mille(500), Chance::ALWAYS]),
             ..Faults::none()
         }
     }
@@ -191,6 +202,7 @@ impl Faults {
             dial_error: rare(100_000),
             watch_error: rare(50_000),
             send_error: rare(20_000),
+            datagram_double: rare(100_000),
             ..Faults::awkward(seed)
         }
     }

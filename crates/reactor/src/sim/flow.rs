@@ -272,6 +272,10 @@ impl World {
                 if self.is_over(id) {
                     return;
                 }
+                if how == Close::Silent {
+                    // What the other side sends later is answered with a reset.
+                    return self.die(id);
+                }
                 if how == Close::Reset || unread {
                     return self.reset_now(id);
                 }

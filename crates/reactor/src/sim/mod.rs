@@ -19,7 +19,8 @@
 //! |---|---|
 //! | `net` | what a test can set up, ask and break |
 //! | `world` | what exists, what time it is, what happens next |
-//! | `connect` | how a connection begins, and datagrams |
+//! | `connect` | how a connection begins |
+//! | `datagrams` | how datagrams travel, alone and in batches |
 //! | `flow` | how bytes, FIN and RST travel |
 //! | `socket` | what one socket remembers and when it is ready |
 //! | `driver` | the `Driver` on top of it |
@@ -28,6 +29,7 @@
 //! | `faults`, `trace` | what goes wrong, what was seen |
 
 mod connect;
+mod datagrams;
 mod driver;
 mod faults;
 mod flow;

@@ -11,7 +11,7 @@ use evenkeel_model::Instant;
 
 use super::faults::Faults;
 use super::peer::{Backend, End, UdpService};
-use super::socket::{Kind, Owner, Udp};
+use super::socket::{Kind, Owner};
 use super::trace::Mark;
 use super::world::{Happening, World};
 use crate::{Handshake, Sock, Token};
@@ -144,12 +144,10 @@ impl Net {
         Backend::new(self, id)
     }
 
-    /// A UDP server that the test plays.
+    /// A UDP server that the test plays, or a client: what they can do is the same.
     pub fn udp_service(&self, at: SocketAddr) -> UdpService {
         let mut world = self.world.borrow_mut();
-        let udp = Udp { remote: None, inbox: std::collections::VecDeque::new(), error: None };
-        let id = world.open(Owner::Actor, at, None, Kind::Udp(udp));
-        world.udp_bound.insert(at, id);
+        let id = world.open_udp(Owner::Actor, at, None, None);
         UdpService::new(self, id)
     }
 

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use super::net::Net;
-use super::socket::{Phase, Reading};
+use super::socket::{Datagram, Phase, Reading};
 use super::world::World;
 use crate::{Close, Errno};
 
@@ -225,11 +225,13 @@ impl UdpService {
 
     /// The oldest datagram not looked at yet, and who sent it.
     pub fn recv(&self) -> Option<(SocketAddr, Vec<u8>)> {
-        self.net.world.borrow_mut().udp(self.id)?.inbox.pop_front()
+        let datagram = self.net.world.borrow_mut().udp(self.id)?.inbox.pop_front()?;
+        Some((datagram.from, datagram.bytes))
     }
 
     pub fn send(&self, to: SocketAddr, bytes: &[u8]) {
-        self.net.world.borrow_mut().send_datagram(self.id, to, bytes.to_vec());
+        let datagram = Datagram { from: self.address(), to, bytes: bytes.to_vec() };
+        self.net.world.borrow_mut().send_datagram(self.id, datagram);
     }
 
     /// From now on datagrams to it are refused.

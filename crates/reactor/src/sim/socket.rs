@@ -118,10 +118,25 @@ pub(super) struct Tcp {
 }
 
 pub(super) struct Udp {
-    /// `None` for a service of the test, which hears everybody.
+    /// `None` for a socket that hears everybody: a listener's, or a service of the test.
     pub remote: Option<SocketAddr>,
-    pub inbox: VecDeque<(SocketAddr, Vec<u8>)>,
+    pub inbox: VecDeque<Datagram>,
     pub error: Option<Errno>,
+    /// The owner was told that it is full and waits to hear of room.
+    pub room_wanted: bool,
+}
+
+impl Udp {
+    pub fn new(remote: Option<SocketAddr>) -> Self {
+        Udp { remote, inbox: VecDeque::new(), error: None, room_wanted: false }
+    }
+}
+
+pub(super) struct Datagram {
+    pub from: SocketAddr,
+    /// The address it was sent to, of those the receiver listens at.
+    pub to: SocketAddr,
+    pub bytes: Vec<u8>,
 }
 
 impl Tcp {
@@ -191,7 +206,8 @@ impl Socket {
             Kind::Tcp(tcp) => tcp.readiness(),
             Kind::Udp(udp) => {
                 let failed = udp.error.is_some();
-                Readiness { readable: !udp.inbox.is_empty() || failed, writable: true, hangup: failed }
+                let readable = !udp.inbox.is_empty() || failed;
+                Readiness { readable, writable: udp.room_wanted || failed, hangup: failed }
             }
         };
         let Readiness { readable, writable, hangup } = ready;

@@ -10,7 +10,7 @@ use evenkeel_model::Instant;
 
 use super::faults::{Dice, Faults};
 use super::net::{DriverId, Totals, Way};
-use super::socket::{Kind, Listener, Owner, Socket, Tcp, Udp};
+use super::socket::{Datagram, Kind, Listener, Owner, Socket, Tcp, Udp};
 use super::trace::{Fact, Mark};
 use crate::{Close, Errno, Event, Sock, Token, WOKEN};
 
@@ -27,7 +27,7 @@ pub(super) struct World {
     scheduled: u64,
     pub sockets: Vec<Socket>,
     pub listening: BTreeMap<SocketAddr, Vec<u32>>,
-    pub udp_bound: BTreeMap<SocketAddr, u32>,
+    pub udp_bound: BTreeMap<SocketAddr, Vec<u32>>,
     pub ways: BTreeMap<SocketAddr, Way>,
     pub drivers: Vec<DriverState>,
     /// Packets of data and FINs that arrived or were struck.
@@ -73,9 +73,12 @@ pub(super) enum Happening {
         of: u32,
     },
     Datagram {
-        from: u32,
-        to: SocketAddr,
-        bytes: Vec<u8>,
+        by: u32,
+        datagram: Datagram,
+    },
+    /// A full socket has sent what it held.
+    Room {
+        at: u32,
     },
     /// A router or the other host says no.
     Icmp {
@@ -145,7 +148,8 @@ impl World {
             Happening::Syn { from, attempt } => self.syn_arrived(from, attempt),
             Happening::Packet { to, packet } => self.packet_arrived(to, packet),
             Happening::DelayedAck { of } => self.acknowledge_handshake(of),
-            Happening::Datagram { from, to, bytes } => self.datagram_arrived(from, to, bytes),
+            Happening::Datagram { by, datagram } => self.datagram_arrived(by, datagram),
+            Happening::Room { at } => self.notify(at),
             Happening::Icmp { to, error } => self.icmp_arrived(to, error),
             Happening::Alarm => {}
         }
@@ -168,9 +172,14 @@ impl World {
 
     /// Finds the sockets that listen at an address, by name or for all addresses of the host.
     pub fn listeners_at(&self, to: SocketAddr) -> &[u32] {
-        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let found = self.listening.get(&to).filter(|found| !found.is_empty());
-        found.or_else(|| self.listening.get(&SocketAddr::new(any, to.port()))).map_or(&[], Vec::as_slice)
+        found.or_else(|| self.listening.get(&everywhere(to))).map_or(&[], Vec::as_slice)
+    }
+
+    /// The same for datagrams.
+    pub fn udp_receivers(&self, to: SocketAddr) -> &[u32] {
+        let found = self.udp_bound.get(&to).filter(|found| !found.is_empty());
+        found.or_else(|| self.udp_bound.get(&everywhere(to))).map_or(&[], Vec::as_slice)
     }
 
     /// An address that nobody has used yet.
@@ -178,7 +187,7 @@ impl World {
         loop {
             self.next_port = if self.next_port == u16::MAX { 1024 } else { self.next_port + 1 };
             let address = SocketAddr::new(host, self.next_port);
-            if self.listeners_at(address).is_empty() && !self.udp_bound.contains_key(&address) {
+            if self.listeners_at(address).is_empty() && self.udp_receivers(address).is_empty() {
                 return address;
             }
         }
@@ -211,6 +220,14 @@ impl World {
         id
     }
 
+    pub fn open_udp(&mut self, owner: Owner, at: SocketAddr, remote: Option<SocketAddr>, token: Option<Token>) -> u32 {
+        let at = if at.port() == 0 { self.unused_address(at.ip()) } else { at };
+        let id = self.open(owner, at, token, Kind::Udp(Udp::new(remote)));
+        self.udp_bound.entry(at).or_default().push(id);
+        self.mark(id, if remote.is_some() { Fact::Dialled } else { Fact::Listened });
+        id
+    }
+
     /// The owner lets go. Calling it twice is the caller's mistake and was caught before.
     pub fn close(&mut self, id: u32, how: Close) {
         self.mark(id, Fact::Closed(how));
@@ -233,7 +250,7 @@ impl World {
             }
             Kind::Tcp(_) => self.close_connection(id, how),
             Kind::Udp(_) => {
-                self.udp_bound.remove(&local);
+                self.udp_bound.entry(local).or_default().retain(|&other| other != id);
             }
         }
     }
@@ -346,7 +363,7 @@ impl World {
             Kind::Listener(_) => format!("listener {local}"),
             Kind::Tcp(tcp) => format!("connection {local} to {}", tcp.remote),
             Kind::Udp(Udp { remote: Some(remote), .. }) => format!("udp {local} to {remote}"),
-            Kind::Udp(_) => format!("udp service {local}"),
+            Kind::Udp(_) => format!("udp {local}"),
         };
         format!("socket {id} ({kind})")
     }
@@ -356,6 +373,12 @@ impl World {
         let lines: Vec<&Mark> = self.marks.iter().rev().filter(|mark| mark.socket == id).take(12).collect();
         lines.iter().rev().map(|mark| format!("  {:?} {:?}\n", mark.at, mark.fact)).collect()
     }
+}
+
+/// All addresses of a host, with the port of one.
+fn everywhere(address: SocketAddr) -> SocketAddr {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(any, address.port())
 }
 
 impl PartialEq for Scheduled {

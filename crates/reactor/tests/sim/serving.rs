@@ -7,9 +7,9 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
-use evenkeel_reactor::Clock;
 use evenkeel_reactor::epoll::{EpollDriver, bind_tcp};
 use evenkeel_reactor::sim::{Chance, End, Ended, Faults, Mark, Net, Segments, SimDriver, Strike, Totals, run, seeds};
+use evenkeel_reactor::{Clock, ListenOptions};
 
 use crate::echo::Echo;
 
@@ -129,7 +129,8 @@ fn a_seed_replays_to_the_last_mark_and_another_one_differs() {
 #[test]
 fn every_byte_comes_back_over_the_real_driver() {
     let (clock, _) = Clock::start();
-    let bound = bind_tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), 128).expect("a loopback port can be had");
+    let bound = bind_tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), &ListenOptions::plain(128))
+        .expect("a loopback port can be had");
     let at: SocketAddr =
         rustix::net::getsockname(&bound).expect("it is bound").try_into().expect("it is an internet address");
     let mut server = Echo::new(EpollDriver::new(clock).expect("an epoll file can be had"), bound);

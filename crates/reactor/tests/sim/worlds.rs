@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use evenkeel_reactor::epoll::{EpollDriver, bind_tcp};
 use evenkeel_reactor::sim::{Backend, End, Faults, Net, SimDriver, UdpService};
-use evenkeel_reactor::{Clock, Driver, Event, Sock, Token};
+use evenkeel_reactor::{Clock, Driver, Event, ListenOptions, Sock, Token};
 
 /// A wait that takes longer has failed. Nothing here waits for time to pass.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -298,7 +298,7 @@ impl World for RealWorld {
     }
 
     fn listen(&mut self, token: Token) -> (Sock, SocketAddr) {
-        let bound = bind_tcp(loopback(), 128).expect("a loopback port can be had");
+        let bound = bind_tcp(loopback(), &ListenOptions::plain(128)).expect("a loopback port can be had");
         let sock = self.driver.listen(bound, token).expect("nothing is short");
         let at = self.driver.local_address(sock).expect("a listener has an address");
         (sock, at)

@@ -31,7 +31,7 @@ pub enum Schedule {
     Maglev,
     /// Consistent hash of the client's address and port and the listener's: the connections of one client are spread.
     Tuple,
-    /// For QUIC over a udp listener: by the connection id the client sends, not by its address, which may change.
+    /// For QUIC over a udp listener: by the connection id the client sends, see [`crate::quic`].
     QuicCid,
 }
 

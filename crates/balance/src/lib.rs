@@ -9,7 +9,7 @@
 //! nothing. It never looks at verdicts or orders (the writer has done that), never waits, and never
 //! shares a word of memory between workers.
 //!
-//! Around the pick stand [`sticky`] (whether a client stays with its backend), [`affinity`] (which that was), [`silence`] (whether a backend has stopped
+//! Around the pick stand [`sticky`] (whether a client stays with its backend), [`AffinityTable`] and [`quic`] (which that was), [`silence`] (whether a backend has stopped
 //! answering), [`Queue`] (who waits for room) and [`rate`] (how much a client may ask). What is remembered of clients is
 //! shared by workers: the limits are those of the node, and a client may come back to another worker.
 
@@ -22,6 +22,7 @@ mod maglev;
 mod picker;
 pub mod prefix;
 mod queue;
+pub mod quic;
 pub mod rate;
 mod retry_budget;
 pub mod silence;

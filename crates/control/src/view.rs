@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::sticky::{Aside, Bystander};
-use evenkeel_balance::{BackendKey, Candidates, Member};
+use evenkeel_balance::{BackendKey, Candidates, Member, Schedule};
 use evenkeel_model::standing::{Order, Standing};
-use evenkeel_model::{BackendId, Cause, PoolId};
+use evenkeel_model::{BackendId, Cause, PoolId, limits};
 use evenkeel_plan::{Backend, Plan, PoolView, Snapshot};
 
 use crate::backends::BackendState;
@@ -57,7 +57,9 @@ fn bystanders(plan: &Plan, id: PoolId, standings: &[Standing], backends: &[Backe
     let pool = &plan.pools[id.index()];
     let by_cookie = pool.sticky.as_ref().map(|sticky| sticky.drain_timeout);
     let by_address = pool.affinity.map(|affinity| affinity.drain_timeout);
-    let drain_timeout = by_cookie.max(by_address).unwrap_or(Duration::ZERO);
+    // A QUIC connection that stays with its backend under a new address is no new one.
+    let by_cid = (pool.schedule == Schedule::QuicCid).then_some(Duration::from_secs(limits::CID_LIFE.value));
+    let drain_timeout = by_cookie.max(by_address).max(by_cid).unwrap_or(Duration::ZERO);
     let bystander = |(backend, settings): (BackendId, &Backend)| {
         let drained_until = backends[backend.index()].ordered_at + drain_timeout;
         let why = Aside::of(&standings[backend.index()], settings.weight, drained_until)?;

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use evenkeel_balance::quic::CidTable;
 use evenkeel_balance::rate::{ConcurrencyTable, Gcra, RateTable, SharedRate};
 use evenkeel_balance::{AffinityTable, prefix};
 use evenkeel_model::exchange::Detail;
@@ -23,11 +24,16 @@ use evenkeel_plan::{Listener, Rate};
 pub struct Gates {
     /// Drawn by the process. Nobody outside can know how tables hash, or make up a cookie.
     random: [u8; 32],
-    listeners: Mutex<HashMap<Arc<str>, Weak<Counted>>>,
+    listeners: Shared<Counted>,
     backends: Mutex<Occupancies>,
     /// By pool.
-    affinities: Mutex<HashMap<Arc<str>, Weak<AffinityTable>>>,
+    affinities: Shared<AffinityTable>,
+    /// By pool.
+    cids: Shared<CidTable>,
 }
+
+/// By name.
+type Shared<T> = Mutex<HashMap<Arc<str>, Weak<T>>>;
 
 /// By pool and address.
 type Occupancies = HashMap<(Arc<str>, SocketAddr), Weak<Occupancy>>;
@@ -81,7 +87,13 @@ impl Drop for Pass {
 
 impl Gates {
     pub fn new(random: [u8; 32]) -> Self {
-        Gates { random, listeners: Mutex::default(), backends: Mutex::default(), affinities: Mutex::default() }
+        Gates {
+            random,
+            listeners: Mutex::default(),
+            backends: Mutex::default(),
+            affinities: Mutex::default(),
+            cids: Mutex::default(),
+        }
     }
 
     /// The secret of sticky cookies where the config names none.
@@ -113,6 +125,11 @@ impl Gates {
         shared(&self.affinities, pool, || AffinityTable::new(self.seed()))
     }
 
+    /// Which connection ids the backends of a pool have used.
+    pub(crate) fn cids(&self, pool: &Arc<str>) -> Arc<CidTable> {
+        shared(&self.cids, pool, || CidTable::new(self.seed()))
+    }
+
     fn seed(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.random;
         // The bytes themselves may be the secret of cookies.
@@ -121,7 +138,7 @@ impl Gates {
 }
 
 /// What the workers share under a name, made when nobody holds it.
-fn shared<T>(all: &Mutex<HashMap<Arc<str>, Weak<T>>>, name: &Arc<str>, make: impl FnOnce() -> T) -> Arc<T> {
+fn shared<T>(all: &Shared<T>, name: &Arc<str>, make: impl FnOnce() -> T) -> Arc<T> {
     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
     all.get(name).and_then(Weak::upgrade).unwrap_or_else(|| {
         all.retain(|_, one| one.strong_count() > 0);

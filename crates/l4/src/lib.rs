@@ -17,4 +17,4 @@ pub use core::{Accepted, Core, Origin, dial_failure};
 pub use gate::{Gate, Gates, Pass, Turned};
 pub use pump::{Ends, Then, pump};
 pub use relay::Relays;
-pub use roster::{Arrival, BackendSlot, ListenerSlot, PickFor, Picked, PoolSlot, Refused, Roster};
+pub use roster::{Arrival, Asked, BackendSlot, ListenerSlot, PickFor, Picked, PoolSlot, Refused, Roster};

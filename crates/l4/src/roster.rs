@@ -21,6 +21,7 @@ mod backend;
 mod pool;
 
 pub use backend::{BackendSlot, Picked};
+pub use evenkeel_balance::quic::Asked;
 pub use pool::{Arrival, PickFor, PoolSlot, Refused};
 
 pub struct ListenerSlot {
@@ -166,7 +167,7 @@ impl Roster {
                 slot.removed.set(!members.iter().any(|member| Rc::ptr_eq(member, slot)));
             }
             let slot = old.unwrap_or_else(|| Rc::new(PoolSlot::new(pool, view, self.seed ^ self.worker as u64)));
-            slot.follow(pool, &self.gates, plan.node.sticky_secret.as_deref());
+            slot.follow(pool, backends, &self.gates, plan.node.sticky_secret.as_deref());
             slot.set_view(view);
             slot.set_members(pool.first_backend, members);
             self.by_id.push(Rc::clone(&slot));

@@ -308,9 +308,9 @@ fixed! {
     CLIENT_HELLO_RECORDS = 1024, "records",
         "Records one ClientHello may lie in. Clients use one or two; each is looked at again whenever more has come.";
     CID_MEMORY = 262_144, "connection ids",
-        "QUIC connection ids a pool remembers, so that a client whose address changed stays with its backend. About 64 bytes each.";
-    CID_LIFE = 600, "s",
-        "How long a QUIC connection id is remembered without a packet from a new address.";
+        "QUIC connection ids a pool remembers, so that a client whose address changed stays with its backend. About 50 bytes each; the oldest go first.";
+    CID_LIFE = 86_400, "s",
+        "How long a QUIC connection id is remembered without a packet from a new address, unless newer ones need the room. A connection may be old when its client's address changes, and an id that is dead costs nothing but its place.";
     AFFINITY_CLIENTS = 1_048_576, "clients",
         "Client addresses whose backend a pool remembers. About 48 bytes each; with more at once, newcomers follow the schedule.";
     REFUSED_LINES = 1, "s",

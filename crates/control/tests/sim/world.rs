@@ -147,6 +147,10 @@ pub enum Land {
     Apart,
 }
 
+/// Hash schedules differ in what is hashed alone, which control never asks, and their tables take most of this test's time.
+const SCHEDULES: [Schedule; 6] =
+    [Schedule::Rr, Schedule::Wrr, Schedule::Wlc, Schedule::P2c, Schedule::Maglev, Schedule::QuicCid];
+
 impl Land {
     fn hosts(self, name: u8) -> std::ops::RangeInclusive<u8> {
         let each = HOSTS / NAMES;
@@ -160,7 +164,7 @@ impl Land {
         let share = if self == Land::Shared { 20 } else { 80 };
         let hosts: Vec<u8> = self.hosts(name).filter(|_| dice.percent(share)).collect();
         let check = dice.percent(90).then(|| some_check(dice));
-        PoolSpec { schedule: *dice.one_of(&Schedule::ALL), check, ..pool(&name_of(name), &hosts) }
+        PoolSpec { schedule: *dice.one_of(&SCHEDULES), check, ..pool(&name_of(name), &hosts) }
     }
 
     pub fn some_pools(self, dice: &mut Dice) -> Vec<PoolSpec> {

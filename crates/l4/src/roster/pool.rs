@@ -9,13 +9,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use evenkeel_balance::quic::{Asked, CidRoutes, Dcid};
 use evenkeel_balance::silence::Request;
 use evenkeel_balance::sticky::{self, Aside, Known, Moved, Place, Room, Stick, Sticky, Tries};
 use evenkeel_balance::{
     AffinityTable, BackendKey, Load, Picker, Queue, RetryBudget, Schedule, Wanted, Woken, hash, prefix,
 };
 use evenkeel_model::{BackendId, Cause, Instant};
-use evenkeel_plan::{Affinity, Pool, PoolView};
+use evenkeel_plan::{Affinity, Backend, Pool, PoolView};
+use evenkeel_wire::quic::{self, Packet};
 
 use super::backend::{BackendSlot, Picked};
 use crate::arena::Key;
@@ -37,6 +39,8 @@ pub struct PoolSlot {
     sticky: RefCell<Option<Rc<Sticky>>>,
     /// Remembers the clients of a pool that keeps them by address.
     affinity: RefCell<Option<(Affinity, Arc<AffinityTable>)>>,
+    /// Knows where the connection ids of a `quic-cid` pool lead.
+    cids: RefCell<Option<CidRoutes>>,
 }
 
 /// Whom a pick is for. Fields that [`PickFor::new`] leaves out are set where they are known.
@@ -115,11 +119,12 @@ impl PoolSlot {
             queue: RefCell::default(),
             sticky: RefCell::default(),
             affinity: RefCell::default(),
+            cids: RefCell::default(),
         }
     }
 
     /// Takes over what a new plan says of the pool. Its members follow, see [`PoolSlot::set_members`].
-    pub(super) fn follow(&self, pool: &Arc<Pool>, gates: &Gates, secret: Option<&[u8]>) {
+    pub(super) fn follow(&self, pool: &Arc<Pool>, backends: &[Backend], gates: &Gates, secret: Option<&[u8]>) {
         let secret = secret.unwrap_or(gates.secret());
         let sticky = pool.sticky.as_ref().map(|sticky| Rc::new(Sticky::new(secret, &pool.name, sticky.max_age)));
         *self.sticky.borrow_mut() = sticky;
@@ -127,9 +132,14 @@ impl PoolSlot {
             *self.budget.borrow_mut() = RetryBudget::new(pool.retry_budget);
         }
         let affinity = pool.affinity.filter(|affinity| !affinity.timeout.is_zero());
-        // Taken from the gates before the old one is let go of, or the last worker to follow would find it forgotten.
+        // Both are taken from the gates before the old ones are let go of, or the last worker to follow would find them
+        // forgotten.
         let affinity = affinity.map(|affinity| (affinity, gates.affinity(&pool.name)));
         *self.affinity.borrow_mut() = affinity;
+        let server_id = |backend: &Backend| Some((backend.server_id.clone()?, BackendKey::of(backend.address)));
+        let cids = (pool.schedule == Schedule::QuicCid)
+            .then(|| CidRoutes::new(backends.iter().filter_map(server_id), gates.cids(&pool.name)));
+        *self.cids.borrow_mut() = cids;
         self.limit.set(pool.backend_limit);
         *self.settings.borrow_mut() = Arc::clone(pool);
     }
@@ -234,6 +244,48 @@ impl PoolSlot {
     pub fn settled(&self, client: IpAddr, backend: &BackendSlot, now: Instant) {
         if let Some((affinity, table)) = &*self.affinity.borrow() {
             table.settle(client_of(affinity, client), backend.key, affinity.timeout, now);
+        }
+    }
+
+    /// Where the first datagram of a session goes, for [`PickFor::key`] and [`PickFor::sticky`]; nothing where the pool is not
+    /// `quic-cid` or the datagram is not QUIC.
+    pub fn of_datagram(&self, datagram: &[u8], now: Instant) -> Asked {
+        let cids = self.cids.borrow();
+        let Some(cids) = &*cids else { return Asked::default() };
+        match quic::parse(datagram) {
+            Some(Packet::Long { dcid, .. }) => cids.of(Dcid::Whole(dcid), now),
+            Some(Packet::Short { rest }) => cids.of(Dcid::Leading(rest), now),
+            None => Asked::default(),
+        }
+    }
+
+    /// The first datagram of a session was sent to `backend`: a client that is not answered may send it again from elsewhere.
+    pub fn sent_datagram(&self, datagram: &[u8], backend: &BackendSlot, now: Instant) {
+        self.learn(datagram, backend, now, |packet| match packet {
+            Packet::Long { dcid, initial: true, .. } => Some(dcid),
+            Packet::Long { .. } | Packet::Short { .. } => None,
+        });
+    }
+
+    /// A datagram came from `backend`: if it shows a connection id, that is one by which the backend knows its client.
+    pub fn heard_datagram(&self, datagram: &[u8], backend: &BackendSlot, now: Instant) {
+        self.learn(datagram, backend, now, |packet| match packet {
+            Packet::Long { scid, .. } => Some(scid),
+            Packet::Short { .. } => None,
+        });
+    }
+
+    fn learn<'d>(
+        &self,
+        datagram: &'d [u8],
+        backend: &BackendSlot,
+        now: Instant,
+        of: impl FnOnce(Packet<'d>) -> Option<&'d [u8]>,
+    ) {
+        if let Some(cids) = &*self.cids.borrow()
+            && let Some(cid) = quic::parse(datagram).and_then(of)
+        {
+            cids.learn(cid, backend.key, now);
         }
     }
 

@@ -510,3 +510,83 @@ fn only_a_tuple_pool_goes_by_ports() {
         assert_eq!(go(5000, local), go(5000, local));
     }
 }
+
+/// A QUIC long header of version 1.
+fn long(initial: bool, dcid: &[u8], scid: &[u8]) -> Vec<u8> {
+    let first = if initial { 0xc0 } else { 0xe0 };
+    let ids = [&[dcid.len() as u8][..], dcid, &[scid.len() as u8][..], scid].concat();
+    [&[first, 0, 0, 0, 1][..], &ids, &[0xab; 40]].concat()
+}
+
+fn short(dcid: &[u8]) -> Vec<u8> {
+    [&[0x40][..], dcid, &[0xab; 40]].concat()
+}
+
+#[test]
+fn a_quic_connection_stays_with_its_backend_when_its_client_comes_from_elsewhere() {
+    let plan = plan(4, |pool| (pool.schedule, pool.sticky) = (Schedule::QuicCid, None));
+    let [mut one, other] = workers(&plan, &[]);
+    let pools = [pool(&one), pool(&other)];
+    let go = |pool: &PoolSlot, from: &str, datagram: &[u8], millis| {
+        let Asked { key, sticky } = pool.of_datagram(datagram, at(millis));
+        let client = from.parse().expect("an address");
+        picked(pool.pick(&PickFor { key, sticky, datagram: true, ..PickFor::new(client, &[], at(millis)) }))
+    };
+    // A new client is sent to one backend on every worker, from wherever it sends again.
+    let first = long(true, b"chosen by the client", b"");
+    let home = go(&pools[0], "192.0.2.1", &first, 0);
+    let used: std::collections::BTreeSet<SocketAddr> =
+        (0..99u8).map(|id| go(&pools[0], "192.0.2.1", &long(true, &[id; 8], b""), 0).backend.address).collect();
+    assert_eq!(used.len(), 4);
+    for (worker, from) in [(0, "192.0.2.1"), (1, "192.0.2.1"), (1, "2001:db8::1")] {
+        assert_eq!(go(&pools[worker], from, &first, 1).backend.address, home.backend.address);
+    }
+    // It was not the hash that sent this one there, as after a refusal: it stays all the same.
+    let else_where = Rc::clone(pools[0].members().iter().find(|slot| !Rc::ptr_eq(slot, &home.backend)).expect("four"));
+    pools[0].sent_datagram(&first, &else_where, at(2));
+    assert_eq!(go(&pools[1], "198.51.100.1", &first, 2).backend.address, else_where.address);
+    // The backend answers with an id of its own; the client uses it, later without its length.
+    pools[0].heard_datagram(&long(false, b"", b"serverid"), &else_where, at(2));
+    for datagram in [long(true, b"serverid", b""), long(false, b"serverid", b""), short(b"serverid")] {
+        assert_eq!(go(&pools[1], "203.0.113.1", &datagram, 3).backend.address, else_where.address);
+    }
+    // Datagrams that show no id, or are none of QUIC's, teach nothing and go somewhere.
+    for strange in [&b""[..], b"\x80", b"\xc0\0\0\0\x01\xff", &short(b""), &[0; 1500]] {
+        pools[0].heard_datagram(strange, &else_where, at(3));
+        pools[0].sent_datagram(strange, &else_where, at(3));
+        assert_eq!(pools[0].of_datagram(strange, at(3)).sticky, None, "{strange:?}");
+        go(&pools[0], "192.0.2.1", strange, 3);
+    }
+    // Drained, it keeps the connection; unhealthy, it does not.
+    let id = (0..4).find(|id| address(*id) == else_where.address).expect("one of the four");
+    one.follow(&snapshot(&plan, 2, &[(id, Aside::Drained { until: at(5000) })]));
+    assert_eq!(go(&pools[0], "203.0.113.9", &short(b"serverid"), 4).backend.address, else_where.address);
+    one.follow(&snapshot(&plan, 3, &[(id, Aside::Unhealthy)]));
+    assert_eq!(go(&pools[0], "203.0.113.9", &short(b"serverid"), 5).moved, Some(Moved::Unhealthy));
+}
+
+#[test]
+fn a_server_id_leads_to_its_backend_though_nobody_has_seen_the_connection() {
+    let mut named = Plan::clone(&plan(2, |pool| pool.schedule = Schedule::QuicCid));
+    for (id, backend) in named.backends.iter_mut().enumerate() {
+        backend.server_id = Some([0x0a, id as u8].into());
+    }
+    let named = Arc::new(named);
+    let [mut worker] = workers(&named, &[]);
+    let pool = pool(&worker);
+    for (id, first) in [(0u8, 0x00), (1, 0x00), (0, 0xff), (1, 0x5c)] {
+        let cid = [first, 0x0a, id, 1, 2, 3, 4, 5];
+        for datagram in [short(&cid), long(false, &cid, b"client")] {
+            assert_eq!(pool.of_datagram(&datagram, at(0)).sticky, Some(key(id.into())));
+        }
+    }
+    // A reload without them: what a worker knows follows the plan. And pools of other schedules do not look.
+    for schedule in Schedule::ALL {
+        let generation = worker.generation() + 1;
+        worker.follow(&snapshot(&plan(2, |pool| pool.schedule = schedule), generation, &[]));
+        pool.heard_datagram(&long(false, b"", b"known"), &pool.members()[0], at(0));
+        assert_eq!(pool.of_datagram(&short(&[0, 0x0a, 1]), at(0)), Asked::default(), "{schedule:?}");
+        let is_learned = pool.of_datagram(&short(b"known"), at(0)).sticky.is_some();
+        assert_eq!(is_learned, schedule == Schedule::QuicCid, "{schedule:?}");
+    }
+}

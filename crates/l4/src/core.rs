@@ -183,13 +183,15 @@ impl<D: Driver> Core<D> {
 /// connection is to come from.
 ///
 /// No address to be had means that the kernel has no port left, our own shortage; but where an address was named, that this
-/// host does not have it. What is forbidden is mostly a firewall's doing, and with a named address mostly a right that we lack.
+/// host does not have it. What is forbidden is mostly a firewall's doing, and with a named address mostly a right that we lack;
+/// and an address of the other family than the backend's cannot be named.
 pub fn dial_failure(errno: Errno, from: Source) -> Cause {
     let named = match from {
         Source::Kernel => false,
         Source::Own(_) | Source::Foreign(_) => true,
     };
-    if named && [errno::EADDRNOTAVAIL, errno::EPERM, errno::EACCES].contains(&errno) {
+    let unusable = [errno::EADDRNOTAVAIL, errno::EPERM, errno::EACCES, errno::EAFNOSUPPORT, errno::EINVAL];
+    if named && unusable.contains(&errno) {
         Cause::SourceUnusable
     } else if errno.is_our_shortage() {
         Cause::BalancerOverloaded
@@ -215,6 +217,8 @@ mod tests {
             (errno::EADDRNOTAVAIL, Cause::BalancerOverloaded, Cause::SourceUnusable),
             (errno::EPERM, Cause::BackendUnreachable, Cause::SourceUnusable),
             (errno::EACCES, Cause::BackendUnreachable, Cause::SourceUnusable),
+            (errno::EAFNOSUPPORT, Cause::BackendConnectRefused, Cause::SourceUnusable),
+            (errno::EINVAL, Cause::BackendConnectRefused, Cause::SourceUnusable),
             (errno::EMFILE, Cause::BalancerOverloaded, Cause::BalancerOverloaded),
             (errno::ETIMEDOUT, Cause::BackendConnectTimeout, Cause::BackendConnectTimeout),
             (errno::EHOSTUNREACH, Cause::BackendUnreachable, Cause::BackendUnreachable),

@@ -19,6 +19,7 @@ use crate::gate::{Gate, Gates, Pass, Turned};
 
 mod backend;
 mod pool;
+mod source;
 
 pub use backend::{BackendSlot, Picked};
 pub use evenkeel_balance::quic::Asked;

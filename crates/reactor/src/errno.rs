@@ -7,12 +7,14 @@ use crate::Errno;
 
 pub const EAGAIN: Errno = Errno(11);
 pub const ENOMEM: Errno = Errno(12);
+pub const EINVAL: Errno = Errno(22);
 pub const ENFILE: Errno = Errno(23);
 pub const EMFILE: Errno = Errno(24);
 pub const EPIPE: Errno = Errno(32);
 pub const EPROTO: Errno = Errno(71);
 pub const EDESTADDRREQ: Errno = Errno(89);
 pub const EMSGSIZE: Errno = Errno(90);
+pub const EAFNOSUPPORT: Errno = Errno(97);
 pub const EADDRNOTAVAIL: Errno = Errno(99);
 pub const ENETUNREACH: Errno = Errno(101);
 pub const ECONNABORTED: Errno = Errno(103);

@@ -33,6 +33,8 @@ pub struct PoolSlot {
     /// The settings' `backend_limit`, at hand.
     limit: Cell<Option<u32>>,
     picker: RefCell<Picker>,
+    /// Whose turn it is among the addresses of `source`.
+    pub(super) turn: Cell<usize>,
     budget: RefCell<RetryBudget>,
     queue: RefCell<Queue<Key, Option<BackendKey>>>,
     /// Makes and reads the cookies of a sticky pool.
@@ -115,6 +117,7 @@ impl PoolSlot {
             members: RefCell::default(),
             limit: Cell::new(pool.backend_limit),
             picker: RefCell::new(Picker::new(seed)),
+            turn: Cell::default(),
             budget: RefCell::new(RetryBudget::new(pool.retry_budget)),
             queue: RefCell::default(),
             sticky: RefCell::default(),

@@ -37,13 +37,13 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
         _ => return Parsed::Refused("PROXY header of an unknown version or command (PROXY protocol, 2.2)"),
     };
     let Some(&kind) = bytes.get(SIGNATURE.len() + 1) else { return Parsed::Partial };
-    // LOCAL is the sender's own connection, such as a probe: the rest is discarded, family included.
     let addresses = match (named, kind) {
-        (false, _) | (true, 0x00) => Addresses::None(0),
+        // LOCAL is the sender's own connection, such as a probe: the rest is discarded, family included. And of a family
+        // that the sender could not say, nobody can say where the values begin.
+        (false, _) | (true, 0x00) => Addresses::Unsaid,
         (true, 0x11 | 0x12) => Addresses::V4,
         (true, 0x21 | 0x22) => Addresses::V6,
-        // Two names of sockets, of which nobody here could make anything.
-        (true, 0x31 | 0x32) => Addresses::None(216),
+        (true, 0x31 | 0x32) => Addresses::Unix,
         (true, _) => {
             return Parsed::Refused("PROXY header of an unknown address family or protocol (PROXY protocol, 2.2)");
         }
@@ -59,7 +59,10 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     let Some(header) = bytes.get(..whole) else { return Parsed::Partial };
     let (fixed, block) = header.split_at(FIXED);
     let mut said = Header { client: addresses.read(block), datagram: named && kind & 0x0f == 2, ..Header::default() };
-    let read = if named { values(fixed, block, addresses.len(), &mut said) } else { Ok(()) };
+    let read = match addresses {
+        Addresses::Unsaid => Ok(()),
+        Addresses::V4 | Addresses::V6 | Addresses::Unix => values(fixed, block, addresses.len(), &mut said),
+    };
     match read {
         Ok(()) => Parsed::Whole(said, whole),
         Err(fault) => Parsed::Refused(fault),
@@ -68,24 +71,27 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
 
 #[derive(Clone, Copy)]
 enum Addresses {
-    /// So many bytes that name nobody.
-    None(usize),
+    /// The whole block is passed over.
+    Unsaid,
     V4,
     V6,
+    /// Two names of sockets, of which nobody here could make anything.
+    Unix,
 }
 
 impl Addresses {
     const fn len(self) -> usize {
         match self {
-            Addresses::None(len) => len,
+            Addresses::Unsaid => 0,
             Addresses::V4 => 12,
             Addresses::V6 => 36,
+            Addresses::Unix => 216,
         }
     }
 
     fn read(self, block: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
         let (addresses, ports) = match self {
-            Addresses::None(_) => return None,
+            Addresses::Unsaid | Addresses::Unix => return None,
             Addresses::V4 => (each(block, |bytes: [u8; 4]| IpAddr::V4(Ipv4Addr::from(bytes)))?, &block[8..]),
             Addresses::V6 => (each(block, |bytes: [u8; 16]| IpAddr::V6(Ipv6Addr::from(bytes)))?, &block[32..]),
         };

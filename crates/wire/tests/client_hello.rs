@@ -158,7 +158,8 @@ fn a_hello_in_records_of_any_size_is_the_same_hello() {
 fn every_odd_hello_is_read_in_one_way() {
     let long = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
     let bare = records(&handshake(1, &front()), 1 << 14);
-    let table: Vec<(Vec<u8>, Option<&str>, &[&[u8]])> = vec![
+    type Row<'a> = (Vec<u8>, Option<&'a str>, &'a [&'a [u8]]);
+    let table: Vec<Row<'_>> = vec![
         (bare, None, &[]),
         (hello(&[]), None, &[]),
         (hello(&[extension(0x0a0a, &[]), sni(b"a.example"), extension(41, &[0; 40])]), Some("a.example"), &[]),

@@ -187,7 +187,7 @@ pub fn signed(header: &[u8]) -> Vec<u8> {
         if kind == 3 && length == 4 && header.len() >= at + 7 {
             signed[at + 3..at + 7].fill(0);
             let sum = signed.iter().fold(!0_u32, |sum, &byte| {
-                (0..8).fold(sum ^ u32::from(byte), |sum, _| sum >> 1 ^ 0x82f6_3b78 * (sum & 1))
+                (0..8).fold(sum ^ u32::from(byte), |sum, _| (sum >> 1) ^ (0x82f6_3b78 * (sum & 1)))
             });
             signed[at + 3..at + 7].copy_from_slice(&(!sum).to_be_bytes());
             break;

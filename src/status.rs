@@ -11,6 +11,7 @@ use evenkeel_model::standing::{Ramp, Verdict};
 use evenkeel_model::{BackendId, Epoch, Instant, ListenerId};
 use evenkeel_observe::Registry;
 use evenkeel_observe::metrics::{BackendLabel, escape};
+use evenkeel_plan::{Pool, StickyMode};
 use serde_json::{Value, json};
 
 /// Events shown in the status document; the whole ring is the events page's.
@@ -49,6 +50,7 @@ pub fn document(control: &Control, registry: &Registry, epoch: Epoch, now: Insta
             json!({
                 "name": *pool.name,
                 "schedule": pool.schedule.word(),
+                "sticky": sticky_word(pool),
                 "eligible": view.candidates.members().len(),
                 "refusal": view.refusal.map(evenkeel_model::Cause::code),
                 "backends": backends,
@@ -65,6 +67,15 @@ pub fn document(control: &Control, registry: &Registry, epoch: Epoch, now: Insta
         "pools": pools,
         "events": events,
     })
+}
+
+/// How the pool's clients find their backend again, in the words of `pool.sticky.mode`.
+fn sticky_word(pool: &Pool) -> Option<&'static str> {
+    let by_cookie = pool.sticky.as_ref().map(|sticky| match sticky.mode {
+        StickyMode::Insert => "insert",
+        StickyMode::Rewrite => "rewrite",
+    });
+    by_cookie.or(pool.affinity.filter(|affinity| !affinity.timeout.is_zero()).map(|_| "address"))
 }
 
 fn listener(snapshot: &evenkeel_plan::Snapshot, registry: &Registry, id: ListenerId) -> Value {

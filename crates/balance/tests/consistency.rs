@@ -1,4 +1,5 @@
-//! What `source` promises: a client stays where it is, and few move when the pool changes.
+//! What hash schedules promise: a client stays where it is, and few move when the pool changes. Mostly said of `source`; the
+//! others use the same table with other keys.
 //!
 //! The figures are SPEC's (about 1/N of the clients move) with the tolerance written beside each.
 
@@ -222,5 +223,73 @@ fn where_all_that_are_left_are_over_the_bound_one_of_them_is_taken() {
     for client in clients().take(100) {
         let wanted = Wanted { tried: &[BackendId(0)], ..Wanted::first(client) };
         assert_eq!(Picker::new(0).pick(&bounded, &load, &wanted), Some(BackendId(1)));
+    }
+}
+
+/// By key, as connections and datagrams are.
+fn home_of_key(candidates: &Candidates, key: u64) -> u32 {
+    let nothing = |_: BackendId| 0;
+    // One address for all, as behind a NAT.
+    let wanted = Wanted { key: Some(key), ..Wanted::first(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))) };
+    Picker::new(0).pick(candidates, &nothing, &wanted).expect("there are candidates").0
+}
+
+/// Connections of one client host to one listener.
+fn connections() -> impl Iterator<Item = u64> {
+    let local = SocketAddr::from(([203, 0, 113, 1], 443));
+    (0..CLIENTS as u16).map(move |port| hash::of_tuple(SocketAddr::from(([192, 0, 2, 1], port)), local))
+}
+
+/// First ids of QUIC connections, eight bytes as most clients draw them.
+fn first_ids() -> impl Iterator<Item = u64> {
+    (0..u64::from(CLIENTS)).map(|number| hash::of_bytes(&hash::mix(number).to_le_bytes()))
+}
+
+#[test]
+fn removing_one_of_n_moves_one_nth_of_connections_and_of_quic_connections() {
+    for (schedule, keys) in
+        [(Schedule::Tuple, connections().collect::<Vec<_>>()), (Schedule::QuicCid, first_ids().collect())]
+    {
+        for n in [3, 10, 50] {
+            let members = |without: Option<u32>| {
+                let ids = (0..n).filter(move |id| Some(*id) != without);
+                Candidates::new(schedule, ids.map(|id| member(id, 100)))
+            };
+            let (before, after) = (members(None), members(Some(n / 2)));
+            let (mut moved, mut others, mut others_moved) = (0, 0, 0);
+            for key in &keys {
+                let (old, new) = (home_of_key(&before, *key), home_of_key(&after, *key));
+                moved += u32::from(old != new);
+                others += u32::from(old != n / 2);
+                others_moved += u32::from(old != n / 2 && old != new);
+            }
+            let moved_share = f64::from(moved) / keys.len() as f64;
+            let others_share = f64::from(others_moved) / f64::from(others);
+            println!(
+                "{schedule:?}, N = {n}: {:.2} % moved, of the others {:.2} %",
+                moved_share * 100.0,
+                others_share * 100.0
+            );
+            assert!(moved_share <= 1.0 / f64::from(n) + 0.03, "{schedule:?}, N = {n}: {moved_share} of all moved");
+            assert!(others_share <= 0.03, "{schedule:?}, N = {n}: {others_share} of the others' moved");
+        }
+    }
+}
+
+#[test]
+fn connections_of_one_client_and_quic_connections_are_shared_by_weight() {
+    let weights = [10, 20, 70];
+    for (schedule, keys) in
+        [(Schedule::Tuple, connections().collect::<Vec<_>>()), (Schedule::QuicCid, first_ids().collect())]
+    {
+        let candidates = Candidates::new(schedule, (0..).zip(weights).map(|(id, weight)| member(id, weight)));
+        let mut counts = [0u32; 3];
+        for key in &keys {
+            counts[home_of_key(&candidates, *key) as usize] += 1;
+        }
+        for (count, weight) in counts.iter().zip(weights) {
+            let share = f64::from(*count) / keys.len() as f64;
+            assert!((share - f64::from(weight) / 100.0).abs() <= 0.02, "{schedule:?}: {counts:?}");
+        }
     }
 }

@@ -11,14 +11,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_balance::BackendKey;
 use evenkeel_balance::sticky::{Aside, Place};
+use evenkeel_balance::{BackendKey, Schedule};
 use evenkeel_control::{Control, Event, Output, ProbeKey, Probing};
 use evenkeel_model::event::{Because, What};
 use evenkeel_model::finding::{Finding, ProbeKind, ProbeResult};
 use evenkeel_model::standing::{Order, Ramp, Standing, Verdict};
 use evenkeel_model::{BackendId, Cause, Instant, PoolId, TargetId, limits};
-use evenkeel_plan::{Snapshot, Sticky, StickyMode};
+use evenkeel_plan::{
+    Affinity, Backend, OnUnhealthy, Plan, Pool, ProxyDatagrams, ProxyProtocol, ProxyVersion, Snapshot, SocketTcp,
+    Source, Sticky, StickyMode,
+};
 use support::{PoolSpec, address, check, late, pass, plan, pool, refusal};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -236,6 +239,71 @@ fn sticky_clients_reach_a_drained_backend_until_its_deadline_which_a_reload_does
 
 /// Views of pools without stickiness once did not say it: requests stuck at a stopped backend waited for their whole
 /// `response_timeout`, although the verdict had fallen long before.
+#[test]
+fn clients_known_by_address_or_connection_id_may_stay_with_a_drained_backend_as_well() {
+    let minute = Duration::from_secs(60);
+    let affinity = Affinity { timeout: minute, ipv4_prefix: 32, ipv6_prefix: 64, drain_timeout: 2 * minute };
+    let day = Duration::from_secs(limits::CID_LIFE.value);
+    let table = [
+        // How clients are known, and how long a drained backend keeps them.
+        (Schedule::Wrr, None, Duration::ZERO),
+        (Schedule::Source, None, Duration::ZERO),
+        (Schedule::Wrr, Some(affinity), 2 * minute),
+        (Schedule::QuicCid, None, day),
+        (Schedule::QuicCid, Some(affinity), day),
+    ];
+    for (schedule, affinity, stay) in table {
+        let mut edited = Plan::clone(&plan(&[PoolSpec { schedule, ..pool("web", &[1, 2]) }]));
+        edited.pools = edited.pools.iter().map(|pool| Arc::new(Pool { affinity, ..Pool::clone(pool) })).collect();
+        let mut node = Node::new(&[]);
+        node.handle(Event::PlanChanged(Arc::new(edited)));
+        node.wait(SECOND);
+        node.order("web", 2, Order::Drain);
+        let place = node.snapshot().pool(PoolId(0)).candidates.find(BackendKey::of(address(2))).map(|(_, place)| place);
+        assert_eq!(place, Some(Place::Aside(Aside::Drained { until: node.now + stay })), "{schedule:?} {affinity:?}");
+    }
+}
+
+#[test]
+fn every_setting_of_a_pool_that_changes_alone_is_published() {
+    let header = |version| ProxyProtocol {
+        version,
+        authority: true,
+        alpn: false,
+        unique_id: false,
+        datagrams: ProxyDatagrams::First,
+    };
+    let affinity = Affinity { timeout: SECOND, ipv4_prefix: 32, ipv6_prefix: 64, drain_timeout: SECOND };
+    let tcp = SocketTcp { keepalive: Some(SECOND), user_timeout: None };
+    let edits: [(&str, Box<dyn Fn(&mut Pool, &mut Backend)>); 9] = [
+        ("proxy_protocol", Box::new(move |pool, _| pool.proxy_protocol = Some(header(ProxyVersion::V2)))),
+        ("its version", Box::new(move |pool, _| pool.proxy_protocol = Some(header(ProxyVersion::V1)))),
+        ("source", Box::new(|pool, _| pool.source = Source::Own([address(9).ip()].into()))),
+        ("transparent", Box::new(|pool, _| pool.source = Source::Client)),
+        ("on_unhealthy", Box::new(|pool, _| pool.on_unhealthy = OnUnhealthy::Reset)),
+        ("affinity", Box::new(move |pool, _| pool.affinity = Some(affinity))),
+        ("tcp", Box::new(move |pool, _| pool.tcp = tcp)),
+        ("schedule", Box::new(|pool, _| pool.schedule = Schedule::Tuple)),
+        ("server_id", Box::new(|_, backend| backend.server_id = Some([7].into()))),
+    ];
+    let mut node = Node::new(&[pool("web", &[1, 2])]);
+    node.answers(1, 1, &pass());
+    for (what, edit) in edits {
+        let mut edited = Plan::clone(&node.snapshot().plan);
+        let mut web = Pool::clone(&edited.pools[0]);
+        edit(&mut web, &mut edited.backends[1]);
+        edited.pools = vec![Arc::new(web)];
+        assert_ne!(edited, *node.snapshot().plan, "{what}: a reload would be taken for none");
+        let (before, published) = (node.snapshot(), node.published.len());
+        node.handle(Event::PlanChanged(Arc::new(edited.clone())));
+        assert_eq!(node.published.len(), published + 1, "{what}");
+        assert_eq!(*node.snapshot().plan, edited, "{what}");
+        // Nothing that is known of the backends is touched by it.
+        assert_eq!(node.snapshot().standings, before.standings, "{what}");
+    }
+    assert!(node.cancelled.is_empty());
+}
+
 #[test]
 fn that_a_backend_turned_unhealthy_can_be_told_where_nobody_is_sticky() {
     let mut node = Node::new(&[pool("web", &[1, 2])]);

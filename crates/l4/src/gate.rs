@@ -459,6 +459,32 @@ mod tests {
     }
 
     #[test]
+    fn sessions_and_connections_of_every_protocol_are_held_to_the_same_limits() {
+        for protocol in Protocol::ALL {
+            let gate = gate(|listener| {
+                listener.protocol = protocol;
+                listener.access.deny = set(&["::ffff:198.51.100.0/120", "2001:db8:bad::/48"]);
+                listener.rates.ipv4_prefix = 24;
+                listener.rates.client_connections = Some(Rate { per_second: 1, burst: 2 });
+                listener.rates.client_concurrency = Some(1);
+            });
+            for denied in ["198.51.100.1", "::ffff:198.51.100.1", "2001:db8:bad::1"] {
+                let why = turned(gate.connection(ip(denied), at(0)));
+                assert_eq!(why, (Cause::ClientDeniedByAcl, "deny"), "{protocol:?} {denied}");
+            }
+            for [one, neighbour] in [["192.0.2.1", "::ffff:192.0.2.200"], ["2001:db8::1", "2001:db8::2"]] {
+                let first = gate.connection(ip(one), at(0)).expect("the first of its network");
+                let crowd = (Cause::ClientTooManyConnections, "client_connections");
+                assert_eq!(turned(gate.connection(ip(neighbour), at(0))), crowd, "{protocol:?} {neighbour}");
+                drop(first);
+                let fast = (Cause::ClientRateLimited, "client_connections_per_second");
+                assert_eq!(turned(gate.connection(ip(neighbour), at(0))), fast, "{protocol:?} {neighbour}");
+                assert!(gate.connection(ip(neighbour), at(1000)).is_ok(), "{protocol:?} {neighbour}");
+            }
+        }
+    }
+
+    #[test]
     fn rates_are_kept_per_client_prefix_and_for_the_listener() {
         let gate = gate(|listener| {
             listener.rates.client_requests = Some(Rate { per_second: 10, burst: 2 });

@@ -8,6 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// Addresses sharing the first `length` bits with `network`. Host bits of `network` are zero.
+///
+/// IPv4 is IPv4 however it is written: a prefix of v4-mapped addresses (`::ffff:10.0.0.0/104`) is that of the addresses they map
+/// (`10.0.0.0/8`), and one that is wider than all of them (`::/0`) holds IPv6 alone. So one list means the same on a socket of
+/// either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     network: IpAddr,
@@ -26,7 +30,10 @@ impl Cidr {
         if masked != network {
             return Err(format!("\"{network}/{length}\" has bits set behind the prefix; write \"{masked}/{length}\""));
         }
-        Ok(Cidr { network, length })
+        Ok(match (network, network.to_canonical()) {
+            (IpAddr::V6(_), v4 @ IpAddr::V4(_)) if length >= MAPPED => Cidr { network: v4, length: length - MAPPED },
+            _ => Cidr { network, length },
+        })
     }
 
     /// Whether `address` lies inside. A v4-mapped IPv6 address counts as the IPv4 address it maps.
@@ -35,6 +42,9 @@ impl Cidr {
         address.is_ipv4() == self.network.is_ipv4() && mask(address, self.length) == self.network
     }
 }
+
+/// Bits that all v4-mapped addresses share (RFC 4291 section 2.5.5.2).
+const MAPPED: u8 = 96;
 
 fn mask(address: IpAddr, length: u8) -> IpAddr {
     match address {
@@ -72,7 +82,8 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// Many prefixes as one sorted list of ranges that do not touch, so that tens of thousands cost one binary search.
+/// Many prefixes as one sorted list of ranges that do not touch, so that tens of thousands cost one binary search. Sets that
+/// hold the same addresses are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CidrSet {
     v4: Vec<(u32, u32)>,
@@ -94,7 +105,7 @@ impl CidrSet {
                 }
             }
         }
-        CidrSet { v4: joined(v4), v6: joined(v6) }
+        CidrSet { v4: joined(v4, |end| end.saturating_add(1)), v6: joined(v6, |end| end.saturating_add(1)) }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -110,13 +121,12 @@ impl CidrSet {
     }
 }
 
-fn joined<T: Ord + Copy>(mut ranges: Vec<(T, T)>) -> Vec<(T, T)> {
+fn joined<T: Ord + Copy>(mut ranges: Vec<(T, T)>, behind: impl Fn(T) -> T) -> Vec<(T, T)> {
     ranges.sort_unstable();
     let mut joined: Vec<(T, T)> = Vec::with_capacity(ranges.len());
     for (from, to) in ranges {
         match joined.last_mut() {
-            // Prefixes lie inside each other or apart.
-            Some((_, end)) if from <= *end => *end = (*end).max(to),
+            Some((_, end)) if from <= behind(*end) => *end = (*end).max(to),
             _ => joined.push((from, to)),
         }
     }
@@ -149,6 +159,42 @@ mod tests {
             let cidr: Cidr = cidr.parse().expect(cidr);
             assert_eq!(cidr.contains(address.parse().expect("test address")), inside, "{cidr} {address}");
         }
+    }
+
+    #[test]
+    fn v4_mapped_addresses_never_confuse_a_list() {
+        // Whether each prefix holds 10.1.2.3, mapped or not, and ::10.1.2.3, which is IPv6 and has the same digits.
+        let table = [
+            //  prefix  shown as  IPv4, mapped or not  IPv6
+            ("10.0.0.0/8", "10.0.0.0/8", true, false),
+            ("10.1.2.3", "10.1.2.3/32", true, false),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8", true, false),
+            ("::ffff:a00:0/104", "10.0.0.0/8", true, false),
+            ("::ffff:10.1.2.3", "10.1.2.3/32", true, false),
+            ("::ffff:10.1.2.3/128", "10.1.2.3/32", true, false),
+            ("::ffff:0:0/96", "0.0.0.0/0", true, false),
+            ("::ffff:11.0.0.0/104", "11.0.0.0/8", false, false),
+            ("0.0.0.0/0", "0.0.0.0/0", true, false),
+            // Wider than the mapped addresses: of IPv6 alone.
+            ("::/0", "::/0", false, true),
+            ("::/80", "::/80", false, true),
+            ("::/95", "::/95", false, true),
+            ("::/96", "::/96", false, true),
+            ("::10.0.0.0/104", "::a00:0/104", false, true),
+            ("2001:db8::/32", "2001:db8::/32", false, false),
+        ];
+        for (text, shown, of_v4, of_v6) in table {
+            let cidr: Cidr = text.parse().expect(text);
+            let set = CidrSet::new([cidr]);
+            assert_eq!(cidr.to_string(), shown);
+            for (address, inside) in [("10.1.2.3", of_v4), ("::ffff:10.1.2.3", of_v4), ("::10.1.2.3", of_v6)] {
+                let parsed: IpAddr = address.parse().expect(address);
+                assert_eq!((cidr.contains(parsed), set.contains(parsed)), (inside, inside), "{text} {address}");
+            }
+        }
+        // As strict as with any other prefix, and in the words of the one who wrote it.
+        let error = "::ffff:10.1.2.3/104".parse::<Cidr>().unwrap_err();
+        assert!(error.contains("::ffff:10.0.0.0/104"), "{error}");
     }
 
     #[test]
@@ -190,5 +236,62 @@ mod tests {
         assert!(everybody.contains("255.255.255.255".parse().expect("address")));
         assert!(!everybody.contains("::1".parse().expect("address")));
         assert!(CidrSet::default().is_empty() && !everybody.is_empty());
+    }
+
+    #[test]
+    fn ranges_that_touch_or_lie_in_each_other_are_one() {
+        let set = |texts: &[&str]| CidrSet::new(texts.iter().map(|text| text.parse().expect(text)));
+        assert_eq!(set(&["10.0.0.0/9", "10.128.0.0/9"]), set(&["10.0.0.0/8"]));
+        assert_eq!(set(&["10.0.0.0/8", "10.3.0.0/16", "10.3.3.0/24"]), set(&["10.0.0.0/8"]));
+        assert_eq!(set(&["0.0.0.0/1", "128.0.0.0/1", "255.255.255.255"]), set(&["0.0.0.0/0"]));
+        assert_eq!(set(&["::/1", "8000::/1", "ffff::/16"]), set(&["::/0"]));
+        assert_ne!(set(&["10.0.0.0/9", "10.128.0.1/32"]), set(&["10.0.0.0/8"]));
+        let networks =
+            (0..=u16::MAX).map(|net| Cidr::new(Ipv4Addr::from(u32::from(net) << 16).into(), 16).expect("a /16"));
+        assert_eq!(CidrSet::new(networks).v4, [(0, u32::MAX)]);
+    }
+
+    #[test]
+    fn a_set_of_tens_of_thousands_agrees_with_each_of_its_prefixes() {
+        // A generator of full period: every prefix is another, lengths from 8 to 32 and from 16 to 128.
+        let mut state = 1u64;
+        let mut draw = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 16
+        };
+        let cidrs: Vec<Cidr> = (0..30_000)
+            .map(|turn| {
+                let (address, length) = if turn % 3 > 0 {
+                    (IpAddr::from((draw() as u32).to_be_bytes()), 16 + (draw() % 17) as u8)
+                } else {
+                    let address = u128::from(draw()) << 80 | u128::from(draw()) << 40 | u128::from(draw());
+                    (IpAddr::from(address.to_be_bytes()), 32 + (draw() % 97) as u8)
+                };
+                Cidr::new(mask(address, length), length).expect("masked")
+            })
+            .collect();
+        let set = CidrSet::new(cidrs.iter().copied());
+        assert!(set.v4.is_sorted_by(|one, next| one.1 < next.0) && set.v6.is_sorted_by(|one, next| one.1 < next.0));
+        for cidr in cidrs.iter().step_by(100) {
+            for address in around(cidr) {
+                assert_eq!(set.contains(address), cidrs.iter().any(|cidr| cidr.contains(address)), "{cidr} {address}");
+            }
+        }
+    }
+
+    /// First and last address, and those just outside.
+    fn around(cidr: &Cidr) -> [IpAddr; 4] {
+        match cidr.network {
+            IpAddr::V4(first) => {
+                let first = u32::from(first);
+                let last = first | u32::MAX.checked_shr(cidr.length.into()).unwrap_or(0);
+                [first, last, first.wrapping_sub(1), last.wrapping_add(1)].map(|bits| Ipv4Addr::from(bits).into())
+            }
+            IpAddr::V6(first) => {
+                let first = u128::from(first);
+                let last = first | u128::MAX.checked_shr(cidr.length.into()).unwrap_or(0);
+                [first, last, first.wrapping_sub(1), last.wrapping_add(1)].map(|bits| Ipv6Addr::from(bits).into())
+            }
+        }
     }
 }

@@ -312,7 +312,7 @@ fixed! {
     CID_LIFE = 86_400, "s",
         "How long a QUIC connection id is remembered without a packet from a new address, unless newer ones need the room. A connection may be old when its client's address changes, and an id that is dead costs nothing but its place.";
     AFFINITY_CLIENTS = 1_048_576, "clients",
-        "Client addresses whose backend a pool remembers. About 48 bytes each; with more at once, newcomers follow the schedule.";
+        "Client addresses whose backend a pool remembers. About 70 bytes each; with more at once, newcomers follow the schedule.";
     REFUSED_LINES = 1, "s",
         "Refused datagrams of a listener are written to the log once in this time for each cause, with their number: every datagram may be refused, and a line for each would be an attack on the log.";
     SPARE_PIPES = 64, "pipes",

@@ -142,6 +142,19 @@ impl Flow {
         self.keep(bytes);
     }
 
+    /// Puts bytes of our own in front of everything; they do not count as the source's. Only before the first byte of the
+    /// direction was sent.
+    pub fn lead(&mut self, bytes: &[u8]) {
+        debug_assert_eq!(self.sent, 0, "our bytes would stand in the middle of the source's");
+        self.backlog.splice(..0, bytes.iter().copied());
+    }
+
+    /// The sink is gone: what waits for it is thrown away, so that the source can be read on.
+    pub fn abandon(&mut self) {
+        self.backlog = Vec::new();
+        (self.sent, self.piped, self.sink_full) = (0, 0, false);
+    }
+
     /// Tells that `taken` of [`Flow::to_send`] went to the sink.
     pub fn sent(&mut self, taken: usize) {
         self.sent += taken;
@@ -218,6 +231,28 @@ mod tests {
         flow.writable();
         flow.drained(SPLICE_FROM - 1);
         assert!(flow.take_finish());
+    }
+
+    #[test]
+    fn what_leads_is_sent_first_and_counts_for_nobody() {
+        let mut flow = Flow::default();
+        flow.preload(b"hello");
+        flow.lead(b"PROXY ");
+        assert_eq!(flow.to_send(), b"PROXY hello");
+        assert_eq!(flow.bytes(), 5);
+        flow.sent(11);
+        flow.readable(false);
+        assert!(flow.wants_read());
+    }
+
+    #[test]
+    fn a_direction_without_sink_holds_nothing_and_reads_on() {
+        let mut flow = Flow::default();
+        flow.readable(false);
+        flow.received(Received::Full);
+        flow.passed(b"abcd", 2);
+        flow.abandon();
+        assert!(flow.is_clear() && flow.wants_read());
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub struct ListenerSlot {
     settings: RefCell<Arc<Listener>>,
     gate: RefCell<Gate>,
     pool: RefCell<Option<Rc<PoolSlot>>>,
+    /// The pools that its settings name, by the ids of that plan and in their order: a removed listener's settings
+    /// are of an older plan than the roster's.
+    pools: RefCell<Vec<(PoolId, Rc<PoolSlot>)>>,
     /// No longer in the plan: its connections end after the request they are at.
     removed: Cell<bool>,
 }
@@ -48,6 +51,13 @@ impl ListenerSlot {
     /// Where everything goes that no rule takes.
     pub fn pool(&self) -> Option<Rc<PoolSlot>> {
         self.pool.borrow().clone()
+    }
+
+    /// The pool that a rule of its settings names.
+    pub fn ruled(&self, id: PoolId) -> Option<Rc<PoolSlot>> {
+        let pools = self.pools.borrow();
+        let position = pools.binary_search_by_key(&id.index(), |(known, _)| known.index()).ok()?;
+        Some(Rc::clone(&pools[position].1))
     }
 
     pub fn is_removed(&self) -> bool {
@@ -193,11 +203,14 @@ impl Roster {
         let mut before = std::mem::take(&mut self.listeners);
         for listener in &plan.listeners {
             let pool = listener.pool.and_then(|id| self.pool(id)).cloned();
+            let pools = listener.pools().into_iter().filter_map(|id| Some((id, Rc::clone(self.pool(id)?))));
+            let pools = pools.collect();
             let slot = match before.remove(&listener.name) {
                 Some(slot) => {
                     *slot.settings.borrow_mut() = Arc::clone(listener);
                     *slot.gate.borrow_mut() = self.gates.listener(listener);
                     *slot.pool.borrow_mut() = pool;
+                    *slot.pools.borrow_mut() = pools;
                     slot
                 }
                 None => Rc::new(ListenerSlot {
@@ -206,6 +219,7 @@ impl Roster {
                     settings: RefCell::new(Arc::clone(listener)),
                     gate: RefCell::new(self.gates.listener(listener)),
                     pool: RefCell::new(pool),
+                    pools: RefCell::new(pools),
                     removed: Cell::new(false),
                 }),
             };

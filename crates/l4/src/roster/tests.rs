@@ -9,8 +9,8 @@ use evenkeel_balance::sticky::{Aside, Bystander, Moved};
 use evenkeel_balance::{BackendKey, Candidates, Member, Schedule, Woken};
 use evenkeel_model::{BackendId, Cause, Instant, PoolId};
 use evenkeel_plan::{
-    AccessLog, Affinity, Backend, Node, Plan, Pool, PoolView, ProxyDatagrams, ProxyProtocol, ProxyVersion, Snapshot,
-    Source, Speaks, Sticky, StickyMode,
+    AccessLog, Affinity, Backend, NameRule, Names, Node, Plan, Pool, PoolView, Protocol, ProxyDatagrams, ProxyProtocol,
+    ProxyVersion, Snapshot, Source, Speaks, Sticky, StickyMode,
 };
 use evenkeel_tls::{ClientSettings, Offers};
 
@@ -589,4 +589,37 @@ fn a_server_id_leads_to_its_backend_though_nobody_has_seen_the_connection() {
         let is_learned = pool.of_datagram(&short(b"known"), at(0)).sticky.is_some();
         assert_eq!(is_learned, schedule == Schedule::QuicCid, "{schedule:?}");
     }
+}
+
+/// The ids of a removed listener's rules were looked up in the plan that had replaced its own, where they may mean another pool.
+#[test]
+fn a_removed_listeners_rules_mean_the_pools_of_its_own_plan() {
+    let with = |pools: &[&str], ruled: Option<usize>| {
+        let mut plan = Plan::clone(&plan(0, |_| {}));
+        plan.pools = pools.iter().map(|name| Arc::new(Pool::with_defaults(name))).collect();
+        plan.listeners = ruled.map_or_else(Vec::new, |pool| {
+            let rule =
+                NameRule { name: "r".into(), hosts: Vec::new(), alpn: Vec::new(), pool: PoolId::from_index(pool) };
+            let names = Names::new(vec![rule]);
+            vec![Arc::new(Listener { names, ..Listener::with_defaults("tls", Protocol::TlsPassthrough) })]
+        });
+        let plan = Arc::new(plan);
+        let view = || {
+            Arc::new(PoolView {
+                candidates: Candidates::new(Schedule::Rr, []),
+                refusal: Some(Cause::NoBackendConfigured),
+            })
+        };
+        let pools = plan.pools.iter().map(|_| view()).collect();
+        Snapshot { generation: plan.pools.len() as u64, made: at(0), plan, standings: Vec::new(), pools }
+    };
+    let mut roster = Roster::new(0, 1, Arc::new(Registry::new()), Arc::new(Gates::new([7; 32])));
+    roster.follow(&with(&["first", "second"], Some(1)));
+    let listener = Rc::clone(roster.listener("tls").expect("the plan has it"));
+    let ruled = || listener.ruled(PoolId::from_index(1)).map(|pool| pool.name.to_string());
+    assert_eq!(ruled(), Some("second".to_owned()));
+    roster.follow(&with(&["other", "another", "second"], None));
+    assert!(listener.is_removed());
+    assert_eq!(ruled(), Some("second".to_owned()));
+    assert_eq!(roster.pool(PoolId::from_index(1)).map(|pool| pool.name.to_string()), Some("another".to_owned()));
 }

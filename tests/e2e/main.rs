@@ -20,6 +20,7 @@ mod l7_slow;
 mod l7_speak;
 mod lab;
 mod nginx;
+mod real_redis;
 mod reload;
 mod tcp;
 mod tls_clients;

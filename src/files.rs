@@ -1,10 +1,12 @@
-//! The files a config names, on this host: certificates, keys, authorities, the sticky secret.
+//! What a config needs of this host: the files it names (certificates, keys, authorities, the sticky secret, access lists)
+//! and the host's own addresses.
 //!
 //! One value serves a process from its start through all reloads, since the ticket keys in it are what lets clients
 //! resume their sessions after one. It judges nothing; what is in the files is for the config room to say.
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -50,9 +52,26 @@ impl Files for DiskFiles {
         Arc::new(WallClock)
     }
 
+    fn addresses(&self) -> Vec<IpAddr> {
+        own_addresses()
+    }
+
     fn tickets(&self) -> &Tickets {
         &self.tickets
     }
+}
+
+/// Those that a packet can come from without naming an interface: link-local ones need theirs said.
+pub fn own_addresses() -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut addresses: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).collect();
+    addresses.retain(|address| match address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    });
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -100,6 +100,10 @@ impl Files for Folder {
         Arc::new(Calendar)
     }
 
+    fn addresses(&self) -> Vec<std::net::IpAddr> {
+        Vec::new()
+    }
+
     fn tickets(&self) -> &Tickets {
         &self.0
     }

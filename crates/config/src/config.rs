@@ -4,7 +4,7 @@
 //! is for [`crate::relations`] to say. A value that could not be read is `None` and was noted; later
 //! checks pass over it rather than complain twice.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -12,7 +12,10 @@ use evenkeel_balance::Schedule;
 use evenkeel_health::settings::{Silence, StatusSet, TcpProbe};
 use evenkeel_model::Cidr;
 use evenkeel_model::finding::ProbeKind;
-use evenkeel_plan::{AccessLog, Coding, HashOn, HostPattern, Protocol, Speaks, StickyMode};
+use evenkeel_plan::{
+    AccessLog, Coding, HashOn, HostPattern, ListenerTcp, OnUnhealthy, Protocol, ProxyDatagrams, ProxyVersion, Refuse,
+    SocketTcp, Speaks, StickyMode,
+};
 use evenkeel_tls::Policy;
 
 use crate::keys::Key;
@@ -61,6 +64,9 @@ pub(crate) struct Listener {
     pub pool: Option<At<String>>,
     pub backlog: u64,
     pub idle_timeout: Duration,
+    pub lifetime: Option<Duration>,
+    pub requests: Option<At<u64>>,
+    pub responses: Option<At<u64>>,
     pub keep_alive_timeout: Duration,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
@@ -77,6 +83,12 @@ pub(crate) struct Listener {
     pub hsts: Option<Hsts>,
     pub http2: Http2,
     pub access: Access,
+    pub refuse: Refuse,
+    pub tcp: ListenerTcp,
+    /// Where `tcp.defer_accept` stands.
+    pub defer_accept: Option<Range<usize>>,
+    /// `None` when nobody sends PROXY headers.
+    pub proxies: Option<Vec<At<Cidr>>>,
     pub limit: Limit,
     pub compression: Option<Compression>,
     pub rules: Vec<Rule>,
@@ -130,6 +142,8 @@ pub(crate) struct Http2 {
 pub(crate) struct Access {
     pub allow: Vec<At<Cidr>>,
     pub deny: Vec<At<Cidr>>,
+    pub allow_files: Vec<File>,
+    pub deny_files: Vec<File>,
 }
 
 #[derive(Debug)]
@@ -172,6 +186,8 @@ pub(crate) struct Rule {
     pub methods: Vec<String>,
     /// By name.
     pub headers: Vec<HeaderCondition>,
+    /// Sorted.
+    pub alpn: Vec<String>,
     pub action: Option<Action>,
     pub rewrite_path: Option<At<String>>,
     pub request_headers: HeaderEdits,
@@ -220,6 +236,12 @@ pub(crate) struct Pool {
     pub backends: Vec<Backend>,
     /// Whether an entry of `backends` could not be read.
     pub backends_incomplete: bool,
+    pub source: Option<Sources>,
+    /// Its place, when it is on.
+    pub transparent: Option<Range<usize>>,
+    pub proxy_protocol: Option<ProxyTo>,
+    pub on_unhealthy: OnUnhealthy,
+    pub tcp: SocketTcp,
     pub connect_timeout: Duration,
     pub response_timeout: Duration,
     pub body_timeout: Duration,
@@ -243,6 +265,41 @@ pub(crate) struct Pool {
 pub(crate) struct Backend {
     pub address: At<SocketAddr>,
     pub weight: u64,
+    pub server_id: Option<At<Vec<u8>>>,
+}
+
+/// Addresses of this host, or prefixes that stand for those of them that lie inside.
+pub(crate) type Sources = Vec<At<Cidr>>;
+
+#[derive(Debug)]
+pub(crate) struct ProxyTo {
+    /// Where it stands.
+    pub span: Range<usize>,
+    /// `None` when it could not be read.
+    pub version: Option<ProxyVersion>,
+    pub tlvs: Vec<At<Tlv>>,
+    pub datagrams: ProxyDatagrams,
+    pub written: Written,
+}
+
+/// Facts that a PROXY header of version 2 may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tlv {
+    Authority,
+    Alpn,
+    UniqueId,
+}
+
+impl Tlv {
+    pub(crate) const ALL: [Tlv; 3] = [Tlv::Authority, Tlv::Alpn, Tlv::UniqueId];
+
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Tlv::Authority => "authority",
+            Tlv::Alpn => "alpn",
+            Tlv::UniqueId => "unique_id",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -258,11 +315,38 @@ pub(crate) struct PoolTls {
 
 #[derive(Debug)]
 pub(crate) struct Sticky {
-    pub mode: StickyMode,
-    /// `None` when it could not be read.
-    pub cookie: Option<String>,
-    pub max_age: Option<At<Duration>>,
+    pub head: Range<usize>,
+    pub by: StickyBy,
     pub drain_timeout: Duration,
+    pub written: Written,
+}
+
+/// What a client is known by.
+#[derive(Debug)]
+pub(crate) enum StickyBy {
+    Cookie {
+        mode: StickyMode,
+        /// `None` when it could not be read.
+        cookie: Option<String>,
+        max_age: Option<At<Duration>>,
+    },
+    Address {
+        timeout: Duration,
+        ipv4_prefix: u64,
+        ipv6_prefix: u64,
+    },
+    /// A word was written that is none.
+    Unreadable,
+}
+
+impl Sticky {
+    pub(crate) const fn is_by_cookie(&self) -> bool {
+        matches!(self.by, StickyBy::Cookie { .. })
+    }
+
+    pub(crate) const fn is_by_address(&self) -> bool {
+        matches!(self.by, StickyBy::Address { .. })
+    }
 }
 
 #[derive(Debug)]
@@ -280,7 +364,7 @@ pub(crate) struct Check {
     pub expect: Option<Vec<u8>>,
     pub silence: Silence,
     pub port: Option<u16>,
-    pub source: Option<At<IpAddr>>,
+    pub source: Option<Sources>,
     pub timeout: Duration,
     pub interval: Duration,
     pub healthy_threshold: u64,

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use evenkeel_balance::Schedule;
+use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::limits::{self, Optional, Setting};
+use evenkeel_plan::Protocol;
 use evenkeel_tls::Policy;
 
 /// A table of the file.
@@ -23,6 +25,8 @@ pub(crate) enum Section {
     Access,
     Limit,
     Rate,
+    ListenerTcp,
+    ProxyFrom,
     Compression,
     Rule,
     Redirect,
@@ -31,12 +35,14 @@ pub(crate) enum Section {
     Pool,
     Backend,
     PoolTls,
+    PoolTcp,
+    ProxyTo,
     Sticky,
     Check,
 }
 
 impl Section {
-    pub(crate) const ALL: [Section; 21] = [
+    pub(crate) const ALL: [Section; 25] = [
         Section::Top,
         Section::Node,
         Section::Admin,
@@ -48,6 +54,8 @@ impl Section {
         Section::Access,
         Section::Limit,
         Section::Rate,
+        Section::ListenerTcp,
+        Section::ProxyFrom,
         Section::Compression,
         Section::Rule,
         Section::Redirect,
@@ -56,6 +64,8 @@ impl Section {
         Section::Pool,
         Section::Backend,
         Section::PoolTls,
+        Section::PoolTcp,
+        Section::ProxyTo,
         Section::Sticky,
         Section::Check,
     ];
@@ -74,6 +84,8 @@ impl Section {
             Section::Access => "[listener.access]",
             Section::Limit => "[listener.limit]",
             Section::Rate => "rates of [listener.limit]",
+            Section::ListenerTcp => "[listener.tcp]",
+            Section::ProxyFrom => "proxy_protocol of [[listener]]",
             Section::Compression => "[listener.compression]",
             Section::Rule => "[[listener.rule]]",
             Section::Redirect => "redirect of [[listener.rule]]",
@@ -82,6 +94,8 @@ impl Section {
             Section::Pool => "[[pool]]",
             Section::Backend => "backends of [[pool]]",
             Section::PoolTls => "[pool.tls]",
+            Section::PoolTcp => "[pool.tcp]",
+            Section::ProxyTo => "proxy_protocol of [[pool]]",
             Section::Sticky => "[pool.sticky]",
             Section::Check => "[pool.check]",
         }
@@ -95,6 +109,8 @@ impl Section {
             Section::Http2 => "http2.",
             Section::Access => "access.",
             Section::Limit => "limit.",
+            Section::ListenerTcp | Section::PoolTcp => "tcp.",
+            Section::ProxyFrom | Section::ProxyTo => "proxy_protocol.",
             Section::Compression => "compression.",
             Section::Redirect => "redirect.",
             Section::Answer => "answer.",
@@ -142,6 +158,15 @@ impl Section {
                  A rate is a number for each second, `100`, or a table with the keys of the next section."
             }
             Section::Rate => "A rate with a burst of its own: `requests_per_second = { rate = 100, burst = 200 }`.",
+            Section::ListenerTcp => {
+                "How the kernel treats connections of clients. Left out, every setting has its default."
+            }
+            Section::ProxyFrom => {
+                "The PROXY protocol from what stands in front of the listener: another balancer that says in a header who the \
+                 client is. Version 1 and 2 are taken; on udp listeners version 2, in front of each datagram or of the first \
+                 of its sender. The client of that header is then the client for access lists, limits, stickiness, \
+                 backends and the log."
+            }
             Section::Compression => {
                 "Compression of answers. Off without this table; `[listener.compression]` alone turns it on with the \
                  defaults. Answers that are compressed already, partial, or marked `no-transform` stay as they are."
@@ -152,7 +177,9 @@ impl Section {
                  them takes it, the rules without a host; among each, the longest path comes first, then the rule with more \
                  conditions, then the one written first. What no rule takes goes to the listener's `pool`; without one it is \
                  answered with 404, `host_not_configured` or `rule_not_found`. A rule has exactly one of `pool`, `redirect` \
-                 and `answer`."
+                 and `answer`. On a tls-passthrough listener a rule asks for `host`, the name in the client's TLS greeting \
+                 (SNI), and for `alpn`, and leads to a `pool`; a name that is asked for most narrowly decides there too, then \
+                 the rules with `alpn` come before those without, and what no rule takes is closed with the same causes."
             }
             Section::Redirect => "Sends the client elsewhere.",
             Section::Answer => "Answers without a backend.",
@@ -170,8 +197,15 @@ impl Section {
                 "TLS to the backends. Off without this table; `tls = {}` turns it on with the defaults: the backend's \
                  certificate is verified. Probes do not speak TLS in this version, so the pool's default check is `tcp`."
             }
+            Section::PoolTcp => "How the kernel treats connections to the backends. Left out, every setting has its default.",
+            Section::ProxyTo => {
+                "Tells the backends who the client is, before its first byte. `proxy_protocol = \"v2\"` is short for a table \
+                 with that `version`. The backends must expect the header: without it they take it for garbage. It is not \
+                 sent by probes."
+            }
             Section::Sticky => {
-                "Keeps a client on its backend by a cookie. Off without this table. What the cookie says is authenticated, \
+                "Keeps a client on its backend: requests by a cookie, connections and UDP sessions by the client's address \
+                 (`mode = \"address\"`). Off without this table. What a cookie says is authenticated, \
                  and nobody can tell from it which backend it means. A client whose backend is gone is moved, and its cookie set again."
             }
             Section::Check => {
@@ -251,19 +285,38 @@ pub(crate) enum LeftOut {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Only {
     Everywhere,
-    /// Listeners with `protocol = "http"` or `"https"`.
-    HttpListener,
-    PlainHttpListener,
-    HttpsListener,
-    /// Pools that an http or https listener uses.
-    HttpPool,
-    /// Pools whose schedule hashes.
-    HashPool,
-    MaglevPool,
-    HttpCheck,
-    TcpCheck,
-    UdpCheck,
+    /// On listeners that speak one of these.
+    Listeners(&'static [Protocol]),
+    /// In pools that a listener uses which speaks one of these.
+    PoolsOf(&'static [Protocol]),
+    Schedules(&'static [Schedule]),
+    Checks(ProbeKind),
+    /// In `[pool.sticky]` with a mode of cookies.
+    CookieSticky,
+    AddressSticky,
 }
+
+const HTTP: &[Protocol] = &[Protocol::Http, Protocol::Https];
+const STREAMS: &[Protocol] = &[Protocol::Tcp, Protocol::TlsPassthrough, Protocol::Http, Protocol::Https];
+const LAYER_4: &[Protocol] = &[Protocol::Tcp, Protocol::Udp, Protocol::TlsPassthrough];
+
+const HTTP_LISTENER: Only = Only::Listeners(HTTP);
+const PLAIN_HTTP_LISTENER: Only = Only::Listeners(&[Protocol::Http]);
+const HTTPS_LISTENER: Only = Only::Listeners(&[Protocol::Https]);
+const UDP_LISTENER: Only = Only::Listeners(&[Protocol::Udp]);
+const PASSTHROUGH_LISTENER: Only = Only::Listeners(&[Protocol::TlsPassthrough]);
+const RELAY_LISTENER: Only = Only::Listeners(&[Protocol::Tcp, Protocol::TlsPassthrough]);
+const STREAM_LISTENER: Only = Only::Listeners(STREAMS);
+const LAYER_4_LISTENER: Only = Only::Listeners(LAYER_4);
+const RULE_LISTENER: Only = Only::Listeners(&[Protocol::TlsPassthrough, Protocol::Http, Protocol::Https]);
+const HTTP_POOL: Only = Only::PoolsOf(HTTP);
+const STREAM_POOL: Only = Only::PoolsOf(STREAMS);
+const LAYER_4_POOL: Only = Only::PoolsOf(LAYER_4);
+const HASH_POOL: Only = Only::Schedules(&[Schedule::Source, Schedule::Maglev]);
+const MAGLEV_POOL: Only = Only::Schedules(&[Schedule::Maglev]);
+const HTTP_CHECK: Only = Only::Checks(ProbeKind::Http);
+const TCP_CHECK: Only = Only::Checks(ProbeKind::Tcp);
+const UDP_CHECK: Only = Only::Checks(ProbeKind::Udp);
 
 const fn works(word: &'static str, means: &'static str) -> Word {
     Word { word, means, status: WordStatus::Works }
@@ -277,8 +330,8 @@ pub(crate) const PROTOCOLS: &[Word] = &[
     works("tcp", "relays connections without looking into them"),
     works("http", "balances HTTP requests: HTTP/1.1, and HTTP/2 with prior knowledge"),
     works("https", "the same over TLS; HTTP/2 where the client offers it"),
-    later("udp"),
-    later("tls-passthrough"),
+    works("udp", "relays datagrams, in sessions of one client address and port"),
+    works("tls-passthrough", "relays TLS as it is, by the name and protocol that the client asks for"),
 ];
 
 pub(crate) const SCHEDULES: &[Word] = &[
@@ -332,6 +385,27 @@ pub(crate) const POOL_PROTOCOLS: &[Word] = &[
 pub(crate) const STICKY_MODES: &[Word] = &[
     works("insert", "a cookie of our own beside those of the backend"),
     works("rewrite", "the cookie the backend sets, with our token in front of its value; no cookie is added"),
+    works("address", "no cookie: the client's address; for tcp, tls-passthrough and udp listeners"),
+];
+
+pub(crate) const REFUSALS: &[Word] = &[
+    works("reset", "the client learns it at once"),
+    works("silence", "the client is left waiting for its own timeout, and learns nothing"),
+];
+
+pub(crate) const ON_UNHEALTHY: &[Word] = &[
+    works("keep", "connections and sessions go on while both sides use them"),
+    works("reset", "they end at once, so that clients come back and get another backend"),
+];
+
+pub(crate) const PROXY_VERSIONS: &[Word] = &[
+    works("v1", "one line of text; addresses and ports only"),
+    works("v2", "binary; with UDP and further facts"),
+];
+
+pub(crate) const PROXY_DATAGRAMS: &[Word] = &[
+    works("first", "the first datagram of a session carries the header"),
+    works("each", "every datagram carries it, for backends that keep no session"),
 ];
 
 /// Media types that are compressed when `types` is left out.
@@ -376,13 +450,10 @@ const fn key(
 
 use Kind::{Count, Flag, OptionalCount, OptionalDuration, Other, Size, Words};
 use LeftOut::{Is, Required, Text};
-use Only::{
-    Everywhere, HashPool, HttpCheck, HttpListener, HttpPool, HttpsListener, MaglevPool, PlainHttpListener, TcpCheck,
-    UdpCheck,
-};
+use Only::{AddressSticky, CookieSticky, Everywhere};
 use Section::{
     Access, Admin, Answer, Backend, Certificate, Check, Compression, HeaderEdits, Hsts, Http2, Limit, Listener,
-    ListenerTls, Node, Pool, PoolTls, Rate, Redirect, Rule, Sticky, Top,
+    ListenerTcp, ListenerTls, Node, Pool, PoolTcp, PoolTls, ProxyFrom, ProxyTo, Rate, Redirect, Rule, Sticky, Top,
 };
 
 /// A number for each second, or a table with a burst.
@@ -399,36 +470,42 @@ pub(crate) const KEYS: &[Key] = &[
     number(Node, "workers", Count(limits::WORKERS), Everywhere),
     number(Node, "connections", Count(limits::CONNECTIONS), Everywhere),
     number(Node, "drain_timeout", duration(limits::DRAIN_TIMEOUT), Everywhere),
-    key(Node, "access_log", Other("`\"off\"`, `\"stdout\"` or a path with a `/`"), Text("stdout"), Everywhere, "Where one JSON line for each request and each tcp connection goes. A path has a `/`, so that a misspelt word does not become a file."),
+    key(Node, "access_log", Other("`\"off\"`, `\"stdout\"` or a path with a `/`"), Text("stdout"), Everywhere, "Where one JSON line for each request, relayed connection and udp session goes. A path has a `/`, so that a misspelt word does not become a file."),
     key(Node, "cluster", Other("name of letters, digits and `!#$%&'*+-.^_|~`"), Is("a random name for each process"), Everywhere, "Name signed into CDN-Loop. Nodes that share it refuse a request that one of them has forwarded before, which is how loops over several nodes are found."),
     key(Node, "sticky_secret", Other("path of a file"), Is("a random secret for each process"), Everywhere, "At least 32 random bytes (`head -c 32 /dev/urandom > sticky.key`), which sticky cookies are authenticated with. Nodes that share it know each other's cookies, and cookies outlive a restart."),
 
     key(Admin, "listen", Other("`\"address:port\"` or `\"off\"`"), Text(limits::ADMIN_LISTEN), Everywhere, "Loopback by default: there is no authentication in this version, so whoever reaches the port can read everything it shows."),
 
-    key(Listener, "name", Other("name"), Is("its first address"), Everywhere, "Unique. Logs, metrics and a reload know the listener by it."),
-    key(Listener, "listen", Other("`\"address:port\"` or a list of them"), Required, Everywhere, "`0.0.0.0` is every IPv4 address of the host, `[::]` every IPv6 address; list both for both."),
+    key(Listener, "name", Other("name"), Is("its first address, with `/udp` behind it on udp listeners"), Everywhere, "Unique. Logs, metrics and a reload know the listener by it."),
+    key(Listener, "listen", Other("`\"address:port\"` or a list of them"), Required, Everywhere, "`0.0.0.0` is every IPv4 address of the host, `[::]` every IPv6 address; list both for both. A tcp and a udp listener may share an address and port."),
     key(Listener, "protocol", Words(PROTOCOLS), Text("http"), Everywhere, "What is spoken on the listener."),
     key(Listener, "pool", Other("name of a pool"), Is("required, unless there are rules or `redirect_to_https`"), Everywhere, "Where everything goes that no rule takes."),
-    key(Listener, "certificate", Other("list of tables"), Is("required for https"), HttpsListener, "See `[[listener.certificate]]`."),
-    key(Listener, "redirect_to_https", Other("true, false or a port"), Is("`false`"), PlainHttpListener, "Sends every request on to the same host and path at https, on port 443 when it is `true`: 301 for GET and HEAD, 308 for others. Nothing is served in plain HTTP then."),
-    key(Listener, "hsts", Other("duration or a table"), Is("off"), HttpsListener, "See `[listener.hsts]`."),
-    key(Listener, "rule", Other("list of tables"), Is("none"), HttpListener, "See `[[listener.rule]]`."),
+    key(Listener, "certificate", Other("list of tables"), Is("required for https"), HTTPS_LISTENER, "See `[[listener.certificate]]`."),
+    key(Listener, "redirect_to_https", Other("true, false or a port"), Is("`false`"), PLAIN_HTTP_LISTENER, "Sends every request on to the same host and path at https, on port 443 when it is `true`: 301 for GET and HEAD, 308 for others. Nothing is served in plain HTTP then."),
+    key(Listener, "hsts", Other("duration or a table"), Is("off"), HTTPS_LISTENER, "See `[listener.hsts]`."),
+    key(Listener, "rule", Other("list of tables"), Is("none"), RULE_LISTENER, "See `[[listener.rule]]`."),
     number(Listener, "backlog", Count(limits::LISTENER_BACKLOG), Everywhere),
-    number(Listener, "idle_timeout", duration(limits::LISTENER_IDLE_TIMEOUT), Everywhere),
-    number(Listener, "keep_alive_timeout", duration(limits::KEEP_ALIVE_TIMEOUT), HttpListener),
-    number(Listener, "header_timeout", duration(limits::HEADER_TIMEOUT), HttpListener),
-    number(Listener, "body_timeout", duration(limits::CLIENT_BODY_TIMEOUT), HttpListener),
-    number(Listener, "header_limit", Size(limits::HEADER_LIMIT), HttpListener),
-    number(Listener, "body_limit", Size(limits::BODY_LIMIT), HttpListener),
-    key(Listener, "trusted", Other("list of `\"address/length\"`"), Is("`[]`"), HttpListener, "Proxies in front of this listener. From them, `X-Forwarded-*` and `Forwarded` are believed and extended; from anybody else they are replaced, since any client can write them."),
-    key(Listener, "x_forwarded", Flag, LeftOut::Flag(true), HttpListener, "Whether backends get `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `X-Real-IP`."),
-    key(Listener, "forwarded", Flag, LeftOut::Flag(false), HttpListener, "Whether backends get RFC 7239 `Forwarded`. Off because most backends read only the older fields."),
+    number(Listener, "idle_timeout", Kind::Duration { setting: limits::LISTENER_IDLE_TIMEOUT, udp: Some(limits::UDP_IDLE_TIMEOUT) }, Everywhere),
+    optional(Listener, "lifetime", OptionalDuration(limits::LIFETIME), "as long as it is used", LAYER_4_LISTENER),
+    optional(Listener, "requests", OptionalCount(limits::REQUESTS), "as many as come", UDP_LISTENER),
+    optional(Listener, "responses", OptionalCount(limits::RESPONSES), "as many as come", UDP_LISTENER),
+    number(Listener, "keep_alive_timeout", duration(limits::KEEP_ALIVE_TIMEOUT), HTTP_LISTENER),
+    number(Listener, "header_timeout", duration(limits::HEADER_TIMEOUT), STREAM_LISTENER),
+    number(Listener, "body_timeout", duration(limits::CLIENT_BODY_TIMEOUT), HTTP_LISTENER),
+    number(Listener, "header_limit", Size(limits::HEADER_LIMIT), HTTP_LISTENER),
+    number(Listener, "body_limit", Size(limits::BODY_LIMIT), HTTP_LISTENER),
+    key(Listener, "trusted", Other("list of `\"address/length\"`"), Is("`[]`"), HTTP_LISTENER, "Proxies in front of this listener. From them, `X-Forwarded-*` and `Forwarded` are believed and extended; from anybody else they are replaced, since any client can write them."),
+    key(Listener, "x_forwarded", Flag, LeftOut::Flag(true), HTTP_LISTENER, "Whether backends get `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `X-Real-IP`."),
+    key(Listener, "forwarded", Flag, LeftOut::Flag(false), HTTP_LISTENER, "Whether backends get RFC 7239 `Forwarded`. Off because most backends read only the older fields."),
 
-    key(Listener, "tls", Other("table"), Is("all defaults"), HttpsListener, "See `[listener.tls]`."),
-    key(Listener, "http2", Other("table"), Is("all defaults"), HttpListener, "See `[listener.http2]`."),
+    key(Listener, "tls", Other("table"), Is("all defaults"), HTTPS_LISTENER, "See `[listener.tls]`."),
+    key(Listener, "http2", Other("table"), Is("all defaults"), HTTP_LISTENER, "See `[listener.http2]`."),
     key(Listener, "access", Other("table"), Is("everybody may connect"), Everywhere, "See `[listener.access]`."),
+    key(Listener, "refuse", Words(REFUSALS), Text("reset"), RELAY_LISTENER, "What a client gets whose connection is turned away: by `access`, by `limit`, or for want of a backend. Refused datagrams are never answered."),
     key(Listener, "limit", Other("table"), Is("no limits"), Everywhere, "See `[listener.limit]`."),
-    key(Listener, "compression", Other("table"), Is("off"), HttpListener, "See `[listener.compression]`."),
+    key(Listener, "tcp", Other("table"), Is("all defaults"), STREAM_LISTENER, "See `[listener.tcp]`."),
+    key(Listener, "proxy_protocol", Other("table"), Is("nobody sends it"), Everywhere, "See `proxy_protocol` of `[[listener]]`."),
+    key(Listener, "compression", Other("table"), Is("off"), HTTP_LISTENER, "See `[listener.compression]`."),
 
     key(Certificate, "certificate", Other("path of a PEM file"), Required, Everywhere, "The certificate and behind it those of the authorities between it and the root, as certbot's `fullchain.pem` has them."),
     key(Certificate, "key", Other("path of a PEM file"), Required, Everywhere, "The private key of the certificate: PKCS #8, SEC 1 or PKCS #1, without a password."),
@@ -449,17 +526,26 @@ pub(crate) const KEYS: &[Key] = &[
     number(Http2, "stream_window", Size(limits::STREAM_WINDOW), Everywhere),
     number(Http2, "connection_window", Size(limits::STREAMS_WINDOW), Everywhere),
 
-    key(Access, "allow", Other("list of `\"address/length\"`"), Is("`[]`"), Everywhere, "With any entry, only these may connect."),
+    key(Access, "allow", Other("list of `\"address/length\"`"), Is("`[]`"), Everywhere, "With any entry, here or in `allow_file`, only these may connect."),
     key(Access, "deny", Other("list of `\"address/length\"`"), Is("`[]`"), Everywhere, "These may not."),
+    key(Access, "allow_file", Other("path of a text file or a list of them"), Is("none"), Everywhere, "The same from files: one `address/length` on each line, `#` begins a comment. Tens of thousands are fine. Read at the start and at each reload. A file without entries is refused where it would let everybody in."),
+    key(Access, "deny_file", Other("path of a text file or a list of them"), Is("none"), Everywhere, "The same for those who may not."),
 
     key(Limit, "connections_per_second", A_RATE, Is("no limit"), Everywhere, "New connections of all clients together."),
     key(Limit, "client_connections_per_second", A_RATE, Is("no limit"), Everywhere, "New connections of one client."),
-    key(Limit, "requests_per_second", A_RATE, Is("no limit"), HttpListener, "Requests of all clients together. Further ones get 429."),
-    key(Limit, "client_requests_per_second", A_RATE, Is("no limit"), HttpListener, "Requests of one client. Further ones get 429."),
+    key(Limit, "requests_per_second", A_RATE, Is("no limit"), HTTP_LISTENER, "Requests of all clients together. Further ones get 429."),
+    key(Limit, "client_requests_per_second", A_RATE, Is("no limit"), HTTP_LISTENER, "Requests of one client. Further ones get 429."),
     optional(Limit, "connections", OptionalCount(limits::LIMIT_CONNECTIONS), "no limit", Everywhere),
     optional(Limit, "client_connections", OptionalCount(limits::LIMIT_CLIENT_CONNECTIONS), "no limit", Everywhere),
     number(Limit, "ipv4_prefix", Count(limits::IPV4_PREFIX), Everywhere),
     number(Limit, "ipv6_prefix", Count(limits::IPV6_PREFIX), Everywhere),
+
+    optional(ListenerTcp, "keepalive", OptionalDuration(limits::LISTENER_KEEPALIVE), "the kernel never asks", Everywhere),
+    optional(ListenerTcp, "user_timeout", OptionalDuration(limits::LISTENER_USER_TIMEOUT), "the kernel's about fifteen minutes", Everywhere),
+    number(ListenerTcp, "fast_open", Count(limits::FAST_OPEN), Everywhere),
+    optional(ListenerTcp, "defer_accept", OptionalDuration(limits::DEFER_ACCEPT), "off", Everywhere),
+
+    key(ProxyFrom, "from", Other("list of `\"address/length\"`"), Required, Everywhere, "Who sends the header. What comes from there must begin with one, or it is refused (`client_proxy_header_invalid`); from anybody else it is never looked for, since any client can write one."),
 
     optional(Rate, "rate", OptionalCount(limits::RATE), "(required)", Everywhere),
     optional(Rate, "burst", OptionalCount(limits::BURST), "the rate", Everywhere),
@@ -470,20 +556,21 @@ pub(crate) const KEYS: &[Key] = &[
     number(Compression, "level", Count(limits::COMPRESSION_LEVEL), Everywhere),
 
     key(Rule, "name", Other("name"), Is("its hosts and path"), Everywhere, "Unique in its listener. Logs and `evenkeel route test` call the rule by it."),
-    key(Rule, "host", Other("host or a list of them"), Is("any host"), Everywhere, "`\"www.example.com\"`, or `\"*.example.com\"` for every name below `example.com`, at any depth. Ports and case do not matter."),
-    key(Rule, "path", Other("path with a leading `/`"), Text("/"), Everywhere, "Takes the path and everything below it: `/api` takes `/api` and `/api/x`, not `/apix`; `/api/` takes only what is below. Compared as it was sent, without the query."),
-    key(Rule, "method", Other("HTTP method or a list of them"), Is("any method"), Everywhere, "One of them."),
-    key(Rule, "headers", Other("table of names"), Is("none"), Everywhere, "Fields the request must have, all of them: `{ \"x-beta\" = \"1\" }` with this value, `{ \"x-debug\" = true }` with any."),
-    key(Rule, "pool", Other("name of a pool"), Is("none"), Everywhere, "Sends the request there."),
-    key(Rule, "redirect", Other("table"), Is("none"), Everywhere, "Sends the client elsewhere: `{ to = \"https://www.example.com/\", status = 308 }`."),
-    key(Rule, "answer", Other("table"), Is("none"), Everywhere, "Answers without a backend: `{ status = 200, body = \"ok\" }`."),
-    key(Rule, "rewrite_path", Other("path with a leading `/`"), Is("the path stays"), Everywhere, "Put in the place of the part that `path` matched. Only with `pool`."),
-    key(Rule, "request_headers", Other("table"), Is("no changes"), Everywhere, "Changes of what the backend gets. Only with `pool`."),
-    key(Rule, "response_headers", Other("table"), Is("no changes"), Everywhere, "Changes of what the client gets."),
-    optional(Rule, "response_timeout", OptionalDuration(limits::RULE_RESPONSE_TIMEOUT), "the pool's", Everywhere),
-    optional(Rule, "body_timeout", OptionalDuration(limits::RULE_BODY_TIMEOUT), "the pool's", Everywhere),
-    optional(Rule, "try_timeout", OptionalDuration(limits::RULE_TRY_TIMEOUT), "the pool's", Everywhere),
-    optional(Rule, "retries", OptionalCount(limits::RULE_RETRIES), "the pool's", Everywhere),
+    key(Rule, "host", Other("host or a list of them"), Is("any host"), Everywhere, "`\"www.example.com\"`, or `\"*.example.com\"` for every name below `example.com`, at any depth. Ports and case do not matter. On tls-passthrough listeners the name that the client asks for; without `host` also clients that ask for none."),
+    key(Rule, "alpn", Other("protocol or a list of them"), Is("any"), PASSTHROUGH_LISTENER, "Protocols of which the client must offer one in its TLS greeting: `\"h2\"`, `[\"http/1.1\", \"imap\"]`."),
+    key(Rule, "path", Other("path with a leading `/`"), Text("/"), HTTP_LISTENER, "Takes the path and everything below it: `/api` takes `/api` and `/api/x`, not `/apix`; `/api/` takes only what is below. Compared as it was sent, without the query."),
+    key(Rule, "method", Other("HTTP method or a list of them"), Is("any method"), HTTP_LISTENER, "One of them."),
+    key(Rule, "headers", Other("table of names"), Is("none"), HTTP_LISTENER, "Fields the request must have, all of them: `{ \"x-beta\" = \"1\" }` with this value, `{ \"x-debug\" = true }` with any."),
+    key(Rule, "pool", Other("name of a pool"), Is("none"), Everywhere, "Sends the request or connection there."),
+    key(Rule, "redirect", Other("table"), Is("none"), HTTP_LISTENER, "Sends the client elsewhere: `{ to = \"https://www.example.com/\", status = 308 }`."),
+    key(Rule, "answer", Other("table"), Is("none"), HTTP_LISTENER, "Answers without a backend: `{ status = 200, body = \"ok\" }`."),
+    key(Rule, "rewrite_path", Other("path with a leading `/`"), Is("the path stays"), HTTP_LISTENER, "Put in the place of the part that `path` matched. Only with `pool`."),
+    key(Rule, "request_headers", Other("table"), Is("no changes"), HTTP_LISTENER, "Changes of what the backend gets. Only with `pool`."),
+    key(Rule, "response_headers", Other("table"), Is("no changes"), HTTP_LISTENER, "Changes of what the client gets."),
+    optional(Rule, "response_timeout", OptionalDuration(limits::RULE_RESPONSE_TIMEOUT), "the pool's", HTTP_LISTENER),
+    optional(Rule, "body_timeout", OptionalDuration(limits::RULE_BODY_TIMEOUT), "the pool's", HTTP_LISTENER),
+    optional(Rule, "try_timeout", OptionalDuration(limits::RULE_TRY_TIMEOUT), "the pool's", HTTP_LISTENER),
+    optional(Rule, "retries", OptionalCount(limits::RULE_RETRIES), "the pool's", HTTP_LISTENER),
 
     key(Redirect, "to", Other("URL or path"), Required, Everywhere, "Sent as it is written: a whole URL, or a path on the same host."),
     key(Redirect, "status", Other("301, 302, 303, 307 or 308"), Is("`308`"), Everywhere, "308 and 301 are remembered by browsers, 307 and 302 are not; 307 and 308 keep the method; 303 makes it GET."),
@@ -498,29 +585,35 @@ pub(crate) const KEYS: &[Key] = &[
 
     key(Pool, "name", Other("name"), Required, Everywhere, "Unique. Listeners refer to it."),
     key(Pool, "schedule", Words(SCHEDULES), Text("wrr"), Everywhere, "How a backend is picked for new work."),
-    key(Pool, "hash_on", Other("`\"address\"`, `\"header:name\"`, `\"cookie:name\"` or `\"uri\"`"), Text("address"), MaglevPool, "What maglev hashes. Requests that lack it, and tcp connections, are hashed by the client's address."),
-    optional(Pool, "bounded_load", OptionalCount(limits::BOUNDED_LOAD), "load is not looked at", HashPool),
-    key(Pool, "protocol", Words(POOL_PROTOCOLS), Text("http1"), HttpPool, "What is spoken to the backends."),
-    key(Pool, "tls", Other("table"), Is("off"), HttpPool, "See `[pool.tls]`."),
+    key(Pool, "hash_on", Other("`\"address\"`, `\"header:name\"`, `\"cookie:name\"` or `\"uri\"`"), Text("address"), MAGLEV_POOL, "What maglev hashes. Requests that lack it, and tcp connections, are hashed by the client's address."),
+    key(Pool, "source", Other("IP address, `\"address/length\"`, or a list of them"), Is("the kernel's choice"), Everywhere, "Addresses of this host that connections and datagrams to the backends come from, one after the other; of each backend's own family. A prefix such as `\"100.64.0.0/28\"` stands for those addresses of this host that lie in it at the start or reload. Several give more source ports, and a range of their own lets backends admit nobody else."),
+    key(Pool, "transparent", Flag, LeftOut::Flag(false), Everywhere, "Whether backends see the client's own address and port as the sender (`IP_TRANSPARENT`). Their answers must come back through this host: it has to be their gateway, and needs policy routing and CAP_NET_ADMIN; `evenkeel check` says what is missing."),
+    key(Pool, "proxy_protocol", Other("`\"v1\"`, `\"v2\"` or a table"), Is("off"), Everywhere, "See `proxy_protocol` of `[[pool]]`."),
+    key(Pool, "on_unhealthy", Words(ON_UNHEALTHY), Text("keep"), LAYER_4_POOL, "What becomes of running connections and sessions when the verdict on their backend falls."),
+    key(Pool, "tcp", Other("table"), Is("all defaults"), STREAM_POOL, "See `[pool.tcp]`."),
+    optional(Pool, "bounded_load", OptionalCount(limits::BOUNDED_LOAD), "load is not looked at", HASH_POOL),
+    key(Pool, "protocol", Words(POOL_PROTOCOLS), Text("http1"), HTTP_POOL, "What is spoken to the backends."),
+    key(Pool, "tls", Other("table"), Is("off"), HTTP_POOL, "See `[pool.tls]`."),
     key(Pool, "backends", Other("list of `\"address:port\"` or tables"), Is("`[]`"), Everywhere, "IP addresses in this version, not names. A pool without backends answers `no_backend_configured`."),
-    number(Pool, "connect_timeout", duration(limits::CONNECT_TIMEOUT), Everywhere),
-    number(Pool, "response_timeout", duration(limits::RESPONSE_TIMEOUT), HttpPool),
-    number(Pool, "body_timeout", duration(limits::BACKEND_BODY_TIMEOUT), HttpPool),
-    number(Pool, "idle_timeout", duration(limits::BACKEND_IDLE_TIMEOUT), HttpPool),
-    number(Pool, "idle_connections", Count(limits::BACKEND_IDLE_CONNECTIONS), HttpPool),
-    number(Pool, "retries", Count(limits::RETRIES), Everywhere),
-    number(Pool, "retry_budget", Count(limits::RETRY_BUDGET), Everywhere),
-    optional(Pool, "try_timeout", OptionalDuration(limits::TRY_TIMEOUT), "the whole `response_timeout`", HttpPool),
-    optional(Pool, "hedge_after", OptionalDuration(limits::HEDGE_AFTER), "never", HttpPool),
+    number(Pool, "connect_timeout", duration(limits::CONNECT_TIMEOUT), STREAM_POOL),
+    number(Pool, "response_timeout", duration(limits::RESPONSE_TIMEOUT), HTTP_POOL),
+    number(Pool, "body_timeout", duration(limits::BACKEND_BODY_TIMEOUT), HTTP_POOL),
+    number(Pool, "idle_timeout", duration(limits::BACKEND_IDLE_TIMEOUT), HTTP_POOL),
+    number(Pool, "idle_connections", Count(limits::BACKEND_IDLE_CONNECTIONS), HTTP_POOL),
+    number(Pool, "retries", Count(limits::RETRIES), STREAM_POOL),
+    number(Pool, "retry_budget", Count(limits::RETRY_BUDGET), STREAM_POOL),
+    optional(Pool, "try_timeout", OptionalDuration(limits::TRY_TIMEOUT), "the whole `response_timeout`", HTTP_POOL),
+    optional(Pool, "hedge_after", OptionalDuration(limits::HEDGE_AFTER), "never", HTTP_POOL),
     optional(Pool, "backend_limit", OptionalCount(limits::BACKEND_LIMIT), "no limit", Everywhere),
-    number(Pool, "queue", Count(limits::QUEUE), HttpPool),
-    number(Pool, "queue_timeout", duration(limits::QUEUE_TIMEOUT), HttpPool),
+    number(Pool, "queue", Count(limits::QUEUE), HTTP_POOL),
+    number(Pool, "queue_timeout", duration(limits::QUEUE_TIMEOUT), HTTP_POOL),
     number(Pool, "slow_start", duration(limits::SLOW_START), Everywhere),
-    key(Pool, "sticky", Other("table"), Is("off"), HttpPool, "See `[pool.sticky]`."),
+    key(Pool, "sticky", Other("table"), Is("off"), Everywhere, "See `[pool.sticky]`."),
     key(Pool, "check", Other("`\"off\"` or a table"), Is("all defaults"), Everywhere, "See `[pool.check]`."),
 
     key(Backend, "address", Other("`\"address:port\"`"), Required, Everywhere, "An IP address and a port. IPv6 in brackets: `\"[2001:db8::7]:8080\"`."),
     number(Backend, "weight", Count(limits::WEIGHT), Everywhere),
+    key(Backend, "server_id", Other("hex digits"), Is("none"), Everywhere, "What the backend writes into the QUIC connection ids it gives out, behind their first byte (`\"0a01\"` is two bytes). All of a pool have one, of one length, each its own; then a client whose address changed reaches its backend through any node and after any restart."),
 
     key(PoolTls, "name", Other("host name or IP address"), Is("the backend's address"), Everywhere, "The name that the backends' certificate must have, and that is sent to them as SNI."),
     key(PoolTls, "ca", Other("path of a PEM file"), Is("the authorities of the system"), Everywhere, "Authorities the backends' certificate must come from."),
@@ -528,22 +621,32 @@ pub(crate) const KEYS: &[Key] = &[
     key(PoolTls, "certificate", Other("path of a PEM file"), Is("none"), Everywhere, "Certificate to show to backends that ask for one."),
     key(PoolTls, "key", Other("path of a PEM file"), Is("none"), Everywhere, "Its private key."),
 
-    key(Sticky, "mode", Words(STICKY_MODES), Text("insert"), Everywhere, "Which cookie carries the token."),
-    key(Sticky, "cookie", Other("cookie name"), Is("`\"SERVERID\"`; required with `mode = \"rewrite\"`"), Everywhere, "Name of the cookie."),
-    optional(Sticky, "max_age", OptionalDuration(limits::STICKY_MAX_AGE), "as long as the browser runs", Everywhere),
+    optional(PoolTcp, "keepalive", OptionalDuration(limits::POOL_KEEPALIVE), "the kernel never asks", Everywhere),
+    optional(PoolTcp, "user_timeout", OptionalDuration(limits::POOL_USER_TIMEOUT), "the kernel's about fifteen minutes", Everywhere),
+
+    key(ProxyTo, "version", Words(PROXY_VERSIONS), Text("v2"), Everywhere, "Which header is sent."),
+    key(ProxyTo, "tlvs", Other("list of `\"authority\"`, `\"alpn\"`, `\"unique_id\"`"), Is("`[]`"), Everywhere, "Further facts in a header of version 2, each where it is known: the name the client asked for in its TLS greeting, the protocol it asked for, and an id of the connection that is also in the access log."),
+    key(ProxyTo, "datagrams", Words(PROXY_DATAGRAMS), Text("first"), Everywhere, "Which datagrams of a udp session carry the header."),
+
+    key(Sticky, "mode", Words(STICKY_MODES), Text("insert"), Everywhere, "What a client is known by."),
+    key(Sticky, "cookie", Other("cookie name"), Is("`\"SERVERID\"`; required with `mode = \"rewrite\"`"), CookieSticky, "Name of the cookie."),
+    optional(Sticky, "max_age", OptionalDuration(limits::STICKY_MAX_AGE), "as long as the browser runs", CookieSticky),
+    number(Sticky, "timeout", duration(limits::AFFINITY_TIMEOUT), AddressSticky),
+    number(Sticky, "ipv4_prefix", Count(limits::AFFINITY_IPV4_PREFIX), AddressSticky),
+    number(Sticky, "ipv6_prefix", Count(limits::AFFINITY_IPV6_PREFIX), AddressSticky),
     number(Sticky, "drain_timeout", duration(limits::STICKY_DRAIN_TIMEOUT), Everywhere),
 
-    key(Check, "kind", Words(CHECK_KINDS), Is("`\"http\"` when an http or https listener uses the pool and the pool has neither `tls` nor `protocol = \"h2\"`, otherwise `\"tcp\"`"), Everywhere, "What one probe is."),
-    key(Check, "path", Other("path with a leading `/`"), Text("/"), HttpCheck, "What is asked for, query included. Point it at a page that works only when the application works: a static page stays green in front of a dead application."),
-    key(Check, "method", Other("HTTP method"), Text("HEAD"), HttpCheck, "HEAD spares the body. Use GET where an application answers HEAD wrongly."),
-    key(Check, "host", Other("host, perhaps with a port"), Is("the probed address and port"), HttpCheck, "Value of the Host field, for backends that serve several names."),
-    key(Check, "expect_status", Other("list of `\"2xx\"`, `200`, `\"200-204\"`"), Is("`[\"2xx\", \"3xx\"]`"), HttpCheck, "Statuses that pass."),
-    key(Check, "handshake", Words(HANDSHAKES), Text("half-open"), TcpCheck, "How far the probe opens the connection."),
-    key(Check, "send", Other("string with escapes"), Is("`''` (an empty datagram)"), UdpCheck, "Payload of the datagram. See \"Bytes\"."),
-    key(Check, "expect", Other("string with escapes"), Is("any answer passes"), UdpCheck, "The answer has to equal it, byte for byte; silence then fails. See \"Bytes\"."),
-    key(Check, "silence", Words(SILENCES), Text("pass"), UdpCheck, "What no answer before the timeout means. Silence can lie: a busy host sends few ICMP errors."),
+    key(Check, "kind", Words(CHECK_KINDS), Is("`\"http\"` when an http or https listener uses the pool and the pool has none of `tls`, `proxy_protocol` and `protocol = \"h2\"`; `\"udp\"` when only udp listeners use it; otherwise `\"tcp\"`"), Everywhere, "What one probe is."),
+    key(Check, "path", Other("path with a leading `/`"), Text("/"), HTTP_CHECK, "What is asked for, query included. Point it at a page that works only when the application works: a static page stays green in front of a dead application."),
+    key(Check, "method", Other("HTTP method"), Text("HEAD"), HTTP_CHECK, "HEAD spares the body. Use GET where an application answers HEAD wrongly."),
+    key(Check, "host", Other("host, perhaps with a port"), Is("the probed address and port"), HTTP_CHECK, "Value of the Host field, for backends that serve several names."),
+    key(Check, "expect_status", Other("list of `\"2xx\"`, `200`, `\"200-204\"`"), Is("`[\"2xx\", \"3xx\"]`"), HTTP_CHECK, "Statuses that pass."),
+    key(Check, "handshake", Words(HANDSHAKES), Text("half-open"), TCP_CHECK, "How far the probe opens the connection."),
+    key(Check, "send", Other("string with escapes"), Is("`''` (an empty datagram)"), UDP_CHECK, "Payload of the datagram. See \"Bytes\"."),
+    key(Check, "expect", Other("string with escapes"), Is("any answer passes"), UDP_CHECK, "The answer has to equal it, byte for byte; silence then fails. See \"Bytes\"."),
+    key(Check, "silence", Words(SILENCES), Text("pass"), UDP_CHECK, "What no answer before the timeout means. Silence can lie: a busy host sends few ICMP errors."),
     key(Check, "port", Other("1 to 65535"), Is("the backend's own"), Everywhere, "Port that is probed, when health is served on a port of its own."),
-    key(Check, "source", Other("IP address of this host"), Is("the kernel's choice"), Everywhere, "Address probes come from, so that backends can allow it in their firewall and leave it out of their logs."),
+    key(Check, "source", Other("IP address, `\"address/length\"`, or a list of them"), Is("the kernel's choice"), Everywhere, "Addresses of this host that probes come from, as in `source` of the pool, so that backends can allow them in their firewall and leave them out of their logs."),
     number(Check, "timeout", Kind::Duration { setting: limits::CHECK_TIMEOUT, udp: Some(limits::UDP_CHECK_TIMEOUT) }, Everywhere),
     number(Check, "interval", Kind::Duration { setting: limits::CHECK_INTERVAL, udp: Some(limits::UDP_CHECK_INTERVAL) }, Everywhere),
     number(Check, "healthy_threshold", Count(limits::HEALTHY_THRESHOLD), Everywhere),
@@ -553,12 +656,6 @@ pub(crate) const KEYS: &[Key] = &[
 /// Keys of the contract that this version does not have. They get an answer of their own, because
 /// "unknown key" would send the operator looking for a spelling mistake.
 pub(crate) const LATER: &[(Section, &str)] = &[
-    (Listener, "accept_proxy"),
-    (Listener, "proxy_protocol"),
-    (Listener, "transparent"),
-    (Listener, "reset"),
-    (Pool, "proxy_protocol"),
-    (Pool, "transparent"),
     (Pool, "passive"),
     (Pool, "backup"),
     (Pool, "panic_below"),
@@ -595,6 +692,17 @@ pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[
     (Listener, "gzip", "compression"),
     (Listener, "compress", "compression"),
     (Listener, "redirect", "redirect_to_https"),
+    (Listener, "accept_proxy", "proxy_protocol"),
+    (Listener, "reset", "refuse"),
+    (Listener, "proxy_requests", "requests"),
+    (Listener, "proxy_responses", "responses"),
+    (Listener, "max_connection_duration", "lifetime"),
+    (ListenerTcp, "tcp_user_timeout", "user_timeout"),
+    (ListenerTcp, "keep_alive", "keepalive"),
+    (PoolTcp, "tcp_user_timeout", "user_timeout"),
+    (PoolTcp, "keep_alive", "keepalive"),
+    (ProxyFrom, "trusted", "from"),
+    (ProxyFrom, "allow", "from"),
     (Certificate, "cert", "certificate"),
     (Certificate, "chain", "certificate"),
     (Certificate, "crt", "certificate"),
@@ -615,6 +723,7 @@ pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[
     (Compression, "algorithms", "codings"),
     (Compression, "encodings", "codings"),
     (Rule, "hosts", "host"),
+    (Rule, "sni", "host"),
     (Rule, "paths", "path"),
     (Rule, "prefix", "path"),
     (Rule, "methods", "method"),
@@ -640,7 +749,7 @@ pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[
     (PoolTls, "crt", "certificate"),
     (Sticky, "name", "cookie"),
     (Sticky, "ttl", "max_age"),
-    (Sticky, "timeout", "max_age"),
+    (Sticky, "netmask", "ipv4_prefix"),
     (Pool, "server", "backends"),
     (Pool, "servers", "backends"),
     (Pool, "balance", "schedule"),
@@ -659,6 +768,9 @@ pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[
     (Pool, "maxconn", "backend_limit"),
     (Pool, "max_connections", "backend_limit"),
     (Pool, "maxqueue", "queue"),
+    (Pool, "send_proxy", "proxy_protocol"),
+    (Pool, "bind", "source"),
+    (Pool, "sources", "source"),
     (Backend, "host", "address"),
     (Backend, "server", "address"),
     (Check, "type", "kind"),
@@ -681,6 +793,10 @@ pub(crate) const FOREIGN_WORDS: &[(&str, &str, &str)] = &[
     ("schedule", "random", "p2c"),
     ("schedule", "ip_hash", "source"),
     ("schedule", "sh", "source"),
+    ("protocol", "stream", "tcp"),
+    ("protocol", "quic", "udp"),
+    ("protocol", "sni", "tls-passthrough"),
+    ("protocol", "passthrough", "tls-passthrough"),
     ("protocol", "ssl", "https"),
     ("protocol", "tls", "https"),
     ("protocol", "http2", "h2"),
@@ -690,6 +806,12 @@ pub(crate) const FOREIGN_WORDS: &[(&str, &str, &str)] = &[
     ("policy", "tls1.2", "intermediate"),
     ("client_certificate", "require", "required"),
     ("mode", "prefix", "rewrite"),
+    ("mode", "source", "address"),
+    ("mode", "ip", "address"),
+    ("refuse", "drop", "silence"),
+    ("refuse", "tarpit", "silence"),
+    ("version", "1", "v1"),
+    ("version", "2", "v2"),
     ("kind", "ping", "tcp"),
     ("kind", "connect", "tcp"),
 ];
@@ -722,6 +844,8 @@ mod tests {
                     Section::Access => "listener.access",
                     Section::Limit => "listener.limit",
                     Section::Rate => "listener.limit.*",
+                    Section::ListenerTcp => "listener.tcp",
+                    Section::ProxyFrom => "listener.proxy_protocol",
                     Section::Compression => "listener.compression",
                     Section::Rule => "listener.rule",
                     Section::Redirect => "listener.rule.redirect",
@@ -730,6 +854,8 @@ mod tests {
                     Section::Pool => "pool",
                     Section::Backend => "pool.backends",
                     Section::PoolTls => "pool.tls",
+                    Section::PoolTcp => "pool.tcp",
+                    Section::ProxyTo => "pool.proxy_protocol",
                     Section::Sticky => "pool.sticky",
                     Section::Check => "pool.check",
                 };

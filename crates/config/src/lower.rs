@@ -5,20 +5,20 @@
 //! judged as one kind and probed as another.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Timing, UdpProbe};
 use evenkeel_model::finding::ProbeKind;
-use evenkeel_model::{BackendId, CidrSet, PoolId, TargetId};
+use evenkeel_model::{BackendId, CidrSet, PoolId, TargetId, limits};
 use evenkeel_plan::{
-    Access, Action, Admin, Backend, Compression, Datagrams, HeaderCondition, HeaderEdits, Hsts, HttpSettings, Listener,
-    ListenerTcp, Names, Node, OnUnhealthy, Plan, Pool, Protocol, Rate, Rates, Refuse, Rule, Rules, SocketTcp, Source,
-    Speaks, Sticky, StreamLimits, Target,
+    Access, Action, Admin, Affinity, Backend, Compression, Datagrams, HeaderCondition, HeaderEdits, Hsts, HttpSettings,
+    Listener, NameRule, Names, Node, Plan, Pool, Protocol, ProxyProtocol, Rate, Rates, Rule, Rules, Source, Speaks, Sticky,
+    StreamLimits, Target,
 };
 use evenkeel_tls::Server;
 
-use crate::config::{self, At, Check, Config};
+use crate::config::{self, At, Check, Config, StickyBy, Tlv, place_of};
 use crate::material::Material;
 use crate::relations::rule_name;
 
@@ -39,7 +39,10 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             .listeners
             .iter()
             .zip(&material.servers)
-            .map(|(listener, tls)| Arc::new(lower_listener(config, listener, tls.clone())))
+            .zip(&material.access)
+            .map(|((listener, tls), access)| {
+                Arc::new(lower_listener(config, listener, tls.clone(), access.clone()))
+            })
             .collect(),
         pools: Vec::with_capacity(config.pools.len()),
         backends: Vec::new(),
@@ -48,7 +51,7 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
     let mut known = HashMap::new();
     for (position, pool) in config.pools.iter().enumerate() {
         let id = PoolId::from_index(position);
-        let settings = pool.check.as_ref().map(|check| Arc::new(check_settings(check, kind_of(config, position))));
+        let settings = pool.check.as_ref().map(|check| Arc::new(check_settings(check, kind_of(config, position), &material.check_sources[position])));
         let first_backend = BackendId::from_index(plan.backends.len());
         for backend in &pool.backends {
             let address = backend.address.value;
@@ -60,7 +63,8 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
                     TargetId::from_index(plan.targets.len() - 1)
                 })
             });
-            plan.backends.push(Backend { target, ..Backend::new(id, address, narrow(backend.weight)) });
+            let server_id = backend.server_id.as_ref().map(|at| at.value.as_slice().into());
+            plan.backends.push(Backend { target, server_id, ..Backend::new(id, address, narrow(backend.weight)) });
         }
         plan.pools.push(Arc::new(Pool {
             name: name_of(pool.name.as_ref()).into(),
@@ -77,7 +81,8 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             slow_start: pool.slow_start,
             speaks: pool.speaks,
             tls: material.clients[position].clone(),
-            sticky: pool.sticky.as_ref().map(sticky),
+            sticky: pool.sticky.as_ref().and_then(sticky),
+            affinity: pool.sticky.as_ref().and_then(affinity),
             hash_on: pool.hash_on.clone(),
             bounded_load: pool.bounded_load.map(narrow),
             try_timeout: pool.try_timeout.as_ref().map(|at| at.value),
@@ -85,11 +90,10 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             backend_limit: pool.backend_limit.map(narrow),
             queue: narrow(pool.queue),
             queue_timeout: pool.queue_timeout,
-            affinity: None,
-            source: Source::default(),
-            proxy_protocol: None,
-            on_unhealthy: OnUnhealthy::default(),
-            tcp: SocketTcp::default(),
+            source: source(pool, &material.sources[position]),
+            proxy_protocol: pool.proxy_protocol.as_ref().map(proxy_protocol),
+            on_unhealthy: pool.on_unhealthy,
+            tcp: pool.tcp,
             check: settings,
         }));
     }
@@ -105,11 +109,32 @@ pub(crate) fn kind_of(config: &Config, pool: usize) -> ProbeKind {
     }
     // A port of its own is one where health is served, in plain HTTP.
     let understood = beyond_probes(pool).is_none() || check.is_some_and(|check| check.port.is_some());
-    if used_by_http(config, pool) && understood { ProbeKind::Http } else { ProbeKind::Tcp }
+    if used_by_http(config, pool) && understood {
+        ProbeKind::Http
+    } else if used_by(config, pool, Protocol::Udp) && !used_by_streams(config, pool) {
+        ProbeKind::Udp
+    } else {
+        // Where datagrams go to the same port, a SYN+ACK still says more than silence would.
+        ProbeKind::Tcp
+    }
+}
+
+/// The timing of a check; what is left out follows from the kind, which its reader may not have known.
+pub(crate) fn timing(check: &Check, kind: ProbeKind) -> Timing {
+    let left_out = |name| kind == ProbeKind::Udp && place_of(&check.written, name).is_none();
+    Timing {
+        timeout: if left_out("timeout") { limits::UDP_CHECK_TIMEOUT.default } else { check.timeout },
+        interval: if left_out("interval") { limits::UDP_CHECK_INTERVAL.default } else { check.interval },
+        healthy_threshold: narrow(check.healthy_threshold),
+        unhealthy_threshold: narrow(check.unhealthy_threshold),
+    }
 }
 
 /// What the backends speak that an http probe does not.
 pub(crate) fn beyond_probes(pool: &config::Pool) -> Option<&'static str> {
+    if pool.proxy_protocol.is_some() {
+        return Some("proxy_protocol");
+    }
     match (&pool.tls, pool.speaks) {
         (Some(_), _) => Some("tls"),
         (None, Speaks::Http2) => Some("protocol = \"h2\""),
@@ -138,34 +163,54 @@ pub(crate) fn used_by_http(config: &Config, pool: &config::Pool) -> bool {
     users(config, pool).any(|listener| listener.protocol.is_some_and(Protocol::is_http))
 }
 
-/// The name a listener has in the plan: its own, or its first address.
+pub(crate) fn used_by(config: &Config, pool: &config::Pool, protocol: Protocol) -> bool {
+    users(config, pool).any(|listener| listener.protocol == Some(protocol))
+}
+
+/// Whether a listener uses the pool whose clients open TCP connections.
+pub(crate) fn used_by_streams(config: &Config, pool: &config::Pool) -> bool {
+    users(config, pool).any(|listener| listener.protocol.is_some_and(Protocol::is_stream))
+}
+
+/// The name a listener has in the plan: its own, or its first address. A udp listener's tells it from one for tcp that
+/// may stand at the same address.
 pub(crate) fn listener_name(listener: &config::Listener) -> Option<String> {
-    match &listener.name {
-        Some(name) => Some(name.value.clone()),
-        None => listener.listen.first().map(|at| at.value.to_string()),
+    let first = || listener.listen.first().map(|at| at.value);
+    match (&listener.name, listener.protocol) {
+        (Some(name), _) => Some(name.value.clone()),
+        (None, Some(Protocol::Udp)) => first().map(|address| format!("{address}/udp")),
+        (None, _) => first().map(|address| address.to_string()),
     }
 }
 
-fn lower_listener(config: &Config, listener: &config::Listener, tls: Option<Arc<Server>>) -> Listener {
+fn lower_listener(
+    config: &Config,
+    listener: &config::Listener,
+    tls: Option<Arc<Server>>,
+    access: Access,
+) -> Listener {
+    let protocol = listener.protocol.expect("a config without errors has a known protocol");
+    let passthrough = protocol == Protocol::TlsPassthrough;
+    let (ruled, named) = if passthrough { (&[][..], &listener.rules[..]) } else { (&listener.rules[..], &[][..]) };
     let limit = &listener.limit;
     Listener {
         name: listener_name(listener).expect("a config without errors has a listen address").into(),
         listen: listener.listen.iter().map(|at| at.value).collect(),
-        protocol: listener.protocol.expect("a config without errors has a known protocol"),
+        protocol,
         pool: listener.pool.as_ref().map(|used| pool_called(config, &used.value)),
         backlog: narrow(listener.backlog),
         idle_timeout: listener.idle_timeout,
-        lifetime: None,
+        lifetime: listener.lifetime,
         header_timeout: listener.header_timeout,
-        refuse: Refuse::default(),
-        proxies: CidrSet::default(),
-        tcp: ListenerTcp::default(),
-        datagrams: Datagrams::default(),
-        names: Names::default(),
-        access: Access {
-            allow: CidrSet::new(listener.access.allow.iter().map(|at| at.value)),
-            deny: CidrSet::new(listener.access.deny.iter().map(|at| at.value)),
+        refuse: listener.refuse,
+        proxies: CidrSet::new(listener.proxies.iter().flatten().map(|at| at.value)),
+        tcp: listener.tcp,
+        datagrams: Datagrams {
+            requests: listener.requests.as_ref().map(|at| narrow(at.value)),
+            responses: listener.responses.as_ref().map(|at| narrow(at.value)),
         },
+        names: Names::new(named.iter().map(|rule| lower_name_rule(config, rule)).collect()),
+        access,
         rates: Rates {
             connections: limit.connections_per_second.map(rate),
             client_connections: limit.client_connections_per_second.map(rate),
@@ -177,7 +222,7 @@ fn lower_listener(config: &Config, listener: &config::Listener, tls: Option<Arc<
             ipv6_prefix: limit.ipv6_prefix as u8,
         },
         tls,
-        rules: Rules::new(listener.rules.iter().map(|rule| lower_rule(config, rule)).collect()),
+        rules: Rules::new(ruled.iter().map(|rule| lower_rule(config, rule)).collect()),
         http: http_settings(listener),
     }
 }
@@ -248,6 +293,18 @@ fn lower_rule(config: &Config, rule: &config::Rule) -> Rule {
     }
 }
 
+fn lower_name_rule(config: &Config, rule: &config::Rule) -> NameRule {
+    let Some(config::Action::Pool(used)) = &rule.action else {
+        unreachable!("rules of a tls-passthrough listener lead to a pool, or the config has errors");
+    };
+    NameRule {
+        name: rule_name(rule).into(),
+        hosts: rule.hosts.iter().map(|at| at.value.clone()).collect(),
+        alpn: rule.alpn.iter().map(|protocol| protocol.as_bytes().into()).collect(),
+        pool: pool_called(config, &used.value),
+    }
+}
+
 fn edits(edits: &config::HeaderEdits) -> HeaderEdits {
     let fields = |fields: &[(At<String>, String)]| -> Vec<(Box<str>, Box<str>)> {
         fields.iter().map(|(name, value)| (name.value.as_str().into(), value.as_str().into())).collect()
@@ -259,12 +316,40 @@ fn edits(edits: &config::HeaderEdits) -> HeaderEdits {
     }
 }
 
-fn sticky(sticky: &config::Sticky) -> Sticky {
-    Sticky {
-        mode: sticky.mode,
-        cookie: sticky.cookie.as_deref().expect("a config without errors names the cookie").into(),
-        max_age: sticky.max_age.as_ref().map(|at| at.value),
+fn sticky(sticky: &config::Sticky) -> Option<Sticky> {
+    let StickyBy::Cookie { mode, cookie, max_age } = &sticky.by else { return None };
+    Some(Sticky {
+        mode: *mode,
+        cookie: cookie.as_deref().expect("a config without errors names the cookie").into(),
+        max_age: max_age.as_ref().map(|at| at.value),
         drain_timeout: sticky.drain_timeout,
+    })
+}
+
+/// With a timeout of 0 nobody is kept.
+fn affinity(sticky: &config::Sticky) -> Option<Affinity> {
+    let StickyBy::Address { timeout, ipv4_prefix, ipv6_prefix } = sticky.by else { return None };
+    let (ipv4_prefix, ipv6_prefix) = (ipv4_prefix as u8, ipv6_prefix as u8);
+    let kept = Affinity { timeout, ipv4_prefix, ipv6_prefix, drain_timeout: sticky.drain_timeout };
+    (!timeout.is_zero()).then_some(kept)
+}
+
+fn source(pool: &config::Pool, own: &Arc<[IpAddr]>) -> Source {
+    match (&pool.transparent, own.is_empty()) {
+        (Some(_), _) => Source::Client,
+        (None, true) => Source::Kernel,
+        (None, false) => Source::Own(Arc::clone(own)),
+    }
+}
+
+fn proxy_protocol(to: &config::ProxyTo) -> ProxyProtocol {
+    let tells = |tlv: Tlv| to.tlvs.iter().any(|told| told.value == tlv);
+    ProxyProtocol {
+        version: to.version.expect("a config without errors has a known version"),
+        authority: tells(Tlv::Authority),
+        alpn: tells(Tlv::Alpn),
+        unique_id: tells(Tlv::UniqueId),
+        datagrams: to.datagrams,
     }
 }
 
@@ -274,7 +359,7 @@ fn pool_called(config: &Config, name: &str) -> PoolId {
     PoolId::from_index(position.expect("in a config without errors every pool that is named exists"))
 }
 
-fn check_settings(check: &Check, kind: ProbeKind) -> CheckSettings {
+fn check_settings(check: &Check, kind: ProbeKind, sources: &Arc<[IpAddr]>) -> CheckSettings {
     let probe = match kind {
         ProbeKind::Http => ProbeSettings::Http(HttpProbe {
             method: check.method.clone(),
@@ -291,13 +376,8 @@ fn check_settings(check: &Check, kind: ProbeKind) -> CheckSettings {
     };
     CheckSettings {
         probe,
-        timing: Timing {
-            timeout: check.timeout,
-            interval: check.interval,
-            healthy_threshold: narrow(check.healthy_threshold),
-            unhealthy_threshold: narrow(check.unhealthy_threshold),
-        },
-        sources: check.source.iter().map(|at| at.value).collect(),
+        timing: timing(check, kind),
+        sources: Arc::clone(sources),
     }
 }
 

@@ -1,14 +1,18 @@
-//! What the files that a config names hold: certificates, keys, authorities, the sticky secret.
+//! What only the host knows: what the files hold that a config names (certificates, keys, authorities, the sticky secret,
+//! access lists), and which addresses are its own.
 //!
 //! This room opens no file. The caller brings [`Files`]: the binary's reads the disk, a test's a map. What is wrong with
 //! a file is said at the place of its path, for all files at once; a file that is named twice is read once.
 
+mod lists;
+
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use evenkeel_model::limits;
-use evenkeel_plan::{HostPattern, Protocol, Speaks};
+use evenkeel_plan::{Access, HostPattern, Protocol, Speaks};
 use evenkeel_tls::{
     Certificate, CertificateFiles, Client, ClientSettings, Clock, Fault, Offers, Part, Server, ServerSettings, Tickets,
     Warning,
@@ -16,6 +20,7 @@ use evenkeel_tls::{
 
 use crate::config::{self, At, ClientCertificate, Config, File, Listener, Pool};
 use crate::lower::listener_name;
+use lists::Addresses;
 use crate::problem::{Note, Notes, Quoted};
 
 /// As much of the world as a plan needs besides the text of its config.
@@ -31,6 +36,9 @@ pub trait Files {
 
     /// What time it is, now and whenever a handshake asks.
     fn clock(&self) -> Arc<dyn Clock>;
+
+    /// The addresses of this host, for sources that are written as prefixes.
+    fn addresses(&self) -> Vec<IpAddr>;
 
     /// Has to be the same at each reload, or every client needs a whole handshake after it.
     fn tickets(&self) -> &Tickets;
@@ -51,6 +59,10 @@ impl Files for NoFiles {
 
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(NoClock)
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        Vec::new()
     }
 
     fn tickets(&self) -> &Tickets {
@@ -75,6 +87,11 @@ pub(crate) struct Material {
     pub servers: Vec<Option<Arc<Server>>>,
     /// In the order of the pools.
     pub clients: Vec<Option<Arc<Client>>>,
+    /// In the order of the listeners.
+    pub access: Vec<Access>,
+    /// In the order of the pools; empty where the kernel chooses.
+    pub sources: Vec<Arc<[IpAddr]>>,
+    pub check_sources: Vec<Arc<[IpAddr]>>,
 }
 
 pub(crate) fn material(config: &Config, files: &mut dyn Files, notes: &mut Notes) -> Material {
@@ -82,7 +99,20 @@ pub(crate) fn material(config: &Config, files: &mut dyn Files, notes: &mut Notes
     let sticky_secret = config.node.sticky_secret.as_ref().and_then(|file| desk.secret(file));
     let servers = config.listeners.iter().map(|listener| desk.server(listener).map(Arc::new)).collect();
     let clients = config.pools.iter().map(|pool| desk.client(pool).map(Arc::new)).collect();
-    Material { sticky_secret, servers, clients }
+    let access = config.listeners.iter().map(|listener| desk.access(listener)).collect();
+    let addresses = Addresses::of(config, desk.files);
+    let sources = config.pools.iter().map(|pool| {
+        let taken = pool.source.as_ref().map(|sources| addresses.taken(&pool.label, "source", sources, desk.notes));
+        taken.unwrap_or_default().into()
+    });
+    let sources = sources.collect();
+    let check_sources = config.pools.iter().map(|pool| {
+        let sources = pool.check.as_ref().and_then(|check| check.source.as_ref());
+        let taken = sources.map(|sources| addresses.taken(&pool.label, "check.source", sources, desk.notes));
+        taken.unwrap_or_default().into()
+    });
+    let check_sources = check_sources.collect();
+    Material { sticky_secret, servers, clients, access, sources, check_sources }
 }
 
 /// Where the files of one config are laid out.

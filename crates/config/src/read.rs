@@ -9,6 +9,7 @@ mod listener;
 mod pool;
 mod rule;
 mod tls;
+mod transport;
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -216,6 +217,11 @@ fn cidr(text: &str) -> Result<Cidr, Refusal> {
         };
         Refusal { code: "invalid_cidr", what, help: help.to_owned() }
     })
+}
+
+/// One path or a list of them.
+fn files(reader: &mut Reader<'_, '_>, name: &'static str) -> Vec<File> {
+    list(reader, name, values::file)
 }
 
 /// One string or a list of them.

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use evenkeel_model::limits;
+use evenkeel_plan::Protocol;
 use evenkeel_tls::{Policy, TICKET_KEY_SECONDS};
 
 use crate::keys::{COMPRESSED_TYPES, Key, Kind, LeftOut, Only, Section, WordStatus};
@@ -17,6 +18,8 @@ pub fn reference() -> String {
             Section::Top => "Tables".to_owned(),
             Section::Backend => "Entries of `backends`".to_owned(),
             Section::Rate => "Rates of `[listener.limit]`".to_owned(),
+            Section::ProxyFrom => "`proxy_protocol` of `[[listener]]`".to_owned(),
+            Section::ProxyTo => "`proxy_protocol` of `[[pool]]`".to_owned(),
             Section::Redirect => "`redirect` of `[[listener.rule]]`".to_owned(),
             Section::Answer => "`answer` of `[[listener.rule]]`".to_owned(),
             Section::HeaderEdits => "`request_headers` and `response_headers` of `[[listener.rule]]`".to_owned(),
@@ -138,20 +141,30 @@ fn row(out: &mut String, key: &Key) {
         Kind::OptionalCount(setting) => setting.reason.to_owned(),
         Kind::Flag | Kind::Words(_) | Kind::Other(_) => key.about.to_owned(),
     };
+    let listeners = |protocols: &[Protocol]| plain(protocols.iter().map(|protocol| protocol.word()));
     let only = match key.only {
-        Only::Everywhere => "",
-        Only::HttpListener => " *http and https listeners only.*",
-        Only::PlainHttpListener => " *http listeners only.*",
-        Only::HttpsListener => " *https listeners only.*",
-        Only::HttpPool => " *Has an effect for http and https listeners only.*",
-        Only::HashPool => " *Schedules source and maglev only.*",
-        Only::MaglevPool => " *Schedule maglev only.*",
-        Only::HttpCheck => " *http checks only.*",
-        Only::TcpCheck => " *tcp checks only.*",
-        Only::UdpCheck => " *udp checks only.*",
+        Only::Everywhere => String::new(),
+        Only::Listeners(protocols) => format!(" *{} listeners only.*", listeners(protocols)),
+        Only::PoolsOf(protocols) => format!(" *Has an effect for {} listeners only.*", listeners(protocols)),
+        Only::Schedules([one]) => format!(" *Schedule {} only.*", one.word()),
+        Only::Schedules(schedules) => {
+            format!(" *Schedules {} only.*", plain(schedules.iter().map(|schedule| schedule.word())))
+        }
+        Only::Checks(kind) => format!(" *{} checks only.*", kind.word()),
+        Only::CookieSticky => " *Modes insert and rewrite only.*".to_owned(),
+        Only::AddressSticky => " *Mode address only.*".to_owned(),
     };
     let _ =
         writeln!(out, "| `{}` | {} | {} | {range} | {}{only} |", key.name, cell(&takes), cell(&default), cell(&why));
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn plain<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let words: Vec<&str> = words.collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 fn usual<T>(range: String, usual: Option<(T, T)>, show: impl Fn(T) -> String) -> String {
@@ -238,6 +251,8 @@ mod tests {
             Section::Access => below("access"),
             Section::Limit => below("limit"),
             Section::Rate => under(below("limit"), "client_requests_per_second"),
+            Section::ListenerTcp => below("tcp"),
+            Section::ProxyFrom => below("proxy_protocol"),
             Section::Compression => below("compression"),
             Section::Rule => below("rule"),
             Section::Redirect => under(below("rule"), "redirect"),
@@ -246,6 +261,8 @@ mod tests {
             Section::Pool => under(vec![top], "pool"),
             Section::Backend => under(under(vec![top], "pool"), "backends"),
             Section::PoolTls => under(under(vec![top], "pool"), "tls"),
+            Section::PoolTcp => under(under(vec![top], "pool"), "tcp"),
+            Section::ProxyTo => under(under(vec![top], "pool"), "proxy_protocol"),
             Section::Sticky => under(under(vec![top], "pool"), "sticky"),
             Section::Check => under(under(vec![top], "pool"), "check"),
         }

@@ -14,11 +14,11 @@ use std::ops::Range;
 
 use evenkeel_plan::Protocol;
 
-use crate::config::{Action, At, Config, Listener, Written, place_of};
+use crate::config::{Action, At, Config, Listener, Rule, Written, place_of};
 use crate::keys::{Key, Only};
 use crate::lower::{listener_name, pools_of};
 use crate::problem::{Note, Notes, Quoted};
-use crate::reader::{all_of, closest};
+use crate::reader::{all_of, closest, one_of};
 use crate::values::show_size;
 
 pub(crate) use rules::name_of as rule_name;
@@ -33,7 +33,7 @@ pub(crate) fn check(config: &Config, notes: &mut Notes) {
         protocol_keys(listener, notes);
         trust(listener, notes);
         http2(listener, notes);
-        if listener.protocol.is_none_or(Protocol::is_http) {
+        if listener.protocol.is_none_or(|protocol| protocol.is_http() || protocol == Protocol::TlsPassthrough) {
             rules::check(config, listener, notes);
         }
     }
@@ -126,11 +126,18 @@ fn pool_exists(config: &Config, label: &str, used: &At<String>, notes: &mut Note
 /// Keys of one protocol on a listener that speaks another.
 fn protocol_keys(listener: &Listener, notes: &mut Notes) {
     let Some(protocol) = listener.protocol else { return };
-    let limits = listener.limit.written.iter().map(|(key, span)| (key, span, "limit."));
-    for (key, span, under) in listener.written.iter().map(|(key, span)| (key, span, "")).chain(limits) {
+    let label = listener.label.as_str();
+    let limits = listener.limit.written.iter().map(|(key, span)| (label, key, span, "limit."));
+    let own = listener.written.iter().map(|(key, span)| (label, key, span, ""));
+    // Where there can be no rules, that is said once and not of each of their keys.
+    let rules: &[Rule] =
+        if matches!(protocol, Protocol::Tcp | Protocol::Udp) { &[] } else { listener.rules.as_slice() };
+    let ruled =
+        rules.iter().flat_map(|rule| rule.written.iter().map(|(key, span)| (rule.label.as_str(), key, span, "")));
+    for (label, key, span, under) in own.chain(limits).chain(ruled) {
         let Some(works) = works_elsewhere(key, protocol) else { continue };
         let name = format!("{under}{}", key.name);
-        let text = format!("{}: {} has no meaning on {}", listener.label, Quoted(&name), article(protocol));
+        let text = format!("{label}: {} has no meaning on {}", Quoted(&name), article(protocol));
         notes.add(
             Note::error("key_of_other_protocol", span.clone(), text)
                 .help(format!("it works where protocol = {works}; remove it, or change the protocol")),
@@ -139,20 +146,9 @@ fn protocol_keys(listener: &Listener, notes: &mut Notes) {
 }
 
 /// Where the key would work, when it does not work here.
-fn works_elsewhere(key: &Key, protocol: Protocol) -> Option<&'static str> {
-    let (works, elsewhere) = match key.only {
-        Only::HttpListener => (protocol.is_http(), "\"http\" or \"https\""),
-        Only::PlainHttpListener => (protocol == Protocol::Http, "\"http\""),
-        Only::HttpsListener => (protocol == Protocol::Https, "\"https\""),
-        Only::Everywhere
-        | Only::HttpPool
-        | Only::HashPool
-        | Only::MaglevPool
-        | Only::HttpCheck
-        | Only::TcpCheck
-        | Only::UdpCheck => return None,
-    };
-    (!works).then_some(elsewhere)
+fn works_elsewhere(key: &Key, protocol: Protocol) -> Option<String> {
+    let Only::Listeners(protocols) = key.only else { return None };
+    (!protocols.contains(&protocol)).then(|| one_of(protocols.iter().map(|protocol| protocol.word())))
 }
 
 const fn article(protocol: Protocol) -> &'static str {

@@ -9,7 +9,7 @@ pub(crate) mod http;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use evenkeel_model::limits;
+use evenkeel_model::{Cidr, limits};
 
 use crate::problem::Quoted;
 
@@ -300,19 +300,76 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(token)
 }
 
-pub(crate) fn ip(text: &str) -> Result<IpAddr, Refusal> {
-    match text.parse::<IpAddr>() {
-        Ok(ip) if !ip.is_unspecified() && !ip.is_multicast() => Ok(ip.to_canonical()),
+/// An address of this host, or a prefix that some of its addresses lie in.
+pub(crate) fn source(text: &str) -> Result<Cidr, Refusal> {
+    const EXAMPLES: &str = "write an address of this host without a port, \"10.0.0.2\", or a prefix, \"100.64.0.0/28\"";
+    if let Some((_, length)) = text.split_once('/') {
+        let cidr: Cidr = text.parse().map_err(|why: String| {
+            let (why, help) = why.split_once("; ").unwrap_or((&why, EXAMPLES));
+            Refusal {
+                code: "invalid_cidr",
+                what: format!("is {}, but {why}", Quoted(text)),
+                help: help.to_owned(),
+            }
+        })?;
+        if length.parse() == Ok(0_u8) {
+            let what = format!("is {}, which is every address", Quoted(text));
+            return refuse("invalid_cidr", what, "leave it out, and the kernel takes the address of the way there");
+        }
+        return Ok(cidr);
+    }
+    match text.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(ip) if !ip.is_unspecified() && !ip.is_multicast() => {
+            let full = if ip.is_ipv4() { 32 } else { 128 };
+            Ok(Cidr::new(ip, full).expect("a whole address has no bits behind it"))
+        }
         Ok(_) => refuse(
             "invalid_address",
             format!("is {}, which no packet can come from", Quoted(text)),
             "write one address of this host, or leave the key out",
         ),
-        Err(_) => refuse(
-            "invalid_address",
-            format!("is {}, which is not an IP address", Quoted(text)),
-            "write one address of this host without a port, for example \"10.0.0.2\"",
+        Err(_) => refuse("invalid_address", format!("is {}, which is not an IP address", Quoted(text)), EXAMPLES),
+    }
+}
+
+/// Bytes in hex, as many as a QUIC connection id has room for.
+pub(crate) fn server_id(text: &str) -> Result<Vec<u8>, Refusal> {
+    let longest = limits::SERVER_ID.value;
+    let help = format!("write 1 to {longest} bytes in hex: \"0a01\"");
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return refuse("invalid_server_id", format!("is {}, which is not hex", Quoted(text)), help);
+    }
+    if text.len() % 2 == 1 {
+        let proposal = Quoted(&format!("0{text}")).to_string();
+        let what = format!("is {}, and a byte has two digits", Quoted(text));
+        return refuse("invalid_server_id", what, format!("write for example {proposal}"));
+    }
+    if text.len() as u64 / 2 > longest {
+        let what = format!("has {} bytes, and a connection id has room for {longest}", text.len() / 2);
+        return refuse("invalid_server_id", what, help);
+    }
+    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("two hex digits are a byte");
+    Ok((0..text.len()).step_by(2).map(byte).collect())
+}
+
+/// A protocol of TLS (ALPN), such as `h2`.
+pub(crate) fn alpn(text: &str) -> Result<String, Refusal> {
+    if text.is_empty() || text.len() > 255 {
+        let what = format!("is {}, and the name of a protocol has 1 to 255 bytes", Quoted(text));
+        return refuse("invalid_alpn", what, "write for example \"h2\", \"http/1.1\" or \"imap\"");
+    }
+    match text {
+        "http2" | "h2c" | "HTTP/2" => refuse(
+            "invalid_alpn",
+            format!("is {}, which no TLS client offers", Quoted(text)),
+            "write \"h2\"",
         ),
+        "http1" | "http" | "HTTP/1.1" => refuse(
+            "invalid_alpn",
+            format!("is {}, which no TLS client offers", Quoted(text)),
+            "write \"http/1.1\"",
+        ),
+        _ => Ok(text.to_owned()),
     }
 }
 

@@ -36,6 +36,16 @@ impl Cidr {
         })
     }
 
+    pub const fn network(&self) -> IpAddr {
+        self.network
+    }
+
+    /// The address, when it is the only one inside.
+    pub const fn only(&self) -> Option<IpAddr> {
+        let bits = if self.network.is_ipv4() { 32 } else { 128 };
+        if self.length == bits { Some(self.network) } else { None }
+    }
+
     /// Whether `address` lies inside. A v4-mapped IPv6 address counts as the IPv4 address it maps.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -71,8 +81,13 @@ impl FromStr for Cidr {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| format!("\"{address}\" is not an IP address"))?;
-        let full = if address.is_ipv4() { 32 } else { 128 };
-        Cidr::new(address, length.unwrap_or(full))
+        let full: u8 = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.unwrap_or(full);
+        // Clients are known by the IPv4 address that a mapped one stands for, so a list must be too.
+        match (address.to_canonical(), length.checked_sub(96)) {
+            (IpAddr::V4(mapped), Some(length)) if address.is_ipv6() => Cidr::new(IpAddr::V4(mapped), length),
+            _ => Cidr::new(address, length),
+        }
     }
 }
 
@@ -154,6 +169,9 @@ mod tests {
             ("2001:db8::/32", "2001:db8:ffff::1", true),
             ("192.0.2.7", "192.0.2.7", true),
             ("192.0.2.7", "192.0.2.8", false),
+            ("::ffff:192.0.2.7", "192.0.2.7", true),
+            ("::ffff:192.0.2.0/120", "::ffff:192.0.2.7", true),
+            ("::ffff:0.0.0.0/96", "2001:db8::1", false),
         ];
         for (cidr, address, inside) in table {
             let cidr: Cidr = cidr.parse().expect(cidr);

@@ -8,6 +8,7 @@ use evenkeel_health::settings::{Silence, StatusSet, TcpProbe};
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::limits;
 
+use super::transport;
 use crate::config::Check;
 use crate::document::{Node, Table, Value};
 use crate::keys::Section;
@@ -65,7 +66,7 @@ fn check(label: &str, table: &Table, head: Range<usize>, notes: &mut Notes) -> C
             _ => Silence::Pass,
         },
         port: reader.port("port"),
-        source: reader.text("source", values::ip),
+        source: transport::sources(&mut reader),
         timeout: reader.duration(timeout),
         interval: reader.duration(interval),
         healthy_threshold: reader.count(limits::HEALTHY_THRESHOLD),

@@ -5,9 +5,9 @@
 use std::ops::Range;
 
 use evenkeel_model::limits;
-use evenkeel_plan::{Coding, Protocol};
+use evenkeel_plan::{Coding, Protocol, Refuse};
 
-use super::{cidr, inner, inner_or_empty, label, list, rule, tables, tls};
+use super::{cidr, files, inner, inner_or_empty, label, list, rule, tables, tls, transport};
 use crate::config::{Access, At, Compression, Hsts, Http2, Limit, Listener, Rate};
 use crate::document::{Table, Value};
 use crate::keys::{COMPRESSED_TYPES, Section};
@@ -26,10 +26,14 @@ pub(super) fn listener(position: usize, table: &Table, head: Range<usize>, notes
     let word = reader.word("protocol");
     let protocol = Protocol::ALL.into_iter().find(|known| Some(known.word()) == word);
     let elsewhere = reader.was_written("rule") || reader.was_written("redirect_to_https");
-    if !reader.was_written("pool") && (!elsewhere || protocol == Some(Protocol::Tcp)) {
+    let without_rules = matches!(protocol, Some(Protocol::Tcp | Protocol::Udp));
+    if !reader.was_written("pool") && (!elsewhere || without_rules) {
         reader.missing("pool", "add the name of a pool: pool = \"web\"");
     }
     let pool = reader.text("pool", |text| Ok(text.to_owned()));
+    let idle_timeout =
+        if protocol == Some(Protocol::Udp) { limits::UDP_IDLE_TIMEOUT } else { limits::LISTENER_IDLE_TIMEOUT };
+    let (tcp, defer_accept) = transport::of_listener(&mut reader);
     let (certificates, certificates_incomplete) = tls::certificates(&mut reader);
     let listener = Listener {
         label: label.clone(),
@@ -39,7 +43,10 @@ pub(super) fn listener(position: usize, table: &Table, head: Range<usize>, notes
         protocol,
         pool,
         backlog: reader.count(limits::LISTENER_BACKLOG),
-        idle_timeout: reader.duration(limits::LISTENER_IDLE_TIMEOUT),
+        idle_timeout: reader.duration(idle_timeout),
+        lifetime: reader.optional_duration(limits::LIFETIME).map(|at| at.value),
+        requests: reader.optional_count(limits::REQUESTS),
+        responses: reader.optional_count(limits::RESPONSES),
         keep_alive_timeout: reader.duration(limits::KEEP_ALIVE_TIMEOUT),
         header_timeout: reader.duration(limits::HEADER_TIMEOUT),
         body_timeout: reader.duration(limits::CLIENT_BODY_TIMEOUT),
@@ -55,6 +62,13 @@ pub(super) fn listener(position: usize, table: &Table, head: Range<usize>, notes
         hsts: hsts(&mut reader),
         http2: http2(&mut reader),
         access: access(&mut reader),
+        refuse: match reader.word("refuse") {
+            Some("silence") => Refuse::Silence,
+            _ => Refuse::Reset,
+        },
+        tcp,
+        defer_accept,
+        proxies: transport::proxies(&mut reader),
         limit: limit(&mut reader),
         compression: compression(&mut reader),
         rules: tables(&mut reader, "rule", "[[listener.rule]]")
@@ -135,7 +149,12 @@ fn access(listener: &mut Reader<'_, '_>) -> Access {
     let help = "write for example access = { allow = [\"10.0.0.0/8\"] }";
     let (table, head) = inner_or_empty(listener, "access", help, &empty);
     let mut reader = Reader::new(Section::Access, &label, table, head, listener.notes());
-    let access = Access { allow: list(&mut reader, "allow", cidr), deny: list(&mut reader, "deny", cidr) };
+    let access = Access {
+        allow: list(&mut reader, "allow", cidr),
+        deny: list(&mut reader, "deny", cidr),
+        allow_files: files(&mut reader, "allow_file"),
+        deny_files: files(&mut reader, "deny_file"),
+    };
     reader.finish();
     access
 }

@@ -6,15 +6,16 @@ use std::ops::Range;
 
 use evenkeel_balance::Schedule;
 use evenkeel_model::limits;
-use evenkeel_plan::{HashOn, Speaks, StickyMode};
+use evenkeel_plan::{HashOn, OnUnhealthy, Speaks, StickyMode};
 
-use super::{check, inner, label, tls};
-use crate::config::{At, Backend, Pool, Sticky};
+use super::{check, inner, label, tls, transport};
+use crate::config::{At, Backend, Pool, Sticky, StickyBy};
 use crate::document::{Node, Table, Value};
 use crate::keys::Section;
 use crate::problem::Notes;
 use crate::reader::Reader;
 use crate::values::{self, Purpose, Refusal, http};
+
 pub(super) fn pool(position: usize, table: &Table, head: Range<usize>, notes: &mut Notes) -> Pool {
     let label = label("pool", position, table);
     let mut reader = Reader::new(Section::Pool, &label, table, head.clone(), notes);
@@ -39,6 +40,14 @@ pub(super) fn pool(position: usize, table: &Table, head: Range<usize>, notes: &m
         tls: tls::of_pool(&mut reader),
         backends,
         backends_incomplete,
+        source: transport::sources(&mut reader),
+        transparent: transport::transparent(&mut reader),
+        proxy_protocol: transport::proxy_to(&mut reader),
+        on_unhealthy: match reader.word("on_unhealthy") {
+            Some("reset") => OnUnhealthy::Reset,
+            _ => OnUnhealthy::Keep,
+        },
+        tcp: transport::of_pool(&mut reader),
         connect_timeout: reader.duration(limits::CONNECT_TIMEOUT),
         response_timeout: reader.duration(limits::RESPONSE_TIMEOUT),
         body_timeout: reader.duration(limits::BACKEND_BODY_TIMEOUT),
@@ -78,7 +87,11 @@ fn backends(pool: &mut Reader<'_, '_>) -> (Vec<Backend>, bool) {
             Value::Text(text) => {
                 let address = pool.accept(values::address(text, Purpose::Backend), "backend", item);
                 let weight = limits::WEIGHT.default;
-                address.map(|value| Backend { address: At { value, span: item.span.clone() }, weight })
+                address.map(|value| Backend {
+                    address: At { value, span: item.span.clone() },
+                    weight,
+                    server_id: None,
+                })
             }
             Value::Table(table) => {
                 let label = format!("{} backend", pool.label());
@@ -86,8 +99,10 @@ fn backends(pool: &mut Reader<'_, '_>) -> (Vec<Backend>, bool) {
                 let help = "add address = \"10.0.0.11:8080\"";
                 let address = reader.required_text("address", help, |text| values::address(text, Purpose::Backend));
                 let weight = reader.count(limits::WEIGHT);
+                let server_id = reader.text("server_id", values::server_id);
+                incomplete |= reader.was_written("server_id") && server_id.is_none();
                 reader.finish();
-                address.map(|address| Backend { address, weight })
+                address.map(|address| Backend { address, weight, server_id })
             }
             other => {
                 let what = format!("is {}, but it takes a string or a table", other.described());
@@ -104,32 +119,36 @@ fn backends(pool: &mut Reader<'_, '_>) -> (Vec<Backend>, bool) {
 
 /// `None` when it is off.
 fn sticky(pool: &mut Reader<'_, '_>) -> Option<Sticky> {
-    let help = "write sticky = {} to insert a cookie with the defaults; leave it out to have none";
+    let help = "write sticky = {} to insert a cookie with the defaults, or sticky = { mode = \"address\" }";
     let (table, head) = inner(pool, "sticky", help)?;
     let label = pool.label().to_owned();
-    let mut reader = Reader::new(Section::Sticky, &label, table, head, pool.notes());
-    let mode = match reader.word("mode") {
-        Some("rewrite") => StickyMode::Rewrite,
-        _ => StickyMode::Insert,
-    };
-    let cookie = match (mode, reader.was_written("cookie")) {
-        (StickyMode::Insert, false) => {
+    let mut reader = Reader::new(Section::Sticky, &label, table, head.clone(), pool.notes());
+    let mode = reader.word("mode");
+    let rewrites = mode == Some("rewrite");
+    let cookie = match (rewrites, reader.was_written("cookie")) {
+        (false, false) => {
             reader.entry("cookie");
             Some("SERVERID".to_owned())
         }
-        (StickyMode::Rewrite, false) => {
+        (true, false) => {
             reader.entry("cookie");
             reader.missing("cookie", "add the name of the cookie that the backends set: cookie = \"JSESSIONID\"");
             None
         }
         (_, true) => reader.text("cookie", http::cookie_name).map(|at| at.value),
     };
-    let sticky = Sticky {
-        mode,
-        cookie,
-        max_age: reader.optional_duration(limits::STICKY_MAX_AGE),
-        drain_timeout: reader.duration(limits::STICKY_DRAIN_TIMEOUT),
+    let max_age = reader.optional_duration(limits::STICKY_MAX_AGE);
+    let address = StickyBy::Address {
+        timeout: reader.duration(limits::AFFINITY_TIMEOUT),
+        ipv4_prefix: reader.count(limits::AFFINITY_IPV4_PREFIX),
+        ipv6_prefix: reader.count(limits::AFFINITY_IPV6_PREFIX),
     };
-    reader.finish();
-    Some(sticky)
+    let by = match mode {
+        Some("insert") => StickyBy::Cookie { mode: StickyMode::Insert, cookie, max_age },
+        Some("rewrite") => StickyBy::Cookie { mode: StickyMode::Rewrite, cookie, max_age },
+        Some("address") => address,
+        _ => StickyBy::Unreadable,
+    };
+    let drain_timeout = reader.duration(limits::STICKY_DRAIN_TIMEOUT);
+    Some(Sticky { head, by, drain_timeout, written: reader.finish() })
 }

@@ -29,16 +29,18 @@ pub(super) fn rule(listener: &str, position: usize, table: &Table, head: Range<u
     });
     let (methods, methods_whole) = methods(&mut reader);
     let (headers, headers_whole) = conditions(&mut reader);
+    let (alpn, alpn_whole) = alpn(&mut reader);
     let action = action(&mut reader);
     let rule = Rule {
         label: label.clone(),
         head,
         name,
         hosts,
-        incomplete: !(hosts_whole && path_whole && methods_whole && headers_whole),
+        incomplete: !(hosts_whole && path_whole && methods_whole && headers_whole && alpn_whole),
         path,
         methods,
         headers,
+        alpn,
         action,
         rewrite_path: reader.text("rewrite_path", http::path_prefix),
         request_headers: edits(&mut reader, "request_headers"),
@@ -76,6 +78,16 @@ fn methods(reader: &mut Reader<'_, '_>) -> (Vec<String>, bool) {
     methods.dedup();
     refuse_empty(reader, "method", "no method; leave it out for any method");
     (methods, whole)
+}
+
+fn alpn(reader: &mut Reader<'_, '_>) -> (Vec<String>, bool) {
+    let written = count(reader, "alpn");
+    let mut names: Vec<String> = list(reader, "alpn", values::alpn).into_iter().map(|at| at.value).collect();
+    let whole = names.len() == written;
+    names.sort_unstable();
+    names.dedup();
+    refuse_empty(reader, "alpn", "no protocol; leave it out for any");
+    (names, whole)
 }
 
 fn count(reader: &Reader<'_, '_>, name: &str) -> usize {

@@ -4,9 +4,10 @@
 //! Timing is only ever a warning, for no timing is wrong everywhere.
 
 use evenkeel_health::settings::Silence;
+use evenkeel_model::Cidr;
 use evenkeel_model::finding::ProbeKind;
 
-use crate::config::{Check, Config, Pool, place_of};
+use crate::config::{At, Check, Config, Pool, Sources, place_of};
 use crate::keys::Only;
 use crate::lower::{beyond_probes, kind_of, users};
 use crate::problem::{Note, Notes, Quoted};
@@ -15,7 +16,9 @@ use crate::values::show_duration;
 pub(super) fn check(config: &Config, users_known: bool, notes: &mut Notes) {
     for (position, pool) in config.pools.iter().enumerate() {
         let Some(check) = &pool.check else { continue };
-        source_family(pool, check, notes);
+        if let Some(sources) = &check.source {
+            source_family(pool, "check.source", sources, "probed", notes);
+        }
         if check.kind_unreadable || (check.kind.is_none() && !users_known) {
             continue;
         }
@@ -38,18 +41,7 @@ pub(super) fn check(config: &Config, users_known: bool, notes: &mut Notes) {
 /// `path` on a tcp check and the like.
 fn keys_of_kind(config: &Config, pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
     for (key, span) in &check.written {
-        let theirs = match key.only {
-            Only::HttpCheck => ProbeKind::Http,
-            Only::TcpCheck => ProbeKind::Tcp,
-            Only::UdpCheck => ProbeKind::Udp,
-            Only::Everywhere
-            | Only::HttpListener
-            | Only::PlainHttpListener
-            | Only::HttpsListener
-            | Only::HttpPool
-            | Only::HashPool
-            | Only::MaglevPool => continue,
-        };
+        let Only::Checks(theirs) = key.only else { continue };
         if theirs == kind {
             continue;
         }
@@ -109,22 +101,24 @@ fn slower_than_traffic(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut 
     );
 }
 
-fn source_family(pool: &Pool, check: &Check, notes: &mut Notes) {
-    let Some(source) = &check.source else { return };
-    let other_family = pool.backends.iter().find(|backend| backend.address.value.is_ipv4() != source.value.is_ipv4());
-    if let Some(backend) = other_family {
-        let family = |v4: bool| if v4 { "IPv4" } else { "IPv6" };
-        let text = format!(
-            "{}: check.source \"{}\" is {}, and backend \"{}\" is not",
-            pool.label,
-            source.value,
-            family(source.value.is_ipv4()),
-            backend.address.value
-        );
-        notes.add(
-            Note::error("source_of_other_family", source.span.clone(), text)
-                .related(backend.address.span.clone(), "this backend cannot be probed from there")
-                .help("leave source out, or keep the two families in two pools"),
-        );
-    }
+/// A backend of a family that no source has.
+pub(super) fn source_family(pool: &Pool, key: &str, sources: &Sources, verb: &str, notes: &mut Notes) {
+    let Some(first) = sources.first() else { return };
+    let is_ipv4 = |source: &At<Cidr>| source.value.network().is_ipv4();
+    let alone = pool
+        .backends
+        .iter()
+        .find(|backend| !sources.iter().any(|source| is_ipv4(source) == backend.address.value.is_ipv4()));
+    let Some(backend) = alone else { return };
+    let family = if is_ipv4(first) { "IPv4" } else { "IPv6" };
+    let shown = first.value.only().map_or_else(|| first.value.to_string(), |address| address.to_string());
+    let text = format!(
+        "{}: {key} \"{shown}\" is {family}, and backend \"{}\" is not",
+        pool.label, backend.address.value
+    );
+    notes.add(
+        Note::error("source_of_other_family", first.span.clone(), text)
+            .related(backend.address.span.clone(), format!("this backend cannot be {verb} from there"))
+            .help("add a source of that family, leave source out, or keep the two families in two pools"),
+    );
 }

@@ -10,10 +10,11 @@ use evenkeel_balance::Schedule;
 use evenkeel_plan::{HashOn, Protocol, StickyMode};
 
 use super::place;
-use crate::config::{Config, Pool, place_of};
+use crate::config::{Config, Pool, StickyBy, place_of};
 use crate::keys::Only;
 use crate::lower::{used_by_http, users};
 use crate::problem::{Note, Notes, Quoted};
+use crate::reader::one_of;
 use crate::values::show_duration;
 
 /// What can be said of a pool without its listeners.
@@ -78,18 +79,9 @@ fn hashing(pool: &Pool, notes: &mut Notes) {
         return;
     }
     for (key, span) in &pool.written {
-        let (works, with) = match key.only {
-            Only::HashPool => (pool.schedule.is_hashed(), "\"source\" or \"maglev\""),
-            Only::MaglevPool => (pool.schedule == Schedule::Maglev, "\"maglev\""),
-            Only::Everywhere
-            | Only::HttpListener
-            | Only::PlainHttpListener
-            | Only::HttpsListener
-            | Only::HttpPool
-            | Only::HttpCheck
-            | Only::TcpCheck
-            | Only::UdpCheck => continue,
-        };
+        let Only::Schedules(schedules) = key.only else { continue };
+        let works = schedules.contains(&pool.schedule);
+        let with = one_of(schedules.iter().map(|schedule| schedule.word()));
         if works {
             continue;
         }
@@ -157,7 +149,8 @@ fn queue(pool: &Pool, notes: &mut Notes) {
 
 fn stickiness(config: &Config, pool: &Pool, notes: &mut Notes) {
     let Some(sticky) = &pool.sticky else { return };
-    if let (StickyMode::Rewrite, Some(max_age)) = (sticky.mode, &sticky.max_age) {
+    let StickyBy::Cookie { mode, max_age, .. } = &sticky.by else { return };
+    if let (StickyMode::Rewrite, Some(max_age)) = (mode, max_age) {
         without_effect(pool, "sticky.max_age", "the backend says how long its cookie lives", &max_age.span, notes);
     }
     if config.node.sticky_secret.is_none() {
@@ -205,16 +198,8 @@ pub(super) fn in_use(config: &Config, pool: &Pool, notes: &mut Notes) {
     }
     for (key, span) in &pool.written {
         let of_http = match key.only {
-            Only::HttpPool => key.name != "tls",
-            Only::MaglevPool => pool.schedule == Schedule::Maglev && pool.hash_on != HashOn::Address,
-            Only::Everywhere
-            | Only::HttpListener
-            | Only::PlainHttpListener
-            | Only::HttpsListener
-            | Only::HashPool
-            | Only::HttpCheck
-            | Only::TcpCheck
-            | Only::UdpCheck => false,
+            Only::PoolsOf(protocols) => key.name != "tls" && protocols.iter().all(|protocol| protocol.is_http()),
+            _ => key.name == "hash_on" && pool.schedule == Schedule::Maglev && pool.hash_on != HashOn::Address,
         };
         if of_http {
             let text =

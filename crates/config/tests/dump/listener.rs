@@ -3,7 +3,7 @@
 use std::fmt::{Debug, Write as _};
 
 use evenkeel_model::limits;
-use evenkeel_plan::{Action, HeaderEdits, Listener, Plan, Rates, Rule, StreamLimits};
+use evenkeel_plan::{Action, HeaderEdits, Listener, NameRule, Plan, Rates, Rule, StreamLimits};
 
 use super::Line;
 
@@ -13,7 +13,19 @@ pub(super) fn dump(out: &mut String, plan: &Plan, listener: &Listener) {
     let protocol = listener.protocol.word();
     let mut line = Line::new(format!("listener {} {protocol} on {} -> {pool}", listener.name, addresses.join(" ")));
     line.number("backlog", u64::from(listener.backlog), limits::LISTENER_BACKLOG.default);
-    line.other("idle", listener.idle_timeout, limits::LISTENER_IDLE_TIMEOUT.default);
+    let usual = Listener::with_defaults("usual", listener.protocol);
+    line.other("idle", listener.idle_timeout, usual.idle_timeout);
+    line.other("lifetime", listener.lifetime, None);
+    line.other("requests", listener.datagrams.requests, None);
+    line.other("responses", listener.datagrams.responses, None);
+    line.other("refuse", listener.refuse, usual.refuse);
+    line.other("tcp", listener.tcp, usual.tcp);
+    if !listener.proxies.is_empty() {
+        line.always("proxies", format!("{:?}", listener.proxies));
+    }
+    if !listener.protocol.is_http() {
+        line.other("header_timeout", listener.header_timeout, usual.header_timeout);
+    }
     if listener.protocol.is_http() {
         http(&mut line, listener);
     }
@@ -28,6 +40,9 @@ pub(super) fn dump(out: &mut String, plan: &Plan, listener: &Listener) {
     line.end(out);
     for one in listener.rules.iter() {
         rule(out, plan, one);
+    }
+    for one in listener.names.iter() {
+        name_rule(out, plan, one);
     }
 }
 
@@ -93,6 +108,15 @@ fn rule(out: &mut String, plan: &Plan, rule: &Rule) {
     given(&mut line, "body_timeout", rule.body_timeout);
     given(&mut line, "try_timeout", rule.try_timeout);
     given(&mut line, "retries", rule.retries);
+    line.end(out);
+}
+
+fn name_rule(out: &mut String, plan: &Plan, rule: &NameRule) {
+    let mut line = Line::new(format!("  rule {} -> {}", rule.name, plan.pools[rule.pool.index()].name));
+    let hosts: Vec<String> = rule.hosts.iter().map(ToString::to_string).collect();
+    some(&mut line, "hosts", hosts.join(","));
+    let alpn: Vec<String> = rule.alpn.iter().map(|protocol| protocol.escape_ascii().to_string()).collect();
+    some(&mut line, "alpn", alpn.join(","));
     line.end(out);
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use evenkeel_health::settings::{CheckSettings, ProbeSettings};
 use evenkeel_model::limits;
-use evenkeel_plan::{HashOn, Plan, Speaks};
+use evenkeel_plan::{HashOn, OnUnhealthy, Plan, SocketTcp, Source, Speaks};
 
 pub fn dump(plan: &Plan) -> String {
     let mut out = String::new();
@@ -53,6 +53,11 @@ pub fn dump(plan: &Plan) -> String {
             line.other("max_age", sticky.max_age, None);
             line.other("drain", sticky.drain_timeout, limits::STICKY_DRAIN_TIMEOUT.default);
         }
+        line.other("affinity", pool.affinity, None);
+        line.other("source", pool.source.clone(), Source::Kernel);
+        line.other("proxy_protocol", pool.proxy_protocol, None);
+        line.other("on_unhealthy", pool.on_unhealthy, OnUnhealthy::Keep);
+        line.other("tcp", pool.tcp, SocketTcp::default());
         line.end(&mut out);
         match &pool.check {
             Some(settings) => check(&mut out, settings),
@@ -61,6 +66,10 @@ pub fn dump(plan: &Plan) -> String {
         for (_, backend) in plan.backends_of(evenkeel_model::PoolId::from_index(index)) {
             let mut line = Line::new(format!("  backend {}", backend.address));
             line.number("weight", u64::from(backend.weight), limits::WEIGHT.default);
+            if let Some(id) = &backend.server_id {
+                let hex: Vec<String> = id.iter().map(|byte| format!("{byte:02x}")).collect();
+                line.always("server_id", hex.concat());
+            }
             if let Some(target) = backend.target {
                 line.always("target", target.0.to_string());
             }

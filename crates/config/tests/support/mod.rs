@@ -1,5 +1,6 @@
 //! Files that exist in tests only: certificates made when they are first asked for, and a clock that stands still.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -38,6 +39,11 @@ impl Files for MadeUp {
 
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(Standing)
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        let own = ["127.0.0.1", "10.0.0.2", "100.64.0.1", "100.64.0.2", "::1", "2001:db8::2"];
+        own.iter().map(|address| address.parse().expect("it is an address")).collect()
     }
 
     fn tickets(&self) -> &Tickets {

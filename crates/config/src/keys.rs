@@ -197,7 +197,9 @@ impl Section {
                 "TLS to the backends. Off without this table; `tls = {}` turns it on with the defaults: the backend's \
                  certificate is verified. Probes do not speak TLS in this version, so the pool's default check is `tcp`."
             }
-            Section::PoolTcp => "How the kernel treats connections to the backends. Left out, every setting has its default.",
+            Section::PoolTcp => {
+                "How the kernel treats connections to the backends. Left out, every setting has its default."
+            }
             Section::ProxyTo => {
                 "Tells the backends who the client is, before its first byte. `proxy_protocol = \"v2\"` is short for a table \
                  with that `version`. The backends must expect the header: without it they take it for garbage. It is not \
@@ -312,7 +314,8 @@ const RULE_LISTENER: Only = Only::Listeners(&[Protocol::TlsPassthrough, Protocol
 const HTTP_POOL: Only = Only::PoolsOf(HTTP);
 const STREAM_POOL: Only = Only::PoolsOf(STREAMS);
 const LAYER_4_POOL: Only = Only::PoolsOf(LAYER_4);
-const HASH_POOL: Only = Only::Schedules(&[Schedule::Source, Schedule::Maglev]);
+const HASH_POOL: Only = Only::Schedules(&[Schedule::Source, Schedule::Maglev, Schedule::Tuple, Schedule::QuicCid]);
+const QUIC_CID_POOL: Only = Only::Schedules(&[Schedule::QuicCid]);
 const MAGLEV_POOL: Only = Only::Schedules(&[Schedule::Maglev]);
 const HTTP_CHECK: Only = Only::Checks(ProbeKind::Http);
 const TCP_CHECK: Only = Only::Checks(ProbeKind::Tcp);
@@ -398,10 +401,8 @@ pub(crate) const ON_UNHEALTHY: &[Word] = &[
     works("reset", "they end at once, so that clients come back and get another backend"),
 ];
 
-pub(crate) const PROXY_VERSIONS: &[Word] = &[
-    works("v1", "one line of text; addresses and ports only"),
-    works("v2", "binary; with UDP and further facts"),
-];
+pub(crate) const PROXY_VERSIONS: &[Word] =
+    &[works("v1", "one line of text; addresses and ports only"), works("v2", "binary; with UDP and further facts")];
 
 pub(crate) const PROXY_DATAGRAMS: &[Word] = &[
     works("first", "the first datagram of a session carries the header"),
@@ -613,7 +614,7 @@ pub(crate) const KEYS: &[Key] = &[
 
     key(Backend, "address", Other("`\"address:port\"`"), Required, Everywhere, "An IP address and a port. IPv6 in brackets: `\"[2001:db8::7]:8080\"`."),
     number(Backend, "weight", Count(limits::WEIGHT), Everywhere),
-    key(Backend, "server_id", Other("hex digits"), Is("none"), Everywhere, "What the backend writes into the QUIC connection ids it gives out, behind their first byte (`\"0a01\"` is two bytes). All of a pool have one, of one length, each its own; then a client whose address changed reaches its backend through any node and after any restart."),
+    key(Backend, "server_id", Other("hex digits"), Is("none"), QUIC_CID_POOL, "What the backend writes into the QUIC connection ids it gives out, behind their first byte (`\"0a01\"` is two bytes). All of a pool have one, of one length, each its own; then a client whose address changed reaches its backend through any node and after any restart."),
 
     key(PoolTls, "name", Other("host name or IP address"), Is("the backend's address"), Everywhere, "The name that the backends' certificate must have, and that is sent to them as SNI."),
     key(PoolTls, "ca", Other("path of a PEM file"), Is("the authorities of the system"), Everywhere, "Authorities the backends' certificate must come from."),
@@ -655,12 +656,8 @@ pub(crate) const KEYS: &[Key] = &[
 
 /// Keys of the contract that this version does not have. They get an answer of their own, because
 /// "unknown key" would send the operator looking for a spelling mistake.
-pub(crate) const LATER: &[(Section, &str)] = &[
-    (Pool, "passive"),
-    (Pool, "backup"),
-    (Pool, "panic_below"),
-    (Backend, "backup"),
-];
+pub(crate) const LATER: &[(Section, &str)] =
+    &[(Pool, "passive"), (Pool, "backup"), (Pool, "panic_below"), (Backend, "backup")];
 
 /// Words that operators bring from other balancers, and ours.
 pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[

@@ -13,8 +13,8 @@ use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::{BackendId, CidrSet, PoolId, TargetId, limits};
 use evenkeel_plan::{
     Access, Action, Admin, Affinity, Backend, Compression, Datagrams, HeaderCondition, HeaderEdits, Hsts, HttpSettings,
-    Listener, NameRule, Names, Node, Plan, Pool, Protocol, ProxyProtocol, Rate, Rates, Rule, Rules, Source, Speaks, Sticky,
-    StreamLimits, Target,
+    Listener, NameRule, Names, Node, Plan, Pool, Protocol, ProxyProtocol, Rate, Rates, Rule, Rules, Source, Speaks,
+    Sticky, StreamLimits, Target,
 };
 use evenkeel_tls::Server;
 
@@ -40,9 +40,7 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             .iter()
             .zip(&material.servers)
             .zip(&material.access)
-            .map(|((listener, tls), access)| {
-                Arc::new(lower_listener(config, listener, tls.clone(), access.clone()))
-            })
+            .map(|((listener, tls), access)| Arc::new(lower_listener(config, listener, tls.clone(), access.clone())))
             .collect(),
         pools: Vec::with_capacity(config.pools.len()),
         backends: Vec::new(),
@@ -51,7 +49,10 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
     let mut known = HashMap::new();
     for (position, pool) in config.pools.iter().enumerate() {
         let id = PoolId::from_index(position);
-        let settings = pool.check.as_ref().map(|check| Arc::new(check_settings(check, kind_of(config, position), &material.check_sources[position])));
+        let settings = pool
+            .check
+            .as_ref()
+            .map(|check| Arc::new(check_settings(check, kind_of(config, position), &material.check_sources[position])));
         let first_backend = BackendId::from_index(plan.backends.len());
         for backend in &pool.backends {
             let address = backend.address.value;
@@ -183,12 +184,7 @@ pub(crate) fn listener_name(listener: &config::Listener) -> Option<String> {
     }
 }
 
-fn lower_listener(
-    config: &Config,
-    listener: &config::Listener,
-    tls: Option<Arc<Server>>,
-    access: Access,
-) -> Listener {
+fn lower_listener(config: &Config, listener: &config::Listener, tls: Option<Arc<Server>>, access: Access) -> Listener {
     let protocol = listener.protocol.expect("a config without errors has a known protocol");
     let passthrough = protocol == Protocol::TlsPassthrough;
     let (ruled, named) = if passthrough { (&[][..], &listener.rules[..]) } else { (&listener.rules[..], &[][..]) };
@@ -374,11 +370,7 @@ fn check_settings(check: &Check, kind: ProbeKind, sources: &Arc<[IpAddr]>) -> Ch
             silence: check.silence,
         }),
     };
-    CheckSettings {
-        probe,
-        timing: timing(check, kind),
-        sources: Arc::clone(sources),
-    }
+    CheckSettings { probe, timing: timing(check, kind), sources: Arc::clone(sources) }
 }
 
 fn name_of(name: Option<&config::At<String>>) -> &str {

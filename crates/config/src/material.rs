@@ -20,8 +20,8 @@ use evenkeel_tls::{
 
 use crate::config::{self, At, ClientCertificate, Config, File, Listener, Pool};
 use crate::lower::listener_name;
-use lists::Addresses;
 use crate::problem::{Note, Notes, Quoted};
+use lists::Addresses;
 
 /// As much of the world as a plan needs besides the text of its config.
 pub trait Files {

@@ -9,6 +9,7 @@ mod checks;
 mod https;
 mod pools;
 mod rules;
+mod transport;
 
 use std::ops::Range;
 
@@ -32,6 +33,7 @@ pub(crate) fn check(config: &Config, notes: &mut Notes) {
         }
         protocol_keys(listener, notes);
         trust(listener, notes);
+        transport::of_listener(listener, notes);
         http2(listener, notes);
         if listener.protocol.is_none_or(|protocol| protocol.is_http() || protocol == Protocol::TlsPassthrough) {
             rules::check(config, listener, notes);
@@ -51,8 +53,10 @@ pub(crate) fn check(config: &Config, notes: &mut Notes) {
         });
     for pool in &config.pools {
         pools::alone(config, pool, notes);
+        transport::of_pool(pool, notes);
         if users_known {
             pools::in_use(config, pool, notes);
+            transport::in_use(config, pool, notes);
         }
     }
     addresses::check(config, notes);

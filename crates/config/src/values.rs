@@ -306,11 +306,7 @@ pub(crate) fn source(text: &str) -> Result<Cidr, Refusal> {
     if let Some((_, length)) = text.split_once('/') {
         let cidr: Cidr = text.parse().map_err(|why: String| {
             let (why, help) = why.split_once("; ").unwrap_or((&why, EXAMPLES));
-            Refusal {
-                code: "invalid_cidr",
-                what: format!("is {}, but {why}", Quoted(text)),
-                help: help.to_owned(),
-            }
+            Refusal { code: "invalid_cidr", what: format!("is {}, but {why}", Quoted(text)), help: help.to_owned() }
         })?;
         if length.parse() == Ok(0_u8) {
             let what = format!("is {}, which is every address", Quoted(text));
@@ -359,16 +355,12 @@ pub(crate) fn alpn(text: &str) -> Result<String, Refusal> {
         return refuse("invalid_alpn", what, "write for example \"h2\", \"http/1.1\" or \"imap\"");
     }
     match text {
-        "http2" | "h2c" | "HTTP/2" => refuse(
-            "invalid_alpn",
-            format!("is {}, which no TLS client offers", Quoted(text)),
-            "write \"h2\"",
-        ),
-        "http1" | "http" | "HTTP/1.1" => refuse(
-            "invalid_alpn",
-            format!("is {}, which no TLS client offers", Quoted(text)),
-            "write \"http/1.1\"",
-        ),
+        "http2" | "h2c" | "HTTP/2" => {
+            refuse("invalid_alpn", format!("is {}, which no TLS client offers", Quoted(text)), "write \"h2\"")
+        }
+        "http1" | "http" | "HTTP/1.1" => {
+            refuse("invalid_alpn", format!("is {}, which no TLS client offers", Quoted(text)), "write \"http/1.1\"")
+        }
         _ => Ok(text.to_owned()),
     }
 }

@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::Schedule;
@@ -13,8 +14,9 @@ use evenkeel_config::{Compiled, Format, Source, compile, compile_with, reference
 use evenkeel_health::settings::{HttpProbe, ProbeSettings, StatusSet, TcpProbe};
 use evenkeel_model::{Cidr, PoolId, TargetId, limits};
 use evenkeel_plan::{
-    AccessLog, Action, Coding, Compression, HashOn, HeaderCondition, HeaderEdits, HostPattern, Hsts, Plan, Protocol,
-    Rate, Rates, Rule, Speaks, Sticky, StickyMode, StreamLimits,
+    AccessLog, Action, Affinity, Coding, Compression, Datagrams, HashOn, HeaderCondition, HeaderEdits, HostPattern,
+    Hsts, ListenerTcp, OnUnhealthy, Plan, Protocol, ProxyDatagrams, ProxyProtocol, ProxyVersion, Rate, Rates, Refuse,
+    Rule, SocketTcp, Speaks, Sticky, StickyMode, StreamLimits,
 };
 use proptest::prelude::*;
 use support::MadeUp;
@@ -109,8 +111,14 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
         level: 4,
     };
     assert_eq!(http.compression, Some(compression));
-    for (address, allowed, denied) in [("10.1.1.1", true, false), ("10.66.1.1", true, true), ("11.0.0.1", false, false)]
-    {
+    let lists = [
+        ("10.1.1.1", true, false),
+        ("10.66.1.1", true, true),
+        ("11.0.0.1", false, false),
+        ("198.51.100.9", true, false),
+        ("203.0.113.8", false, true),
+    ];
+    for (address, allowed, denied) in lists {
         let address = address.parse().expect("an address");
         assert_eq!((web.access.allow.contains(address), web.access.deny.contains(address)), (allowed, denied));
     }
@@ -173,6 +181,58 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
     };
     assert_eq!((udp.send.len(), udp.send[0], udp.send[1]), (17, 0, 1));
     assert_eq!(udp.expect.as_ref().map(|bytes| bytes[3]), Some(0x85));
+}
+
+#[test]
+fn what_lies_below_http_arrives_in_the_plan() {
+    let plan = plan_of("full.toml", &example("full.toml"));
+    let [_, _, resolver, mail, passthrough, _] = &plan.listeners[..] else { panic!("six listeners") };
+    assert_eq!((resolver.protocol, resolver.idle_timeout), (Protocol::Udp, Duration::from_secs(10)));
+    assert_eq!(resolver.datagrams, Datagrams { requests: Some(1), responses: Some(1) });
+
+    assert_eq!((mail.lifetime, mail.refuse), (Some(Duration::from_secs(86_400)), Refuse::Silence));
+    let socket = |keepalive, user_timeout| SocketTcp {
+        keepalive: Some(Duration::from_secs(keepalive)),
+        user_timeout: Some(Duration::from_secs(user_timeout)),
+    };
+    let tcp = ListenerTcp { socket: socket(60, 30), fast_open: 256, defer_accept: Some(Duration::from_secs(3)) };
+    assert_eq!(mail.tcp, tcp);
+    let inside = |text: &str| mail.proxies.contains(text.parse().expect("an address"));
+    assert!(inside("10.9.9.9") && !inside("192.0.2.1"));
+
+    let h2: &[u8] = b"h2";
+    let found = |name, alpn: &[&'static [u8]]| {
+        passthrough.names.find(Some(name), alpn.iter().copied()).map(|rule| &*plan.pools[rule.pool.index()].name)
+    };
+    assert_eq!(found("games.example.com", &[h2]), Ok("games"));
+    assert!(found("games.example.com", &[]).is_err() && found("example.com", &[h2]).is_err());
+    assert!(passthrough.rules.is_empty() && passthrough.pool == mail.pool);
+
+    let pool = &plan.pools[mail.pool.expect("a pool").index()];
+    // The two that this made-up host has in the prefix, and the one that is written out.
+    let own: Arc<[IpAddr]> = ["10.0.0.6", "100.64.0.1", "100.64.0.2"].map(|ip| ip.parse().expect("an address")).into();
+    assert_eq!((&pool.source, pool.on_unhealthy), (&evenkeel_plan::Source::Own(own), OnUnhealthy::Reset));
+    assert_eq!((pool.schedule, pool.tcp), (Schedule::Tuple, socket(30, 20)));
+    let told = ProxyProtocol {
+        version: ProxyVersion::V2,
+        authority: true,
+        alpn: true,
+        unique_id: true,
+        datagrams: ProxyDatagrams::First,
+    };
+    assert_eq!(pool.proxy_protocol, Some(told));
+    let kept = Affinity {
+        timeout: Duration::from_secs(600),
+        ipv4_prefix: 24,
+        ipv6_prefix: 56,
+        drain_timeout: limits::STICKY_DRAIN_TIMEOUT.default,
+    };
+    assert_eq!((pool.affinity, &pool.sticky), (Some(kept), &None));
+
+    let games = plan.pools.last().expect("a pool");
+    assert_eq!((games.schedule, &games.source), (Schedule::QuicCid, &evenkeel_plan::Source::Client));
+    let ids: Vec<_> = plan.backends.iter().filter_map(|backend| backend.server_id.as_deref()).collect();
+    assert_eq!(ids, [[0x0a, 1], [0x0a, 2]]);
 }
 
 #[test]

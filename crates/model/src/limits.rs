@@ -311,9 +311,6 @@ fixed! {
         "QUIC connection ids a pool remembers, so that a client whose address changed stays with its backend. About 50 bytes each; the oldest go first.";
     CID_LIFE = 86_400, "s",
         "How long a QUIC connection id is remembered without a packet from a new address, unless newer ones need the room. A connection may be old when its client's address changes, and an id that is dead costs nothing but its place.";
-        "QUIC connection ids a pool remembers, so that a client whose address changed stays with its backend. About 64 bytes each.";
-    CID_LIFE = 600, "s",
-        "How long a QUIC connection id is remembered without a packet from a new address.";
     SERVER_ID = 15, "bytes",
         "Longest server id in a QUIC connection id. The load balancers of the IETF's draft allow the same: 20 bytes, less the first and four that differ.";
     AFFINITY_CLIENTS = 1_048_576, "clients",

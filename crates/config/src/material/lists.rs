@@ -31,8 +31,7 @@ impl Desk<'_> {
         let deny = set("access.deny_file", &written.deny, &written.deny_files);
         // An empty list of those who may lets everybody in: the opposite of what its file says.
         if let (true, Some(file), false) = (allow.is_empty(), written.allow_files.first(), self.notes.failed()) {
-            let text =
-                format!("{}: access.allow_file {} has no entries", listener.label, Quoted(&file.value));
+            let text = format!("{}: access.allow_file {} has no entries", listener.label, Quoted(&file.value));
             let help = "add those who may connect, or remove allow_file to let everybody in";
             self.notes.add(Note::error("empty_list", file.span.clone(), text).help(help));
         }

@@ -87,11 +87,7 @@ fn backends(pool: &mut Reader<'_, '_>) -> (Vec<Backend>, bool) {
             Value::Text(text) => {
                 let address = pool.accept(values::address(text, Purpose::Backend), "backend", item);
                 let weight = limits::WEIGHT.default;
-                address.map(|value| Backend {
-                    address: At { value, span: item.span.clone() },
-                    weight,
-                    server_id: None,
-                })
+                address.map(|value| Backend { address: At { value, span: item.span.clone() }, weight, server_id: None })
             }
             Value::Table(table) => {
                 let label = format!("{} backend", pool.label());

@@ -26,10 +26,7 @@ pub(super) fn of_listener(listener: &mut Reader<'_, '_>) -> (ListenerTcp, Option
     let defer_accept = reader.optional_duration(limits::DEFER_ACCEPT);
     reader.finish();
     let tcp = ListenerTcp {
-        socket: SocketTcp {
-            keepalive: keepalive.map(|at| at.value),
-            user_timeout: user_timeout.map(|at| at.value),
-        },
+        socket: SocketTcp { keepalive: keepalive.map(|at| at.value), user_timeout: user_timeout.map(|at| at.value) },
         fast_open: u32::try_from(fast_open).expect("its range in the limits fits 32 bits"),
         defer_accept: defer_accept.as_ref().map(|at| at.value),
     };

@@ -112,10 +112,8 @@ pub(super) fn source_family(pool: &Pool, key: &str, sources: &Sources, verb: &st
     let Some(backend) = alone else { return };
     let family = if is_ipv4(first) { "IPv4" } else { "IPv6" };
     let shown = first.value.only().map_or_else(|| first.value.to_string(), |address| address.to_string());
-    let text = format!(
-        "{}: {key} \"{shown}\" is {family}, and backend \"{}\" is not",
-        pool.label, backend.address.value
-    );
+    let text =
+        format!("{}: {key} \"{shown}\" is {family}, and backend \"{}\" is not", pool.label, backend.address.value);
     notes.add(
         Note::error("source_of_other_family", first.span.clone(), text)
             .related(backend.address.span.clone(), format!("this backend cannot be {verb} from there"))

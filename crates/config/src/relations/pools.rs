@@ -7,12 +7,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use evenkeel_balance::Schedule;
-use evenkeel_plan::{HashOn, Protocol, StickyMode};
+use evenkeel_plan::{HashOn, StickyMode};
 
-use super::place;
+use super::{place, transport};
 use crate::config::{Config, Pool, StickyBy, place_of};
 use crate::keys::Only;
-use crate::lower::{used_by_http, users};
+use crate::lower::{used_by, used_by_http, users};
 use crate::problem::{Note, Notes, Quoted};
 use crate::reader::one_of;
 use crate::values::show_duration;
@@ -167,7 +167,7 @@ fn stickiness(config: &Config, pool: &Pool, notes: &mut Notes) {
     }
 }
 
-fn without_effect(pool: &Pool, key: &str, because: &str, span: &Range<usize>, notes: &mut Notes) {
+pub(super) fn without_effect(pool: &Pool, key: &str, because: &str, span: &Range<usize>, notes: &mut Notes) {
     let text = format!("{}: {key} has no effect, because {because}", pool.label);
     notes.add(Note::warning("setting_without_effect", span.clone(), text).help(format!("remove {key}")));
 }
@@ -183,7 +183,7 @@ pub(super) fn in_use(config: &Config, pool: &Pool, notes: &mut Notes) {
         );
         return;
     }
-    let relayed = users(config, pool).find(|listener| listener.protocol == Some(Protocol::Tcp));
+    let relayed = users(config, pool).find(|listener| listener.protocol.is_some_and(|protocol| !protocol.is_http()));
     if let (Some(tls), Some(listener)) = (&pool.tls, relayed) {
         let text = format!("{}: tls cannot be, because {} relays bytes as they are", pool.label, listener.label);
         notes.add(
@@ -193,17 +193,25 @@ pub(super) fn in_use(config: &Config, pool: &Pool, notes: &mut Notes) {
                 .about_the_file(),
         );
     }
-    if used_by_http(config, pool) {
-        return;
-    }
     for (key, span) in &pool.written {
-        let of_http = match key.only {
-            Only::PoolsOf(protocols) => key.name != "tls" && protocols.iter().all(|protocol| protocol.is_http()),
-            _ => key.name == "hash_on" && pool.schedule == Schedule::Maglev && pool.hash_on != HashOn::Address,
+        let idle = match key.only {
+            // That was an error already.
+            Only::PoolsOf(_) if key.name == "tls" && relayed.is_some() => false,
+            Only::PoolsOf(protocols) => !protocols.iter().any(|protocol| used_by(config, pool, *protocol)),
+            _ => {
+                key.name == "hash_on"
+                    && pool.schedule == Schedule::Maglev
+                    && pool.hash_on != HashOn::Address
+                    && !used_by_http(config, pool)
+            }
         };
-        if of_http {
-            let text =
-                format!("{}: {} has no effect, because only tcp listeners use the pool", pool.label, Quoted(key.name));
+        if idle {
+            let text = format!(
+                "{}: {} has no effect, because only {} listeners use the pool",
+                pool.label,
+                Quoted(key.name),
+                transport::protocols(config, pool)
+            );
             let help = if key.name.ends_with("_timeout") {
                 format!("remove {}; relayed connections have the listener's idle_timeout", key.name)
             } else {

@@ -71,6 +71,11 @@ static FILES: LazyLock<Vec<(&'static str, Vec<u8>)>> = LazyLock::new(|| {
         // The frames of two OCSP answers: the responder says something, the responder refuses to.
         ("good.ocsp", vec![0x30, 7, 0x0a, 1, 0, 0xa0, 2, 0x30, 0]),
         ("refused.ocsp", vec![0x30, 3, 0x0a, 1, 3]),
+        ("partners.list", b"# offices\n198.51.100.0/24\n\n2001:db8:77::/48   # the new one\n".to_vec()),
+        ("abusers.list", b"203.0.113.7\r\n::ffff:203.0.113.8\r\n".to_vec()),
+        ("comments.list", b"# nobody yet\n\n".to_vec()),
+        ("bad.list", b"10.0.0.0/8\nallow 10.1.0.0/16;\n10.0.0.7/8 # host bits\n".to_vec()),
+        ("nginx.list", b"allow 10.0.0.0/8;\n".repeat(1000)),
         ("text.pem", b"this is not a certificate\n".to_vec()),
     ];
     let leaves: [(&str, &str, &[&str], _, _); 6] = [

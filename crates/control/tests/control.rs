@@ -275,7 +275,8 @@ fn every_setting_of_a_pool_that_changes_alone_is_published() {
     };
     let affinity = Affinity { timeout: SECOND, ipv4_prefix: 32, ipv6_prefix: 64, drain_timeout: SECOND };
     let tcp = SocketTcp { keepalive: Some(SECOND), user_timeout: None };
-    let edits: [(&str, Box<dyn Fn(&mut Pool, &mut Backend)>); 9] = [
+    type Edit = Box<dyn Fn(&mut Pool, &mut Backend)>;
+    let edits: [(&str, Edit); 9] = [
         ("proxy_protocol", Box::new(move |pool, _| pool.proxy_protocol = Some(header(ProxyVersion::V2)))),
         ("its version", Box::new(move |pool, _| pool.proxy_protocol = Some(header(ProxyVersion::V1)))),
         ("source", Box::new(|pool, _| pool.source = Source::Own([address(9).ip()].into()))),

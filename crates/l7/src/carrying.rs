@@ -278,7 +278,7 @@ impl Http {
             attempt,
             tunnel: None,
             coder: None,
-            _pass: None,
+            pass: None,
         };
         parent.served += 1;
         if parent.local.is_none() {

@@ -26,6 +26,8 @@ use crate::tunnel::Tunnel;
 /// Where a client's connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
+    /// Whose connection it is has yet to be told, by a PROXY header.
+    Unnamed,
     /// The TLS handshake is not over.
     Securing,
     /// HTTP/2: the connection carries streams, which are clients of their own.
@@ -87,7 +89,7 @@ pub(crate) struct Client {
     /// Compresses the answer under way.
     pub coder: Option<Box<Compressor>>,
     /// The right to be connected; streams have their connection's.
-    pub _pass: Option<Pass>,
+    pub pass: Option<Pass>,
 }
 
 /// What comes behind the bytes being sent.

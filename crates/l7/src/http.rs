@@ -67,7 +67,11 @@ impl Http {
     pub fn open<D: Driver>(&mut self, core: &mut Core<D>, accepted: Accepted) {
         let Accepted { sock, client: address, listener, at, pass } = accepted;
         let timeouts = listener_timeouts(&listener);
-        let session = listener.read(|settings| settings.tls.as_ref().map(|tls| Session::server(tls)));
+        let (session, unnamed) = listener.read(|settings| {
+            let unnamed = !settings.proxies.is_empty() && settings.proxies.contains(address.ip());
+            let tls = settings.tls.as_ref().filter(|_| !unnamed);
+            (tls.map(|tls| Session::server(tls)), unnamed)
+        });
         let secure = session.is_some();
         let link = match session {
             None => Link::Plain(sock),
@@ -79,8 +83,11 @@ impl Http {
                 return;
             }
         };
-        let (standing, wait) =
-            if secure { (Standing::Securing, Wait::Handshake) } else { (Standing::Idle, Wait::KeepAlive) };
+        let (standing, wait) = match (unnamed, secure) {
+            (true, _) => (Standing::Unnamed, Wait::Introduction),
+            (false, true) => (Standing::Securing, Wait::Handshake),
+            (false, false) => (Standing::Idle, Wait::KeepAlive),
+        };
         let key = self.clients.insert_with(|_| Client {
             link,
             address,
@@ -107,9 +114,9 @@ impl Http {
             attempt: Attempting::default(),
             tunnel: None,
             coder: None,
-            _pass: Some(pass),
+            pass: Some(pass),
         });
-        if secure {
+        if standing != Standing::Idle {
             let id = core.next_id();
             if let Some(client) = self.clients.get_mut(key) {
                 client.exchange.reset(id, at);
@@ -135,7 +142,7 @@ impl Http {
                 match client.standing {
                     // Its exchange is over and told of; only a goodbye did not arrive.
                     Standing::Idle | Standing::Lingering => self.drop_client(core, key, Close::Reset),
-                    Standing::Securing | Standing::Carrying | Standing::Head | Standing::Busy => {
+                    Standing::Unnamed | Standing::Securing | Standing::Carrying | Standing::Head | Standing::Busy => {
                         self.client_gone(core, key, now);
                     }
                 }
@@ -245,7 +252,7 @@ impl Http {
                 continue;
             }
             match client.standing {
-                Standing::Idle | Standing::Lingering | Standing::Securing => {
+                Standing::Unnamed | Standing::Idle | Standing::Lingering | Standing::Securing => {
                     self.drop_client(core, key, Close::Orderly);
                 }
                 Standing::Carrying => self.end_carrying(core, key, now),
@@ -270,6 +277,7 @@ impl Http {
     pub(crate) fn drive<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
         while let Some(client) = self.clients.get_mut(key) {
             let went_on = match client.standing {
+                Standing::Unnamed => self.introduce(core, key, now),
                 Standing::Securing => self.secure_client(core, key, now),
                 Standing::Carrying => false,
                 Standing::Idle | Standing::Head => self.read_head(core, key, now),
@@ -349,6 +357,10 @@ impl Http {
                 } else {
                     self.end_in_good_order(core, key, now);
                 }
+            }
+            Wait::Introduction => {
+                let detail = Detail::Timeout(client.timeouts.header);
+                self.not_introduced(core, key, detail, now);
             }
             Wait::Handshake => {
                 let detail = Detail::Timeout(client.timeouts.handshake);

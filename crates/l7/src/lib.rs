@@ -13,6 +13,7 @@ mod coding;
 mod ending;
 mod hedging;
 mod http;
+mod introducing;
 mod link;
 pub mod machine;
 mod multiplexing;

@@ -281,11 +281,12 @@ fn grpc_type(head: &RequestHead<'_, '_>) -> Option<Box<[u8]>> {
 
 /// The address the client reached us at.
 fn local_address<D: Driver>(driver: &D, client: &mut Client, settings: &Listener) -> SocketAddr {
+    if let Some(local) = client.local {
+        return local;
+    }
     if !settings.listen[0].ip().is_unspecified() && settings.listen.len() == 1 {
         return settings.listen[0];
     }
-    let asked = || client.link.sock().and_then(|sock| driver.local_address(sock));
-    let local = client.local.or_else(asked).unwrap_or(settings.listen[0]);
-    client.local = Some(local);
-    local
+    let asked = client.link.sock().and_then(|sock| driver.local_address(sock));
+    *client.local.insert(asked.unwrap_or(settings.listen[0]))
 }

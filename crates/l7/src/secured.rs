@@ -57,20 +57,30 @@ impl Secured {
             }
             match driver.recv(self.sock, scratch) {
                 Recv::Bytes(bytes) => {
-                    self.heard = true;
                     self.full = bytes == scratch.len();
-                    match self.session.receive(&mut scratch[..bytes], &mut self.early) {
-                        Ok(progress) => self.closed |= progress.closed,
-                        Err(failed) => {
-                            // The alert tells the other side why; that it does not listen any more is no news.
-                            let _ = self.flush(driver, false);
-                            return Shaken::Failed(failed);
-                        }
+                    if let Some(failed) = self.take_in(driver, &mut scratch[..bytes]) {
+                        return failed;
                     }
                 }
                 Recv::Dry => return Shaken::Waiting,
                 Recv::End => return Shaken::Gone(None),
                 Recv::Failed(errno) => return Shaken::Gone(Some(errno)),
+            }
+        }
+    }
+
+    /// Bytes of the handshake were received. Returns how it failed, if it did.
+    pub fn take_in<D: Driver>(&mut self, driver: &mut D, bytes: &mut [u8]) -> Option<Shaken> {
+        self.heard = true;
+        match self.session.receive(bytes, &mut self.early) {
+            Ok(progress) => {
+                self.closed |= progress.closed;
+                None
+            }
+            Err(failed) => {
+                // The alert tells the other side why; that it does not listen any more is no news.
+                let _ = self.flush(driver, false);
+                Some(Shaken::Failed(failed))
             }
         }
     }

@@ -28,6 +28,19 @@ impl Http {
         let mut scratch = core.scratch();
         let shaken = secured.shake(&mut core.driver, &mut scratch);
         core.give_back(scratch);
+        self.client_shaken(core, key, shaken, now)
+    }
+
+    /// What follows from how far a client's handshake has come.
+    pub(crate) fn client_shaken<D: Driver>(
+        &mut self,
+        core: &mut Core<D>,
+        key: Key,
+        shaken: Shaken,
+        now: Instant,
+    ) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        let Link::Tls(secured) = &mut client.link else { return false };
         match shaken {
             Shaken::Waiting => {
                 client.readable = false;

@@ -9,6 +9,8 @@ use evenkeel_model::Cause;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
+    /// For a PROXY header.
+    Introduction,
     /// For the client's part of the TLS handshake.
     Handshake,
     /// For the next request.
@@ -39,7 +41,8 @@ pub enum Wait {
 }
 
 impl Wait {
-    pub const ALL: [Wait; 14] = [
+    pub const ALL: [Wait; 15] = [
+        Wait::Introduction,
         Wait::Handshake,
         Wait::KeepAlive,
         Wait::Header,
@@ -60,6 +63,7 @@ impl Wait {
     pub const fn cause(self) -> Option<Cause> {
         match self {
             Wait::KeepAlive | Wait::Linger => None,
+            Wait::Introduction => Some(Cause::ClientProxyHeaderInvalid),
             Wait::Handshake => Some(Cause::TlsHandshakeFailed),
             Wait::Header => Some(Cause::ClientHeaderTimeout),
             Wait::Connect => Some(Cause::BackendConnectTimeout),
@@ -97,7 +101,7 @@ impl Timeouts {
         match wait {
             Wait::Handshake => self.handshake,
             Wait::KeepAlive => self.keep_alive,
-            Wait::Header => self.header,
+            Wait::Introduction | Wait::Header => self.header,
             Wait::ClientBody | Wait::ClientRead => self.client_body,
             Wait::Connect => self.connect,
             Wait::Response | Wait::Hedge | Wait::Try => self.response,
@@ -120,6 +124,8 @@ mod tests {
         for wait in Wait::ALL {
             let expected = match wait {
                 Wait::KeepAlive | Wait::Linger => None,
+                // Who is listed as a sender of headers and sends none is listed wrongly.
+                Wait::Introduction => Some(Blame::Operator),
                 Wait::Handshake | Wait::Header | Wait::ClientBody | Wait::ClientRead => Some(Blame::Client),
                 Wait::Connect | Wait::Relay => Some(Blame::Network),
                 Wait::Queue | Wait::BackendWrite | Wait::Hedge | Wait::Try | Wait::Response | Wait::BackendBody => {

@@ -10,6 +10,7 @@ mod carriers;
 mod carrying;
 mod client;
 mod coding;
+mod dialing;
 mod ending;
 mod hedging;
 mod http;

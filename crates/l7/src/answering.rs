@@ -294,6 +294,7 @@ impl Http {
         let Some(backend) = self.backends.get_mut(made) else { return };
         backend.client = None;
         let keep = reusable
+            && !backend.exclusive
             && !backend.link.is_stream()
             && backend.link.is_flushed()
             && !backend.hangup

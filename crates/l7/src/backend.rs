@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use evenkeel_l4::{BackendSlot, Key, PoolSlot};
 use evenkeel_model::Instant;
+use evenkeel_reactor::Source;
 
 use crate::link::Link;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Dialing,
+    /// Connected; the PROXY header is not out.
+    Greeting,
     /// Connected; the TLS handshake is not over.
     Securing,
     /// HTTP/2: it carries streams, which are connections of their own here.
@@ -46,6 +49,12 @@ pub(crate) struct Backend {
     pub refused: bool,
     /// The rule of HTTP/2 that it broke on this stream.
     pub broke: Option<&'static str>,
+    /// Serves one request and is never kept, see [`crate::dialing::is_one_clients`].
+    pub exclusive: bool,
+    /// What is still to be sent of its PROXY header.
+    pub header: Vec<u8>,
+    /// Where it was told to come from.
+    pub from: Source,
     /// What the connection is to be secured with, until it is.
     pub tls: Option<Arc<evenkeel_tls::Client>>,
     /// Whose settings hold for a connection that carries streams.
@@ -70,6 +79,9 @@ impl Backend {
             waiting: Vec::new(),
             refused: false,
             broke: None,
+            exclusive: false,
+            header: Vec::new(),
+            from: Source::Kernel,
             tls: None,
             pool: None,
         }

@@ -3,6 +3,8 @@
 //! The machine of each connection says which stream has something to read or room to write; the engine then treats the
 //! stream like any other connection. What is written is sent once at the end of the worker's turn.
 
+use std::time::Duration;
+
 use evenkeel_h2::{Connection, Event as Carried, Failure, Role, Settings};
 use evenkeel_l4::{Arena, BackendSlot, Core, Key, Owner, owner_of, token};
 use evenkeel_model::exchange::Detail;
@@ -370,7 +372,11 @@ impl Http {
                     self.drop_unmade_carrier(core, holder, Cause::BackendClosedBeforeResponse, None, now);
                     return;
                 }
-                let kept = backend.pool.as_ref().map(|pool| pool.read(|settings| settings.idle_timeout));
+                let served = backend.exclusive && backend.waiting.is_empty();
+                let kept = match &backend.pool {
+                    Some(_) if served => Some(Duration::ZERO),
+                    pool => pool.as_ref().map(|pool| pool.read(|settings| settings.idle_timeout)),
+                };
                 let farewell = finished.then(|| moved + kept.unwrap_or_default().max(LINGER));
                 backend.deadline = earliest(idle_since.zip(kept).map(|(since, kept)| since + kept), machine_timeout)
                     .min(farewell.unwrap_or(Instant::NEVER));

@@ -12,6 +12,7 @@ use evenkeel_plan::Speaks;
 use evenkeel_reactor::{Close, Driver, Event, Recv, Send};
 
 use crate::backend::State;
+use crate::dialing::Bears;
 use crate::http::Http;
 use crate::machine::Stage;
 
@@ -52,13 +53,10 @@ impl Http {
                 }
                 kept
             }
-            None => {
-                let tls = pool.read(|settings| settings.tls.clone());
-                match self.dial(core, &slot, Some(key), tls) {
-                    Ok(made) => made,
-                    Err(_) => return,
-                }
-            }
+            None => match self.dial(core, &slot, key, Bears::Request) {
+                Ok(made) => made,
+                Err(_) => return,
+            },
         };
         let Some(client) = self.clients.get_mut(key) else { return };
         client.attempt.hedge = Some(Hedge { backend: made, picked, started: now, sent: 0 });

@@ -165,6 +165,7 @@ impl Http {
         let client = backend.client;
         match (backend.state, client) {
             (State::Dialing, _) => self.dial_decided(core, key, event, now),
+            (State::Greeting, _) => self.greet(core, key, now),
             (State::Securing, _) => self.secure_backend(core, key, now),
             (State::Carrying, _) => self.carry(core, Holder::Backend(key), event, now),
             (State::Busy, Some(client)) => {
@@ -218,13 +219,15 @@ impl Http {
         }
         match backend.state {
             State::Busy => return,
-            State::Idle | State::Carrying | State::Dialing | State::Securing => {}
+            State::Idle | State::Carrying | State::Dialing | State::Greeting | State::Securing => {}
         }
         if now >= backend.deadline {
             match backend.state {
                 State::Idle => self.discard_idle(core, key),
                 State::Carrying => self.rest_carrier(core, key, now),
-                State::Dialing | State::Securing | State::Busy => self.carrier_not_made(core, key, now),
+                State::Dialing | State::Greeting | State::Securing | State::Busy => {
+                    self.carrier_not_made(core, key, now);
+                }
             }
         } else {
             core.arm(token(Owner::HttpBackend, key), backend.deadline, &mut backend.armed);
@@ -238,7 +241,7 @@ impl Http {
             match backend.state {
                 State::Idle => self.discard_idle(core, key),
                 State::Carrying => self.retire_carrier(key, now),
-                State::Dialing | State::Securing | State::Busy => {}
+                State::Dialing | State::Greeting | State::Securing | State::Busy => {}
             }
         }
         self.announce_drain(core, now);

@@ -9,11 +9,12 @@ use evenkeel_h2::{Connection, Role, Settings};
 use evenkeel_l4::{BackendSlot, Core, Key, Owner, token};
 use evenkeel_model::exchange::{Detail, Reuse};
 use evenkeel_model::{Cause, Instant, limits};
-use evenkeel_reactor::{Close, Driver, Source};
+use evenkeel_reactor::{Close, Driver};
 
 use crate::backend::{Backend, State};
 use crate::carriers::Holder;
 use crate::carrying::NOTHING_NEW;
+use crate::dialing::{Bears, NotDialed};
 use crate::http::Http;
 use crate::link::Link;
 
@@ -28,7 +29,7 @@ impl Http {
         key: Key,
         slot: &Rc<BackendSlot>,
         now: Instant,
-    ) -> Result<(), i32> {
+    ) -> Result<(), NotDialed> {
         let mut coming = None;
         let mut position = 0;
         loop {
@@ -36,7 +37,9 @@ impl Http {
             position += 1;
             match self.backends.get(made).map(|backend| (backend.state, backend.waiting.len())) {
                 Some((State::Carrying, _)) if self.join(core, key, made, now) => return Ok(()),
-                Some((State::Dialing | State::Securing, waiting)) if waiting < limits::STREAMS.default as usize => {
+                Some((State::Dialing | State::Greeting | State::Securing, waiting))
+                    if waiting < limits::STREAMS.default as usize =>
+                {
                     coming.get_or_insert(made);
                 }
                 Some((State::Carrying, _)) if self.awaits_settings(key, made) => {
@@ -50,11 +53,13 @@ impl Http {
             Some(made) => made,
             None => {
                 let Some(pool) = client.attempt.pool.clone() else { return Ok(()) };
-                let tls = pool.read(|settings| settings.tls.clone());
                 let connect_timeout = client.timeouts.connect;
-                let made = self.dial(core, slot, None, tls)?;
-                slot.carriers.borrow_mut().push(made);
+                let made = self.dial(core, slot, key, Bears::Streams)?;
                 if let Some(backend) = self.backends.get_mut(made) {
+                    // Nobody else looks for one that is a client's own.
+                    if !backend.exclusive {
+                        slot.carriers.borrow_mut().push(made);
+                    }
                     backend.pool = Some(pool);
                     backend.deadline = now + connect_timeout;
                     core.arm(token(Owner::HttpBackend, made), backend.deadline, &mut backend.armed);
@@ -139,14 +144,21 @@ impl Http {
         let Some(backend) = self.backends.get_mut(made) else { return };
         let slot = Rc::clone(&backend.slot);
         for key in std::mem::take(&mut backend.waiting) {
-            let Some(client) = self.clients.get_mut(key).filter(|client| client.attempt.awaits == Some(made)) else {
+            if self.clients.get(key).is_none_or(|client| client.attempt.awaits != Some(made)) {
                 continue;
-            };
-            client.attempt.awaits = None;
+            }
+            if self.awaits_settings(key, made) {
+                if let Some(backend) = self.backends.get_mut(made) {
+                    backend.waiting.push(key);
+                }
+                continue;
+            }
+            if let Some(client) = self.clients.get_mut(key) {
+                client.attempt.awaits = None;
+            }
             if !self.join(core, key, made, now)
-                && let Err(errno) = self.find_carrier(core, key, &slot, now)
+                && let Err(NotDialed { cause, errno }) = self.find_carrier(core, key, &slot, now)
             {
-                let cause = evenkeel_l4::dial_failure(evenkeel_reactor::Errno(errno), Source::Kernel);
                 self.attempt_failed(core, key, cause, Some(Detail::Errno(errno)), now);
             }
             self.drive(core, key, now);

@@ -5,15 +5,16 @@
 
 use std::rc::Rc;
 
-use evenkeel_l4::{Arrival, BackendSlot, Core, Key, Refused, dial_failure};
+use evenkeel_l4::{Arrival, BackendSlot, Core, Key, Refused};
 use evenkeel_model::exchange::{Attempt, Detail, Reuse};
 use evenkeel_model::{Cause, Instant};
 use evenkeel_plan::Speaks;
-use evenkeel_reactor::{Close, Driver, Recv, Send, Source};
+use evenkeel_reactor::{Close, Driver, Recv, Send};
 use evenkeel_wire::{FieldSlots, Parsed, parse_request};
 
 use crate::backend::State;
 use crate::client::Standing;
+use crate::dialing::NotDialed;
 use crate::http::Http;
 use crate::machine::{Retry, Stage, Tried, Wait};
 
@@ -148,8 +149,7 @@ impl Http {
                 Speaks::Http1 => self.dial_for(core, key, &slot, now),
                 Speaks::Http2 => self.find_carrier(core, key, &slot, now),
             };
-            let Err(errno) = begun else { return };
-            let cause = dial_failure(evenkeel_reactor::Errno(errno), Source::Kernel);
+            let Err(NotDialed { cause, errno }) = begun else { return };
             if !self.may_try_again(key, cause, Tried::Connecting, now) {
                 self.answer_failed(core, key, cause, Some(Detail::Errno(errno)), now);
                 return;

@@ -16,6 +16,7 @@ use evenkeel_wire::encoding::Accepted;
 use evenkeel_wire::{ClientCertificate, Forwarding, RequestEdits, RequestHead, cookie, forward};
 
 use crate::client::{Client, Ruled, Standing};
+use crate::dialing::is_one_clients;
 use crate::http::Http;
 use crate::machine::{Patience, is_grpc};
 use crate::requesting::Connection;
@@ -219,6 +220,7 @@ fn prepare(
     let rule = ruled.and_then(Ruled::rule);
     let wants = &mut client.attempt.wants;
     let mut cut = None;
+    let mut exclusive = false;
     pool.read(|pool_settings| {
         let of_rule = |of: fn(&Rule) -> Option<std::time::Duration>| rule.and_then(of);
         client.timeouts.connect = pool_settings.connect_timeout;
@@ -229,6 +231,7 @@ fn prepare(
             hedge_after: pool_settings.hedge_after.filter(|_| head.safe),
             try_timeout: of_rule(|rule| rule.try_timeout).or(pool_settings.try_timeout),
         };
+        exclusive = is_one_clients(pool_settings);
         wants.hash = pool_settings.hash_on.key(&Seen(head));
         if let (Some(sticky), Some(tokens)) = (&pool_settings.sticky, pool.sticky()) {
             let name = sticky.cookie.as_bytes();
@@ -257,7 +260,8 @@ fn prepare(
             subject: identity.subject.as_bytes(),
             fingerprint: identity.fingerprint.as_bytes(),
         }),
-        close: false,
+        // The backend need not keep what will not be used again.
+        close: exclusive,
     };
     forward::write_request_edited(head, forwarding, &edits, client.exchange.request_buffer());
     client.attempt.wants.ruled = ruled.cloned();

@@ -1,11 +1,13 @@
 //! Single stories over TLS and HTTP/2, and of requests that wait: what drawn stories seldom hit, told plainly.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_h2::{Close, Role, Settings, frame};
 use evenkeel_model::{Cause, Instant};
 use evenkeel_observe::metrics::BackendLabel;
+use evenkeel_plan::Plan;
 use evenkeel_reactor::sim::{Backend, End, Ended, Faults, Way};
 use evenkeel_tls::{Offers, Session};
 
@@ -14,28 +16,35 @@ use crate::line::Line;
 use crate::trunk::{SharedTrunk, Stream, Trunk};
 use crate::world::{Behind, Patience, World, backend_address, config_with, listener_address, plan};
 
-const GET: &[u8] = b"GET /r HTTP/1.1\r\nHost: a.example\r\n\r\n";
+pub const GET: &[u8] = b"GET /r HTTP/1.1\r\nHost: a.example\r\n\r\n";
 const POST: &[u8] = b"POST /r HTTP/1.1\r\nHost: a.example\r\nContent-Length: 4\r\n\r\nbody";
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const LISTENERS: [&str; 3] = ["web", "secure", "raw"];
 
-struct Scene {
-    world: World,
-    text: String,
-    backends: Vec<Backend>,
-    trunks: Vec<SharedTrunk>,
+pub struct Scene {
+    pub world: World,
+    pub text: String,
+    pub backends: Vec<Backend>,
+    pub trunks: Vec<SharedTrunk>,
 }
 
 impl Scene {
-    fn new(backends: &[u8], behind: Behind) -> Scene {
-        let text = config_with(Patience::Usual, backends, &["web", "secure", "raw"], behind);
-        let world = World::new(1, Faults::none(), &text);
+    pub fn new(backends: &[u8], behind: Behind) -> Scene {
+        Scene::with(backends, behind, Faults::none(), |_| {})
+    }
+
+    /// The same on another network, with a plan that was changed.
+    pub fn with(backends: &[u8], behind: Behind, faults: Faults, change: impl FnOnce(&mut Plan)) -> Scene {
+        let text = config_with(Patience::Usual, backends, &LISTENERS, behind);
+        let mut plan = plan(&text);
+        change(Arc::make_mut(&mut plan));
+        let world = World::of(1, faults, &plan);
         let backends = backends.iter().map(|number| world.net.backend_listen(backend_address(*number))).collect();
         Scene { world, text, backends, trunks: Vec::new() }
     }
 
     /// Runs until `reached`, and says whether that came.
-    fn until(&mut self, mut reached: impl FnMut() -> bool) -> bool {
+    pub fn until(&mut self, mut reached: impl FnMut() -> bool) -> bool {
         let Scene { world, trunks, .. } = self;
         let act = &mut |net: &evenkeel_reactor::sim::Net, _: &mut crate::world::Operator| {
             trunks.iter().for_each(|trunk| trunk.borrow_mut().act(net));
@@ -43,19 +52,19 @@ impl Scene {
         world.run(act, |_| reached()) == Ended::Reached
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) {
         let net = self.world.net.clone();
         let at = net.now() + time;
         net.alarm(at);
         self.until(|| net.now() >= at);
     }
 
-    fn client(&self) -> End {
+    pub fn client(&self) -> End {
         self.world.net.client_connect(listener_address(80))
     }
 
     /// A client's HTTP/2 connection with prior knowledge.
-    fn caller(&mut self) -> SharedTrunk {
+    pub fn caller(&mut self) -> SharedTrunk {
         let line = Line::new(self.client(), None);
         let trunk = Trunk::new(line, Role::Client, &settings(), &self.world.net);
         self.trunks.push(trunk.clone());
@@ -63,7 +72,7 @@ impl Scene {
     }
 
     /// The next connection that some backend accepts.
-    fn met(&mut self) -> End {
+    pub fn met(&mut self) -> End {
         let backends = self.backends.clone();
         let mut met = None;
         let reached = self.until(|| {
@@ -75,21 +84,21 @@ impl Scene {
     }
 
     /// The same, with what was asked on it.
-    fn asked(&mut self) -> End {
+    pub fn asked(&mut self) -> End {
         let end = self.met();
         assert!(self.until(|| end.received_len() > 0), "nothing was asked");
         end
     }
 
     /// The same, of one who speaks HTTP/2.
-    fn met_trunk(&mut self) -> SharedTrunk {
+    pub fn met_trunk(&mut self) -> SharedTrunk {
         let line = Line::new(self.met(), None);
         let trunk = Trunk::new(line, Role::Server, &settings(), &self.world.net);
         self.trunks.push(trunk.clone());
         trunk
     }
 
-    fn next_stream(&mut self, trunk: &SharedTrunk) -> Stream {
+    pub fn next_stream(&mut self, trunk: &SharedTrunk) -> Stream {
         let mut opened = None;
         let reached = self.until(|| {
             opened = opened.take().or_else(|| trunk.borrow_mut().next_opened());
@@ -99,7 +108,7 @@ impl Scene {
         Stream::new(trunk, opened)
     }
 
-    fn causes(&self) -> Vec<Option<Cause>> {
+    pub fn causes(&self) -> Vec<Option<Cause>> {
         self.world.records.all().iter().map(|record| record.cause).collect()
     }
 
@@ -109,7 +118,7 @@ impl Scene {
         self.world.registry.sum_backend(&label, |metrics| metrics.causes.read(Cause::BackendResponseTimeout))
     }
 
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         for trunk in std::mem::take(&mut self.trunks) {
             trunk.borrow_mut().close();
         }
@@ -119,7 +128,7 @@ impl Scene {
     }
 }
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings {
         streams: 100,
         stream_window: 65_535,
@@ -131,17 +140,17 @@ fn settings() -> Settings {
     }
 }
 
-fn text(end: &End) -> String {
+pub fn text(end: &End) -> String {
     String::from_utf8_lossy(&end.received()).into_owned()
 }
 
-fn ask(trunk: &SharedTrunk, request: &[u8]) -> Stream {
+pub fn ask(trunk: &SharedTrunk, request: &[u8]) -> Stream {
     let mut stream = Stream::new(trunk, None);
     stream.send(request);
     stream
 }
 
-const HTTP2: Behind = Behind { tls: false, http2: true, try_timeout: false, hedge: false, limit: 0 };
+pub const HTTP2: Behind = Behind { tls: false, http2: true, try_timeout: false, hedge: false, limit: 0 };
 
 /// Refused without being looked at, so even a POST may be sent elsewhere.
 #[test]

@@ -46,18 +46,23 @@ impl Trunk {
         Rc::new(RefCell::new(trunk))
     }
 
+    /// Takes bytes in that were received.
+    pub fn hear(&mut self, bytes: &[u8], net: &Net) {
+        if !self.finishing
+            && let Err(failure) = self.machine.receive(bytes, net.now())
+            && self.complaint.is_none()
+        {
+            self.complaint = Some(format!("the node broke HTTP/2: {failure:?}"));
+        }
+    }
+
     /// Takes in what came and sends what is owed.
     pub fn act(&mut self, net: &Net) {
         if self.over {
             return;
         }
         let bytes = self.line.take();
-        if !self.finishing
-            && let Err(failure) = self.machine.receive(&bytes, net.now())
-            && self.complaint.is_none()
-        {
-            self.complaint = Some(format!("the node broke HTTP/2: {failure:?}"));
-        }
+        self.hear(&bytes, net);
         if self.machine.poll_timeout().is_some_and(|at| at <= net.now()) {
             // Who is too slow to acknowledge is cut off by us, as by anybody.
             let _ = self.machine.handle_timeout(net.now());

@@ -258,9 +258,12 @@ impl Operator {
 
 impl World {
     pub fn new(seed: u64, faults: Faults, text: &str) -> World {
+        World::of(seed, faults, &plan(text))
+    }
+
+    pub fn of(seed: u64, faults: Faults, plan: &Arc<Plan>) -> World {
         let net = Net::new(seed, faults.clone());
-        let plan = plan(text);
-        let publisher = Publisher::new(snapshot(1, &plan, |_| true));
+        let publisher = Publisher::new(snapshot(1, plan, |_| true));
         let reader = publisher.reader();
         let driver = SimDriver::new(&net, NODE);
         let (id, waker) = (driver.id(), driver.waker());
@@ -286,7 +289,7 @@ impl World {
             drained_at: None,
             complaints: Vec::new(),
             operator,
-            hedges: text.contains("hedge_after"),
+            hedges: plan.pools.iter().any(|pool| pool.hedge_after.is_some()),
         }
     }
 

@@ -92,7 +92,7 @@ impl Batch {
         self.packets[at].segment.map(NonZeroU16::get)
     }
 
-    /// Who sent it; for sending: who gets it.
+    /// Who sent it, unless a dialled socket received it, which hears only one; for sending: who gets it.
     pub fn peer(&self, at: usize) -> SocketAddr {
         self.packets[at].peer
     }
@@ -127,7 +127,12 @@ impl Batch {
         true
     }
 
-    /// The free places, in the order in which [`Batch::received`] fills them.
+    /// The place that [`Batch::received`] fills next.
+    pub(crate) fn place(&mut self) -> Option<&mut [u8]> {
+        self.bytes.get_mut(self.packets.len() * STRIDE..)?.get_mut(..ROOM)
+    }
+
+    /// All free places, in their order.
     pub(crate) fn free(&mut self) -> impl Iterator<Item = &mut [u8]> {
         self.bytes[self.packets.len() * STRIDE..].chunks_exact_mut(STRIDE).map(|place| &mut place[..ROOM])
     }
@@ -195,7 +200,7 @@ mod tests {
         ];
         for (bytes, segment, expected) in table {
             let mut batch = Batch::new();
-            batch.free().next().expect("a new batch has room")[..bytes.len()].copy_from_slice(bytes.as_bytes());
+            batch.place().expect("a new batch has room")[..bytes.len()].copy_from_slice(bytes.as_bytes());
             batch.received(bytes.len(), segment, somebody(), None);
             let expected: Vec<&[u8]> = expected.into_iter().map(str::as_bytes).collect();
             assert_eq!(batch.each(0).collect::<Vec<_>>(), expected, "{bytes:?} by {segment}");

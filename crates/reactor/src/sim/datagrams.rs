@@ -1,7 +1,7 @@
 //! How datagrams travel: each by itself, so they overtake each other, get lost and come twice.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -10,6 +10,9 @@ use super::socket::{Datagram, Owner};
 use super::trace::Fact;
 use super::world::{Happening, World};
 use crate::{Batch, Errno, RecvMany, SendMany, errno};
+
+/// The sender at a dialled socket, of which the real driver does not tell.
+const UNSAID: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
 /// How long a full socket stays full at most.
 const FULL_MAX: Duration = Duration::from_millis(5);
@@ -90,6 +93,7 @@ impl World {
             let together = self.dice.happens(chance);
             let everywhere = self.socket(id).local.ip().is_unspecified();
             let Some(udp) = self.udp(id) else { continue };
+            let dialled = udp.remote.is_some();
             let Some(Datagram { from, to, mut bytes }) = udp.inbox.pop_front() else { continue };
             let segment = bytes.len();
             let mut length = segment;
@@ -103,10 +107,11 @@ impl World {
                 length = next.bytes.len();
                 bytes.extend(next.bytes);
             }
-            if let Some(place) = into.free().next() {
+            if let Some(place) = into.place() {
                 place[..bytes.len()].copy_from_slice(&bytes);
             }
-            into.received(bytes.len(), segment, from, everywhere.then(|| to.ip()));
+            let sender = if dialled { UNSAID } else { from };
+            into.received(bytes.len(), segment, sender, everywhere.then(|| to.ip()));
             self.mark(id, Fact::Received(bytes.len()));
             packets += 1;
         }

@@ -38,6 +38,7 @@ macro_rules! on_both {
         )*
     };
 }
+pub(crate) use on_both;
 
 on_both! {
     watch_reports_what_is_there_already: [

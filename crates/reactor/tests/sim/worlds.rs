@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use evenkeel_reactor::epoll::{EpollDriver, bind_tcp};
+use evenkeel_reactor::epoll::{EpollDriver, bind_tcp, bind_udp};
 use evenkeel_reactor::sim::{Backend, End, Faults, Net, SimDriver, UdpService};
 use evenkeel_reactor::{Clock, Driver, Event, ListenOptions, Sock, Token};
 
@@ -49,6 +49,14 @@ pub trait World {
 
     /// The UDP service takes one datagram and sends each of `answers` back.
     fn far_udp_answer(&mut self, answers: &[&[u8]]) -> Vec<u8>;
+
+    fn listen_udp(&mut self, token: Token) -> (Sock, SocketAddr);
+
+    /// The UDP service sends one datagram, which arrives before this returns.
+    fn far_udp_send(&mut self, to: SocketAddr, bytes: &[u8]);
+
+    /// The next datagram at the UDP service.
+    fn far_udp_take(&mut self) -> Vec<u8>;
 
     /// A connection as serving code gets it: accepted and watched, its first event taken.
     fn served(&mut self, token: Token) -> (Sock, Self::Far) {
@@ -187,6 +195,28 @@ impl World for SimWorld {
             while self.net.step() {}
         }
         asked
+    }
+
+    fn listen_udp(&mut self, token: Token) -> (Sock, SocketAddr) {
+        let any = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 1).into(), 0);
+        let sock = self.driver.listen_udp(any, token).expect("nothing is short");
+        let at = self.driver.local_address(sock).expect("a bound socket has an address");
+        (sock, at)
+    }
+
+    fn far_udp_send(&mut self, to: SocketAddr, bytes: &[u8]) {
+        self.udp.as_ref().expect("far_udp comes first").send(to, bytes);
+        self.settle();
+    }
+
+    fn far_udp_take(&mut self) -> Vec<u8> {
+        let service = self.udp.as_ref().expect("far_udp comes first");
+        loop {
+            if let Some((_, bytes)) = service.recv() {
+                return bytes;
+            }
+            assert!(self.net.step(), "the datagram never comes\n{}", self.net.story());
+        }
     }
 }
 
@@ -350,6 +380,25 @@ impl World for RealWorld {
             socket.send_to(answer, from).expect("loopback takes datagrams");
         }
         asked[..bytes].to_vec()
+    }
+
+    fn listen_udp(&mut self, token: Token) -> (Sock, SocketAddr) {
+        let bound = bind_udp(loopback()).expect("a loopback port can be had");
+        let sock = self.driver.listen_udp(bound, token).expect("nothing is short");
+        let at = self.driver.local_address(sock).expect("a bound socket has an address");
+        (sock, at)
+    }
+
+    fn far_udp_send(&mut self, to: SocketAddr, bytes: &[u8]) {
+        let sent = self.udp.as_ref().expect("far_udp comes first").send_to(bytes, to);
+        assert_eq!(sent.expect("loopback takes datagrams"), bytes.len());
+    }
+
+    fn far_udp_take(&mut self) -> Vec<u8> {
+        let mut space = vec![0; 65_536];
+        let bytes = self.udp.as_ref().expect("far_udp comes first").recv(&mut space).expect("the datagram arrived");
+        space.truncate(bytes);
+        space
     }
 }
 

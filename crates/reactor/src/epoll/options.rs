@@ -173,3 +173,24 @@ fn probe(address: SocketAddr, kind: SocketType) -> Result<(), Os> {
 pub fn set<O: SetSockOpt>(fd: BorrowedFd<'_>, option: O, value: &O::Val) -> Result<(), Os> {
     setsockopt(&fd, option, value).map_err(|error| Os::from_raw_os_error(error as i32))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_what_the_kernel_has() {
+        let fd = rustix::net::socket(rustix::net::AddressFamily::INET, SocketType::STREAM, None).expect("a file");
+        let asked =
+            TcpOptions { keepalive: Some(Duration::from_secs(7)), user_timeout: Some(Duration::from_millis(3500)) };
+        assert_eq!(keep_watch(fd.as_fd(), &asked), Ok(()));
+        assert_eq!(sockopt::socket_keepalive(&fd), Ok(true));
+        assert_eq!(sockopt::tcp_keepidle(&fd), Ok(Duration::from_secs(7)));
+        assert_eq!(sockopt::tcp_keepintvl(&fd), Ok(KEEPALIVE_INTERVAL));
+        assert_eq!(sockopt::tcp_keepcnt(&fd), Ok(limits::KEEPALIVE_PROBES.value as u32));
+        assert_eq!(sockopt::tcp_user_timeout(&fd), Ok(3500));
+        // What is not asked for stays as it is.
+        assert_eq!(keep_watch(fd.as_fd(), &TcpOptions::default()), Ok(()));
+        assert_eq!((sockopt::socket_keepalive(&fd), sockopt::tcp_user_timeout(&fd)), (Ok(true), Ok(3500)));
+    }
+}

@@ -106,6 +106,7 @@ fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, i
     json!({
         "address": backend.address.to_string(),
         "weight": backend.weight,
+        "server_id": backend.server_id.as_deref().map(hex),
         "effective_weight": standing.effective_weight(backend.weight),
         "verdict": standing.verdict.word(),
         "since": epoch.rfc3339(standing.verdict_since),
@@ -115,6 +116,10 @@ fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, i
         "attempts_total": number(|set| set.attempts.read()),
         "check": backend.target.map(|target| check(&control.target(target), epoch, now)),
     })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn check(target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> Value {

@@ -13,6 +13,7 @@ mod h2_clients;
 mod l7_causes;
 mod l7_certificates;
 mod l7_coding;
+mod l7_named;
 mod l7_refused;
 mod l7_retries;
 mod l7_rules;

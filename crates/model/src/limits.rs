@@ -298,7 +298,7 @@ fixed! {
     UDP_BATCH = 32, "datagrams",
         "Datagrams taken or sent in one call. Twice as many saved nothing more in our runs.";
     UDP_RECEIVE_BUFFER = 4_194_304, "bytes",
-        "Datagrams that may wait at a udp listener on each worker, with what the kernel counts beside them: a pause of 10 ms at 100,000 datagrams a second. net.core.rmem_max caps it silently unless we have CAP_NET_ADMIN.";
+        "What may wait at a udp listener on each worker. Linux gives twice of it and counts 2304 bytes for a small datagram, so 3600 of them may: a pause of 36 ms at 100,000 a second. net.core.rmem_max caps it silently unless we have CAP_NET_ADMIN.";
     UDP_REFUSAL_MEMORY = 1000, "ms",
         "A backend whose host has refused a datagram (ICMP) gets no new session for this time while there are others. Clients ask again within seconds, and the check needs longer to find out.";
     PROXY_HEADER = 4096, "bytes",

@@ -98,7 +98,7 @@ impl Batch {
     }
 
     /// Which address of ours it was sent to; for sending: which one it leaves from. `None` where the socket
-    /// has only one.
+    /// has only one, or the datagram was for many hosts.
     pub fn local(&self, at: usize) -> Option<IpAddr> {
         self.packets[at].local
     }

@@ -181,6 +181,31 @@ fn a_burst_to_a_listener_is_received_as_one_packet_and_forwarded_as_one() {
 }
 
 #[test]
+fn what_a_client_sent_as_one_is_forwarded_whole_however_many_it_is() {
+    for (size, count) in [(1200, 3), (100, 64), (10, 128), (1, 100)] {
+        let mut driver = driver();
+        let (front, port) = listen(&mut driver, "127.0.0.1:0", 1);
+        let backend = client("127.0.0.1:0");
+        let client = client("127.0.0.1:0");
+        nix::sys::socket::setsockopt(&client, nix::sys::socket::sockopt::UdpGsoSegment, &size).expect("Linux 4.18");
+        let bytes: Vec<u8> = (0..size * count).map(|at| (at % 251) as u8).collect();
+        if client.send_to(&bytes, ("127.0.0.1", port)).is_err() {
+            // Before Linux 6.9 there were 64 at most.
+            assert!(count > 64);
+            continue;
+        }
+        let to = backend.local_addr().expect("it is bound");
+        let sock = driver.dial_udp(to, Source::Kernel, Token(2)).expect("nothing is short");
+        let mut batch = Batch::new();
+        gather(&mut driver, front, 1, &mut batch, count as u32);
+        assert_eq!(driver.send_many(sock, &batch, 0..batch.len()), SendMany { taken: batch.len(), failed: None });
+        for expected in bytes.chunks(size as usize) {
+            assert_eq!(received(&backend).0, expected);
+        }
+    }
+}
+
+#[test]
 fn a_dialled_socket_receives_bursts_as_one_packet_once_it_has_seen_one() {
     let mut driver = driver();
     let (backend, port) = listen(&mut driver, "127.0.0.1:0", 1);

@@ -142,10 +142,19 @@ impl Receiving {
         let dialled = held.mode != Mode::Listens && held.mode != Mode::ListensEverywhere;
         for packet in &self.seen[..packets] {
             let from = if dialled { UNSAID } else { packet.addr };
-            into.received(packet.len, packet.stride, from, packet.dst_ip);
+            into.received(packet.len, packet.stride, from, packet.dst_ip.filter(answers_from));
         }
         RecvMany::Some { packets, drained: packets < offered }
     }
+}
+
+/// Whether an answer can leave from the address that was asked. From one of many it cannot; the kernel chooses.
+fn answers_from(local: &IpAddr) -> bool {
+    let of_many = match local {
+        IpAddr::V4(local) => local.is_multicast() || local.is_broadcast(),
+        IpAddr::V6(local) => local.is_multicast(),
+    };
+    !of_many
 }
 
 /// Receives datagrams of a dialled socket one by one, and lets the kernel keep the next ones together if they come
@@ -220,7 +229,7 @@ fn send_some(held: &mut Held, batch: &Batch, packets: Range<usize>) -> (usize, O
         count += 1;
     }
     starts[count] = at;
-    if count == 1 && first.segment.is_none() && held.mode != Mode::ListensEverywhere {
+    if count == 1 && first.segment.is_none() {
         return match send_one(held, batch, packets.start, batch.bytes(packets.start)) {
             Ok(()) => (1, None),
             Err(error) => (0, Some(error)),
@@ -255,8 +264,8 @@ fn message(held: &Held, batch: &Batch, packets: Range<usize>) -> Message {
     let first = packets.start;
     let size = batch.bytes(first).len();
     if let Some(segment) = batch.segment(first) {
-        let fits =
-            segment <= held.segment_max && size <= TOGETHER_MAX && batch.datagrams(first) as usize <= SEGMENTS_MAX;
+        // However many they are, the same kernel put them together.
+        let fits = segment <= held.segment_max && size <= TOGETHER_MAX;
         return Message { packets: 1, segment: fits.then_some(segment), apart: !fits };
     }
     let mut count = 1;

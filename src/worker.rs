@@ -167,6 +167,7 @@ impl<D: Driver> Worker<D> {
         let plan_changed = self.core.roster.follow(snapshot);
         if self.core.roster.generation() != before {
             self.http.verdicts_changed(&mut self.core, now);
+            self.relays.verdicts_changed(&mut self.core, now);
         }
         if !plan_changed {
             return;

@@ -1,28 +1,36 @@
-//! TCP relays: the hands of tcp listeners.
+//! TCP relays: the hands of tcp and tls-passthrough listeners.
 //!
 //! ```text
-//!   dialing ──connected──► relaying ──both ends passed on──► gone
-//!      │ refused, timed out, unreachable: the next backend, while there is one and a try is left
-//!      └─ nobody left ──► client reset at once: an L4 client must not hang on a dead pool
+//!   prelude ──done──► dialing ──connected──► relaying ──both ends passed on──► gone
+//!      │                 │                      │ the backend resets
+//!      │                 │                      ▼
+//!      │                 │                   parting ──its last words delivered──► gone
+//!      │                 │ refused, timed out, unreachable: the next backend, while there is one and a try is left
+//!      └─ refused        └─ nobody left: the client is reset at once, an L4 client must not hang on a dead pool
 //! ```
 //!
-//! While dialing, the client's bytes stay in the kernel: nothing needs to be kept for a second try. A
-//! reset on one side is passed on as a reset, an end as an end, each direction by itself.
+//! Only connections of proxies and of tls-passthrough listeners have a prelude. While dialing, the client's bytes stay in
+//! the kernel: nothing needs to be kept for a second try. A reset on one side is passed on as a reset, an end as an end,
+//! each direction by itself.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use evenkeel_model::exchange::{Attempt, Detail, ExchangeId, Outcome, Times};
 use evenkeel_model::{Cause, Instant, Phase};
-use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Recv, Sock, Source};
+use evenkeel_plan::{OnUnhealthy, Protocol, Refuse};
+use evenkeel_reactor::{Close, Driver, Errno, Event, Recv, Sock};
 
 use crate::arena::{Arena, Key, Owner, token};
 use crate::core::{Accepted, Core, dial_failure};
 use crate::gate::Pass;
-use crate::machine::Flow;
-use crate::pump::{Piping, Socks, Then, pump_socks};
-use crate::roster::{BackendSlot, ListenerSlot, PickFor, Picked, PoolSlot};
+use crate::machine::{Asked, Flow, Prelude, Told};
+use crate::pump::Piping;
+use crate::roster::{BackendSlot, ListenerSlot, Picked, PoolSlot};
+
+mod beginning;
+mod carrying;
+mod dialing;
 
 pub struct Relays<D: Driver> {
     relays: Arena<Relay<D>>,
@@ -37,25 +45,45 @@ impl<D: Driver> Default for Relays<D> {
 struct Relay<D: Driver> {
     id: ExchangeId,
     listener: Rc<ListenerSlot>,
-    pool: Rc<PoolSlot>,
+    /// `None` until the prelude has told which.
+    pool: Option<Rc<PoolSlot>>,
+    /// Who connected, or whom a PROXY header named.
     client: SocketAddr,
     client_sock: Sock,
     backend_sock: Option<Sock>,
     picked: Option<Picked>,
+    /// Those that failed.
     tried: Vec<Rc<BackendSlot>>,
     attempts: Vec<Attempt>,
     attempt_started: Instant,
-    connected: bool,
+    stage: Stage,
+    /// `None` for those without a prelude.
+    told: Option<Box<Told>>,
     /// Client to backend, and back.
     up: Flow,
     down: Flow,
     up_pipe: Piping<D>,
     down_pipe: Piping<D>,
     times: Times,
+    /// When something last came from the backend or went to the client.
+    heard: Instant,
     deadline: Instant,
+    /// When its lifetime is over.
+    ends: Instant,
     armed: Instant,
     /// The right to be connected.
-    _pass: Pass,
+    pass: Pass,
+}
+
+enum Stage {
+    Prelude(Box<Prelude>),
+    Dialing,
+    Relaying,
+    /// The backend has reset the connection, and the client gets what it had said before. With whether the client was told
+    /// of an end in good order before that.
+    Parting {
+        told_end: bool,
+    },
 }
 
 /// Why a relay ends before both directions have.
@@ -63,13 +91,6 @@ struct Ending {
     cause: Cause,
     detail: Option<Detail>,
     client: Close,
-}
-
-/// Which side of a relay broke.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Client,
-    Backend,
 }
 
 impl<D: Driver> Relays<D> {
@@ -84,13 +105,24 @@ impl<D: Driver> Relays<D> {
     /// Takes over a connection that was admitted.
     pub fn open(&mut self, core: &mut Core<D>, accepted: Accepted) {
         let Accepted { sock, client, listener, at, pass } = accepted;
-        // A listener without rules has a pool; should that ever break, a reset beats a panic.
-        let Some(pool) = listener.pool() else {
+        let (prelude, timeout) = listener.read(|settings| {
+            let asked = |needed| if needed { Asked::Yes } else { Asked::No };
+            let header = asked(settings.proxies.contains(client.ip()));
+            let hello = asked(settings.protocol == Protocol::TlsPassthrough);
+            (Prelude::of(header, hello), settings.header_timeout)
+        });
+        let pool = listener.pool();
+        // Without a prelude nothing else can name the pool; should that ever break, a reset beats a panic.
+        if prelude.is_none() && pool.is_none() {
             core.driver.close(sock, Close::Reset);
             core.discharge(&listener);
             return;
-        };
+        }
         let id = core.next_id();
+        let (stage, deadline) = match prelude {
+            Some(prelude) => (Stage::Prelude(Box::new(prelude)), at + timeout),
+            None => (Stage::Dialing, Instant::NEVER),
+        };
         let key = self.relays.insert_with(|_| Relay {
             id,
             listener,
@@ -102,18 +134,22 @@ impl<D: Driver> Relays<D> {
             tried: Vec::new(),
             attempts: Vec::new(),
             attempt_started: at,
-            connected: false,
+            stage,
+            told: None,
             up: Flow::default(),
             down: Flow::default(),
             up_pipe: None,
             down_pipe: None,
             times: Times { started: at, ..Times::default() },
-            deadline: Instant::NEVER,
+            heard: Instant::START,
+            deadline,
+            ends: Instant::NEVER,
             armed: Instant::NEVER,
-            _pass: pass,
+            pass,
         });
         let ended = match core.driver.watch(sock, token(Owner::RelayClient, key)) {
-            Ok(()) => self.dial_next(core, key, at),
+            Ok(()) if deadline == Instant::NEVER => self.dial_next(core, key, at),
+            Ok(()) => None,
             Err(Errno(errno)) => Some(Ending::reset(Cause::BalancerOverloaded, Some(Detail::Errno(errno)))),
         };
         self.settle(core, key, ended, at);
@@ -127,13 +163,15 @@ impl<D: Driver> Relays<D> {
         if event.writable {
             relay.down.writable();
         }
-        let ended = if relay.connected {
-            relay.pump(core, now)
-        } else if event.hangup && matches!(core.driver.peek(relay.client_sock), Recv::Failed(_)) {
-            // A half-close while we dial is the client's right; a reset is its goodbye.
-            Some(Ending::reset(Cause::ClientAborted, None))
-        } else {
-            None
+        let ended = match relay.stage {
+            Stage::Relaying => relay.pump(core, now),
+            Stage::Prelude(_) => self.hear_prelude(core, key, now),
+            Stage::Parting { .. } => relay.part(core, now),
+            Stage::Dialing => {
+                // A half-close while we dial is the client's right; a reset is its goodbye.
+                let is_gone = event.hangup && matches!(core.driver.peek(relay.client_sock), Recv::Failed(_));
+                is_gone.then(|| Ending::reset(Cause::ClientAborted, None))
+            }
         };
         self.settle(core, key, ended, now);
     }
@@ -142,28 +180,28 @@ impl<D: Driver> Relays<D> {
         let Some(relay) = self.relays.get_mut(key) else { return };
         let Some(sock) = relay.backend_sock else { return };
         let Some(to) = relay.picked.as_ref().map(|picked| picked.backend.address) else { return };
-        let ended = if relay.connected {
-            relay.backend_ready(event);
-            relay.pump(core, now)
-        } else {
-            match core.dialed(sock, to, event) {
+        let ended = match relay.stage {
+            Stage::Relaying => {
+                relay.backend_ready(event);
+                relay.pump(core, now)
+            }
+            Stage::Parting { .. } => {
+                relay.backend_ready(event);
+                relay.part(core, now)
+            }
+            Stage::Prelude(_) | Stage::Dialing => match core.dialed(sock, to, event) {
                 None => None,
                 Some(Ok(())) => {
-                    relay.established(now);
+                    relay.established(core, now);
                     relay.backend_ready(event);
                     relay.pump(core, now)
                 }
                 Some(Err(errno)) => {
-                    relay.attempt_failed(core, dial_failure(errno, Source::Kernel), now);
-                    self.dial_next_after(
-                        core,
-                        key,
-                        dial_failure(errno, Source::Kernel),
-                        Some(Detail::Errno(errno.0)),
-                        now,
-                    )
+                    let cause = dial_failure(errno, relay.named_source());
+                    relay.attempt_failed(core, cause, now);
+                    self.dial_next_after(core, key, cause, Some(Detail::Errno(errno.0)), now)
                 }
-            }
+            },
         };
         self.settle(core, key, ended, now);
     }
@@ -175,15 +213,39 @@ impl<D: Driver> Relays<D> {
         }
         let ended = if now < relay.deadline {
             None
-        } else if relay.connected {
-            let timeout = relay.listener.read(|settings| settings.idle_timeout);
-            Some(Ending::reset(Cause::RelayIdleTimeout, Some(Detail::Timeout(timeout))))
         } else {
-            let timeout = relay.pool.read(|settings| settings.connect_timeout);
-            relay.attempt_failed(core, Cause::BackendConnectTimeout, now);
-            self.dial_next_after(core, key, Cause::BackendConnectTimeout, Some(Detail::Timeout(timeout)), now)
+            match &relay.stage {
+                Stage::Prelude(prelude) => {
+                    let refusal = prelude.timed_out(relay.listener.read(|settings| settings.header_timeout));
+                    Some(Ending::reset(refusal.cause, refusal.detail))
+                }
+                Stage::Dialing => {
+                    let timeout = relay.pool.as_ref().map(|pool| pool.read(|settings| settings.connect_timeout));
+                    relay.attempt_failed(core, Cause::BackendConnectTimeout, now);
+                    self.dial_next_after(core, key, Cause::BackendConnectTimeout, timeout.map(Detail::Timeout), now)
+                }
+                Stage::Relaying => Some(relay.timed_out(now)),
+                Stage::Parting { .. } => Some(Ending::reset(Cause::BackendResetRelay, None)),
+            }
         };
         self.settle(core, key, ended, now);
+    }
+
+    /// Verdicts changed: relays of backends that are out now end where their pool asks for it.
+    pub fn verdicts_changed(&mut self, core: &mut Core<D>, now: Instant) {
+        let is_struck = |relay: &Relay<D>| {
+            let Stage::Relaying = relay.stage else { return false };
+            let (Some(pool), Some(picked)) = (&relay.pool, &relay.picked) else { return false };
+            pool.read(|settings| settings.on_unhealthy) == OnUnhealthy::Reset && pool.is_unhealthy(&picked.backend)
+        };
+        if !self.relays.iter().any(is_struck) {
+            return;
+        }
+        for key in self.relays.keys() {
+            if self.relays.get(key).is_some_and(is_struck) {
+                self.settle(core, key, Some(Ending::reset(Cause::BackendTurnedUnhealthy, None)), now);
+            }
+        }
     }
 
     /// Ends every relay for which `which` says so: the drain deadline has passed.
@@ -195,75 +257,15 @@ impl<D: Driver> Relays<D> {
         }
     }
 
-    /// Dials the next backend after an attempt failed with `cause`, if there is one and a try is left.
-    fn dial_next_after(
-        &mut self,
-        core: &mut Core<D>,
-        key: Key,
-        cause: Cause,
-        detail: Option<Detail>,
-        now: Instant,
-    ) -> Option<Ending> {
-        let relay = self.relays.get_mut(key)?;
-        let retries = relay.pool.read(|settings| settings.retries) as usize;
-        // Never to the same backend first, and for a connection that never came about not at all:
-        // it would most likely fail alike, and the client has waited long enough.
-        if relay.tried.len() > retries || !relay.pool.has_other(&relay.tried) {
-            return Some(Ending::reset(cause, detail));
-        }
-        self.dial_next(core, key, now)
-    }
-
-    /// Picks and dials until a connect is under way or nobody is left.
-    fn dial_next(&mut self, core: &mut Core<D>, key: Key, now: Instant) -> Option<Ending> {
-        loop {
-            let relay = self.relays.get_mut(key)?;
-            let picked = match relay.pool.pick(&PickFor::new(relay.client.ip(), &relay.tried, now)) {
-                Ok(picked) => picked,
-                Err(refused) => return Some(Ending::reset(refused.cause(), None)),
-            };
-            let backend = Rc::clone(&picked.backend);
-            relay.times.picked = relay.times.picked.or(Some(now));
-            relay.tried.push(Rc::clone(&backend));
-            relay.picked = Some(picked);
-            relay.attempt_started = now;
-            backend.metrics.connections.one();
-            let dial = Dial::to(backend.address);
-            match core.driver.dial(dial, token(Owner::RelayBackend, key)) {
-                Ok(sock) => {
-                    relay.backend_sock = Some(sock);
-                    relay.deadline = now + relay.pool.read(|settings| settings.connect_timeout);
-                    return None;
-                }
-                Err(errno) => {
-                    let cause = dial_failure(errno, Source::Kernel);
-                    relay.attempt_failed(core, cause, now);
-                    let retries = relay.pool.read(|settings| settings.retries) as usize;
-                    if relay.tried.len() > retries || !relay.pool.has_other(&relay.tried) {
-                        return Some(Ending::reset(cause, Some(Detail::Errno(errno.0))));
-                    }
-                }
-            }
-        }
-    }
-
     /// Either lets the relay go on with its timer set, or ends it.
     fn settle(&mut self, core: &mut Core<D>, key: Key, ended: Option<Ending>, now: Instant) {
         let Some(relay) = self.relays.get_mut(key) else { return };
-        let ending = match ended {
-            Some(ending) => ending,
-            None if relay.up.is_finished() && relay.down.is_finished() => {
-                let relay = self.relays.remove(key).expect("found a line above");
-                relay.end(core, None, now);
-                return;
-            }
-            None => {
-                core.arm(token(Owner::RelayClient, key), relay.deadline, &mut relay.armed);
-                return;
-            }
-        };
+        if ended.is_none() && !relay.is_over() {
+            core.arm(token(Owner::RelayClient, key), relay.deadline, &mut relay.armed);
+            return;
+        }
         if let Some(relay) = self.relays.remove(key) {
-            relay.end(core, Some(ending), now);
+            relay.end(core, ended, now);
         }
     }
 }
@@ -272,65 +274,25 @@ impl Ending {
     const fn reset(cause: Cause, detail: Option<Detail>) -> Self {
         Ending { cause, detail, client: Close::Reset }
     }
+
+    /// For clients that the listener turns away.
+    const fn refused(cause: Cause, detail: Detail, how: Refuse) -> Self {
+        let client = match how {
+            Refuse::Reset => Close::Reset,
+            Refuse::Silence => Close::Silent,
+        };
+        Ending { cause, detail: Some(detail), client }
+    }
 }
 
 impl<D: Driver> Relay<D> {
-    fn established(&mut self, now: Instant) {
-        self.connected = true;
-        self.times.connected = Some(now);
-        self.deadline = now + self.idle_timeout();
-        let took = now - self.attempt_started;
-        if let Some(picked) = &self.picked {
-            picked.backend.metrics.first_byte.record(took);
-            self.attempts.push(Attempt { backend: picked.backend.address, cause: None, took });
-        }
-    }
-
-    fn idle_timeout(&self) -> Duration {
-        self.listener.read(|settings| settings.idle_timeout)
-    }
-
-    fn attempt_failed(&mut self, core: &mut Core<D>, cause: Cause, now: Instant) {
-        if let Some(sock) = self.backend_sock.take() {
-            core.driver.close(sock, Close::Reset);
-        }
-        if let Some(picked) = self.picked.take() {
-            picked.backend.metrics.causes.one(cause);
-            let took = now - self.attempt_started;
-            self.attempts.push(Attempt { backend: picked.backend.address, cause: Some(cause), took });
-        }
-    }
-
-    fn backend_ready(&mut self, event: Event) {
-        if event.readable {
-            self.down.readable(event.hangup);
-        }
-        if event.writable {
-            self.up.writable();
-        }
-    }
-
-    /// Moves what can be moved, both ways.
-    fn pump(&mut self, core: &mut Core<D>, now: Instant) -> Option<Ending> {
-        let backend_sock = self.backend_sock?;
-        let before = (self.up.progress(), self.down.progress());
-        let up = Socks { from: self.client_sock, to: backend_sock };
-        let down = Socks { from: backend_sock, to: self.client_sock };
-        let broken = pump_socks(core, &mut self.up, Then::after(&self.down), &mut self.up_pipe, up)
-            .map(|broken| if broken.source { Side::Client } else { Side::Backend })
-            .or_else(|| {
-                pump_socks(core, &mut self.down, Then::after(&self.up), &mut self.down_pipe, down)
-                    .map(|broken| if broken.source { Side::Backend } else { Side::Client })
-            });
-        if (self.up.progress(), self.down.progress()) != before {
-            self.deadline = now + self.idle_timeout();
-            if self.times.first_byte.is_none() && self.down.bytes() > 0 {
-                self.times.first_byte = Some(now);
-            }
-        }
-        match broken? {
-            Side::Client => Some(Ending::reset(Cause::ClientAborted, None)),
-            Side::Backend => Some(Ending::reset(Cause::BackendResetRelay, None)),
+    /// Where it was when a cause struck.
+    fn phase(&self) -> Option<Phase> {
+        match &self.stage {
+            Stage::Prelude(prelude) => Some(prelude.phase()),
+            // The cause's own: what can go wrong here has a cause for each.
+            Stage::Dialing => None,
+            Stage::Relaying | Stage::Parting { .. } => Some(Phase::Relay),
         }
     }
 
@@ -341,9 +303,11 @@ impl<D: Driver> Relay<D> {
             core.driver.close(sock, close);
         }
         self.times.ended = now;
+        let held = if let Stage::Prelude(prelude) = &self.stage { prelude.held() } else { 0 };
+        let (bytes_in, bytes_out) = (self.up.bytes() + held, self.down.bytes());
         let metrics = &self.listener.metrics;
-        metrics.bytes_in.add(self.up.bytes());
-        metrics.bytes_out.add(self.down.bytes());
+        metrics.bytes_in.add(bytes_in);
+        metrics.bytes_out.add(bytes_out);
         metrics.duration.record(now - self.times.started);
         let cause = ending.as_ref().map(|ending| ending.cause);
         if let Some(cause) = cause {
@@ -351,31 +315,44 @@ impl<D: Driver> Relay<D> {
         }
         if let Some(picked) = &self.picked {
             let metrics = &picked.backend.metrics;
-            metrics.bytes_out.add(self.up.bytes());
-            metrics.bytes_in.add(self.down.bytes());
-            if cause == Some(Cause::BackendResetRelay) {
-                metrics.causes.one(Cause::BackendResetRelay);
+            metrics.bytes_out.add(bytes_in);
+            metrics.bytes_in.add(bytes_out);
+            if let Some(cause @ (Cause::BackendResetRelay | Cause::BackendTurnedUnhealthy)) = cause {
+                metrics.causes.one(cause);
             }
         }
         core.discharge(&self.listener);
+        let backend = self.picked.as_ref().map(|picked| &picked.backend).or(self.tried.last());
+        // The attempt that stood is only now made into a record: most relays have no other, and then no list either.
+        let stood = self.times.connected.and_then(|at| {
+            let took = at - self.attempt_started;
+            Some(Attempt { backend: self.picked.as_ref()?.backend.address, cause: None, took })
+        });
+        let attempts = match &stood {
+            Some(stood) if self.attempts.is_empty() => std::slice::from_ref(stood),
+            _ => {
+                self.attempts.extend(stood);
+                &self.attempts
+            }
+        };
         core.observer.ended(&Outcome {
             id: self.id,
             listener: &self.listener.name,
-            pool: Some(&self.pool.name),
+            pool: self.pool.as_ref().map(|pool| &*pool.name),
             client: self.client,
-            backend: self.tried.last().map(|backend| backend.address),
+            backend: backend.map(|backend| backend.address),
             request: None,
-            sni: None,
+            sni: self.sni(),
             tls: None,
             status: None,
             cause,
-            phase: self.connected.then_some(Phase::Relay).filter(|_| cause.is_some()),
+            phase: cause.and_then(|_| self.phase()),
             detail: ending.and_then(|ending| ending.detail),
-            bytes_in: self.up.bytes(),
-            bytes_out: self.down.bytes(),
+            bytes_in,
+            bytes_out,
             datagrams: None,
             times: self.times,
-            attempts: &self.attempts,
+            attempts,
             reuse: None,
             client_requests: 0,
         });

@@ -3,6 +3,7 @@
 //! Data plane rooms fill it, `observe` turns it into a log line and counters. It borrows its texts
 //! so that a request without a fault allocates nothing for its own record.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -50,6 +51,13 @@ pub struct Outcome<'a> {
 pub struct ExchangeId {
     pub process: u64,
     pub sequence: u64,
+}
+
+/// As the access log writes it.
+impl fmt::Display for ExchangeId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:016x}{:016x}", self.process, self.sequence)
+    }
 }
 
 /// How many of each side.

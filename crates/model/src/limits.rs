@@ -291,6 +291,8 @@ fixed! {
         "Pipe between two sockets when a relay splices: the most Linux gives an unprivileged process by default. Beside 512 KiB it cost 5 to 10 % less CPU per GB in our runs; where it is refused, the system's default of 64 KiB works with more calls.";
     SPLICE_FROM = 65_536, "bytes",
         "A read of at least this size makes a relay splice. Below it two copies cost less than the two more calls of a splice.";
+    RELAY_FAREWELL = 1000, "ms",
+        "When a backend resets a relayed connection, its client is reset no sooner than this after the last bytes were given to it, and what it still sends is thrown away meanwhile: a reset that overtakes the backend's last words destroys them. Several round trips, or two lost packets.";
     KEEPALIVE_INTERVAL = 10, "s",
         "Time between two of the kernel's questions to a side that has not answered the first.";
     KEEPALIVE_PROBES = 6, "questions",

@@ -167,6 +167,11 @@ impl Flow {
         }
     }
 
+    /// Nothing more comes from the source.
+    pub fn is_ended(&self) -> bool {
+        self.source == Source::Ended
+    }
+
     /// True once, when the source has ended and everything before the end was sent: pass the end on.
     pub fn take_finish(&mut self) -> bool {
         let finish = self.source == Source::Ended && self.is_clear() && !self.finished;

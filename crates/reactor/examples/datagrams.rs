@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use evenkeel_reactor::epoll::{EpollDriver, bind_udp};
-use evenkeel_reactor::{Batch, Clock, Driver, Recv, RecvMany, Send, Sock, Source, Token};
+use evenkeel_reactor::{Batch, Clock, Close, Driver, Recv, RecvMany, Send, Sock, Source, Token};
 
 fn main() -> ExitCode {
     let rounds = match std::env::args().nth(1).map_or(Ok(2000), |text| text.parse()) {
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         bench.row("send_many, a listener to one client", Bench::send_many_one_client);
         bench.row("send_many, a listener to many clients", Bench::send_many_clients);
         bench.row("send_many, a wildcard listener to many", Bench::send_many_everywhere);
+        bench.row("dial_udp, and close", Bench::dial);
     }
     ExitCode::SUCCESS
 }
@@ -162,6 +163,16 @@ impl Bench {
         let spent = started.elapsed();
         assert_eq!((sent.taken, sent.failed), (self.waiting, None));
         spent
+    }
+
+    fn dial(&mut self) -> Duration {
+        let at = self.far.local_addr().expect("it is bound");
+        let started = Instant::now();
+        for _ in 0..self.waiting {
+            let sock = self.driver.dial_udp(at, Source::Kernel, Token(9)).expect("nothing is short");
+            self.driver.close(sock, Close::Orderly);
+        }
+        started.elapsed()
     }
 
     fn send_many_dialled(&mut self) -> Duration {

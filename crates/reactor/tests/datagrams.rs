@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use evenkeel_reactor::epoll::{EpollDriver, bind_udp, udp_address_in_use};
-use evenkeel_reactor::{Batch, Clock, Driver, Event, Recv, RecvMany, Send, SendMany, Sock, Source, Token};
+use evenkeel_reactor::{Batch, Clock, Driver, Event, Recv, RecvMany, Send, SendMany, Sock, Source, Token, errno};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -113,14 +113,15 @@ fn a_batch_goes_from_a_listener_to_a_backend_and_back() {
 }
 
 /// Lets the driver send packets of these sizes to a client, and says what arrived there.
-fn sent_to_a_client(sizes: &[usize], everywhere: &str) -> (SendMany, Vec<Vec<u8>>) {
+fn sent_to_a_client(sizes: &[usize], at: &str) -> (SendMany, Vec<Vec<u8>>) {
     let mut driver = driver();
-    let (sock, _) = listen(&mut driver, everywhere, 1);
-    let client = client("127.0.0.1:0");
+    let (sock, _) = listen(&mut driver, at, 1);
+    let client = client(if at.starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" });
     let mut batch = Batch::new();
     for datagram in made(sizes) {
-        let local = Some([127, 0, 0, 1].into());
-        assert!(batch.push(client.local_addr().expect("it is bound"), local, &[&datagram]));
+        let to = client.local_addr().expect("it is bound");
+        // From where it goes to: on loopback that is an address of ours.
+        assert!(batch.push(to, Some(to.ip()), &[&datagram]));
     }
     let sent = driver.send_many(sock, &batch, 0..batch.len());
     client.set_nonblocking(true).expect("a socket can be non-blocking");
@@ -149,7 +150,7 @@ fn what_is_sent_as_one_arrives_as_what_it_was() {
         &[65_507, 65_507, 1],
     ];
     for sizes in table {
-        for at in ["127.0.0.1:0", "0.0.0.0:0"] {
+        for at in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
             let (sent, arrived) = sent_to_a_client(sizes, at);
             assert_eq!(sent, SendMany { taken: sizes.len(), failed: None }, "{sizes:?} from {at}");
             assert!(arrived == made(sizes), "{sizes:?} from {at}");
@@ -224,6 +225,17 @@ fn a_dialled_socket_receives_bursts_as_one_packet_once_it_has_seen_one() {
         packets.push(batch.len());
     }
     assert_eq!(packets, [8, 1]);
+}
+
+#[test]
+fn a_refusal_over_ipv6_is_told_like_any_other() {
+    let mut driver = driver();
+    let gone = client("[::1]:0").local_addr().expect("it is bound");
+    let sock = driver.dial_udp(gone, Source::Kernel, Token(1)).expect("nothing is short");
+    assert_eq!(driver.send(sock, b"x"), Send::Taken(1));
+    let event = wait(&mut driver, 1);
+    assert!(event.hangup && event.readable);
+    assert_eq!(driver.recv_many(sock, &mut Batch::new()), RecvMany::Failed(errno::ECONNREFUSED));
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! How a connection begins: SYN, SYN+ACK, ACK, and all the ways in which they do not come.
+//!
+//! A refusal is one of them, so what a router or the other host says (ICMP) is here too, for datagrams as well.
 
 use std::net::SocketAddr;
 use std::time::Duration;

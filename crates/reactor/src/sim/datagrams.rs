@@ -1,4 +1,7 @@
 //! How datagrams travel: each by itself, so they overtake each other, get lost and come twice.
+//!
+//! Batches are sent one by one here. What the real driver puts together must look the same to whoever receives it, so
+//! only the receiving side has packets of several, by the dice.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

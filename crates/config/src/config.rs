@@ -173,8 +173,17 @@ pub(crate) struct Compression {
     pub level: u64,
 }
 
+/// What a rule is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    Request,
+    /// The greeting of TLS, on tls-passthrough listeners.
+    Hello,
+}
+
 #[derive(Debug)]
 pub(crate) struct Rule {
+    pub asks: Asks,
     /// `listener "web" rule "api"`.
     pub label: String,
     pub head: Range<usize>,

@@ -573,7 +573,7 @@ pub(crate) const KEYS: &[Key] = &[
     optional(Rule, "try_timeout", OptionalDuration(limits::RULE_TRY_TIMEOUT), "the pool's", HTTP_LISTENER),
     optional(Rule, "retries", OptionalCount(limits::RULE_RETRIES), "the pool's", HTTP_LISTENER),
 
-    key(Redirect, "to", Other("URL or path"), Required, Everywhere, "Sent as it is written: a whole URL, or a path on the same host."),
+    key(Redirect, "to", Other("URL or path"), Required, Everywhere, "A whole URL, or a path on the same host. In it `{path}` stands for the path and query of the request, `{host}` for its host without the port, and `{scheme}` for `http` or `https`: `\"https://www.example.com{path}\"`. Everything else is sent as it is written."),
     key(Redirect, "status", Other("301, 302, 303, 307 or 308"), Is("`308`"), Everywhere, "308 and 301 are remembered by browsers, 307 and 302 are not; 307 and 308 keep the method; 303 makes it GET."),
 
     key(Answer, "status", Other("200 to 599"), Is("`200`"), Everywhere, "Status of the answer."),

@@ -81,13 +81,8 @@ impl FromStr for Cidr {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| format!("\"{address}\" is not an IP address"))?;
-        let full: u8 = if address.is_ipv4() { 32 } else { 128 };
-        let length = length.unwrap_or(full);
-        // Clients are known by the IPv4 address that a mapped one stands for, so a list must be too.
-        match (address.to_canonical(), length.checked_sub(96)) {
-            (IpAddr::V4(mapped), Some(length)) if address.is_ipv6() => Cidr::new(IpAddr::V4(mapped), length),
-            _ => Cidr::new(address, length),
-        }
+        let full = if address.is_ipv4() { 32 } else { 128 };
+        Cidr::new(address, length.unwrap_or(full))
     }
 }
 

@@ -58,7 +58,7 @@ impl Desk<'_> {
                 Err(why) => {
                     bad += 1;
                     if bad <= SHOWN {
-                        self.bad_line(label, key, file, number + 1, &why);
+                        self.bad_line(label, key, file, (number + 1, entry), &why);
                     }
                 }
             }
@@ -71,8 +71,14 @@ impl Desk<'_> {
         found
     }
 
-    fn bad_line(&mut self, label: &str, key: &str, file: &File, number: usize, why: &str) {
-        let (why, help) = why.split_once("; ").unwrap_or((why, "write for example 10.0.0.0/8 or 2001:db8::7"));
+    fn bad_line(&mut self, label: &str, key: &str, file: &File, (number, entry): (usize, &str), why: &str) {
+        let (why, help) = match why.split_once("; ") {
+            Some((why, help)) => (why.to_owned(), help),
+            None => {
+                let why = format!("{} is neither an address nor a prefix", Quoted(entry));
+                (why, "write for example 10.0.0.0/8 or 2001:db8::7, each on a line of its own")
+            }
+        };
         let text = format!("{label}: {key} {}:{number}: {why}", file.value.escape_debug());
         self.notes.add(Note::error("invalid_list", file.span.clone(), text).help(help));
     }

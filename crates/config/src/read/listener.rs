@@ -8,7 +8,7 @@ use evenkeel_model::limits;
 use evenkeel_plan::{Coding, Protocol, Refuse};
 
 use super::{cidr, files, inner, inner_or_empty, label, list, rule, tables, tls, transport};
-use crate::config::{Access, At, Compression, Hsts, Http2, Limit, Listener, Rate};
+use crate::config::{Access, Asks, At, Compression, Hsts, Http2, Limit, Listener, Rate};
 use crate::document::{Table, Value};
 use crate::keys::{COMPRESSED_TYPES, Section};
 use crate::problem::{Notes, Quoted};
@@ -33,6 +33,7 @@ pub(super) fn listener(position: usize, table: &Table, head: Range<usize>, notes
     let pool = reader.text("pool", |text| Ok(text.to_owned()));
     let idle_timeout =
         if protocol == Some(Protocol::Udp) { limits::UDP_IDLE_TIMEOUT } else { limits::LISTENER_IDLE_TIMEOUT };
+    let asks = if protocol == Some(Protocol::TlsPassthrough) { Asks::Hello } else { Asks::Request };
     let (tcp, defer_accept) = transport::of_listener(&mut reader);
     let (certificates, certificates_incomplete) = tls::certificates(&mut reader);
     let listener = Listener {
@@ -74,7 +75,7 @@ pub(super) fn listener(position: usize, table: &Table, head: Range<usize>, notes
         rules: tables(&mut reader, "rule", "[[listener.rule]]")
             .into_iter()
             .enumerate()
-            .map(|(position, (table, head))| rule::rule(&label, position, table, head, reader.notes()))
+            .map(|(position, (table, head))| rule::rule(&label, asks, position, table, head, reader.notes()))
             .collect(),
         written: Vec::new(),
     };

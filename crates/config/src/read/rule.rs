@@ -9,14 +9,21 @@ use evenkeel_model::limits;
 use evenkeel_plan::HostPattern;
 
 use super::{inner, list};
-use crate::config::{Action, At, HeaderCondition, HeaderEdits, Rule};
+use crate::config::{Action, Asks, At, HeaderCondition, HeaderEdits, Rule};
 use crate::document::{Node, Table, Value};
 use crate::keys::Section;
 use crate::problem::{Notes, Quoted};
 use crate::reader::{Reader, all_of, wrong_type};
 use crate::values::{self, Refusal, http};
 
-pub(super) fn rule(listener: &str, position: usize, table: &Table, head: Range<usize>, notes: &mut Notes) -> Rule {
+pub(super) fn rule(
+    listener: &str,
+    asks: Asks,
+    position: usize,
+    table: &Table,
+    head: Range<usize>,
+    notes: &mut Notes,
+) -> Rule {
     let label = format!("{listener} {}", super::label("rule", position, table));
     let mut reader = Reader::new(Section::Rule, &label, table, head.clone(), notes);
     let name = reader.text("name", values::name);
@@ -30,8 +37,9 @@ pub(super) fn rule(listener: &str, position: usize, table: &Table, head: Range<u
     let (methods, methods_whole) = methods(&mut reader);
     let (headers, headers_whole) = conditions(&mut reader);
     let (alpn, alpn_whole) = alpn(&mut reader);
-    let action = action(&mut reader);
+    let action = action(&mut reader, asks);
     let rule = Rule {
+        asks,
         label: label.clone(),
         head,
         name,
@@ -162,9 +170,10 @@ fn twice(reader: &mut Reader<'_, '_>, under: &str, is_twice: bool, key: &str, at
     is_twice
 }
 
-fn action(rule: &mut Reader<'_, '_>) -> Option<Action> {
+fn action(rule: &mut Reader<'_, '_>, asks: Asks) -> Option<Action> {
     let written: Vec<&str> = ["pool", "redirect", "answer"].into_iter().filter(|name| rule.was_written(name)).collect();
     match written.as_slice() {
+        [] if asks == Asks::Hello => rule.missing("pool", "say where its clients go: pool = \"web\""),
         [] => rule.missing("pool", "say what becomes of its requests: pool = \"web\", or redirect or answer"),
         [_] => {}
         [_, second, ..] => {

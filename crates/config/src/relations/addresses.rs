@@ -4,19 +4,21 @@
 //! have the very same address and deals connections between them at random, so that is an error here. It also
 //! lets `0.0.0.0:80` stand beside `10.0.0.1:80` and gives each connection to the more specific one, which is
 //! well defined and deserves a warning. IPv6 wildcards take IPv6 only (`IPV6_V6ONLY`), so `[::]:80` and
-//! `0.0.0.0:80` never meet. The admin port is one socket of its own and cannot share anything.
+//! `0.0.0.0:80` never meet. The admin port is one socket of its own and cannot share anything. Ports of udp are others
+//! than those of tcp: DNS listens on both, and they are compared each with their own.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{At, Config, Listener};
+use crate::config::{At, Config, Listener, Pool};
+use crate::lower::users;
 use crate::problem::{Note, Notes, Quoted};
 
 pub(super) fn check(config: &Config, notes: &mut Notes) {
     let listens: Vec<(&Listener, &At<SocketAddr>)> =
         config.listeners.iter().flat_map(|listener| listener.listen.iter().map(move |at| (listener, at))).collect();
     for (position, (listener, at)) in listens.iter().enumerate() {
-        for (other, first) in &listens[..position] {
+        for (other, first) in listens[..position].iter().filter(|(other, _)| share_ports(listener, other)) {
             overlap(listener, at, other, first, notes);
         }
     }
@@ -34,7 +36,10 @@ pub(super) fn check(config: &Config, notes: &mut Notes) {
                 );
             }
             seen.entry(address.value).or_insert(address);
-            if let Some((listener, at)) = listens.iter().find(|(_, at)| reaches(address.value, at.value)) {
+            let own = listens
+                .iter()
+                .find(|(listener, at)| reaches(address.value, at.value) && goes_to_ports_of(config, pool, listener));
+            if let Some((listener, at)) = own {
                 let text =
                     format!("{}: backend \"{}\" is this node's own {}", pool.label, address.value, listener.label);
                 notes.add(
@@ -43,7 +48,11 @@ pub(super) fn check(config: &Config, notes: &mut Notes) {
                         .help("a request would circle until something gives way; write the address of the server behind it")
                         .about_the_file(),
                 );
-            } else if let Some(admin) = config.admin.as_ref().filter(|admin| reaches(address.value, admin.value)) {
+            } else if let Some(admin) = config
+                .admin
+                .as_ref()
+                .filter(|admin| reaches(address.value, admin.value) && carries(config, pool, Ports::Tcp))
+            {
                 let text = format!("{}: backend \"{}\" is this node's own admin port", pool.label, address.value);
                 notes.add(
                     Note::error("backend_is_admin", address.span.clone(), text)
@@ -97,7 +106,7 @@ fn admin(config: &Config, listens: &[(&Listener, &At<SocketAddr>)], notes: &mut 
     let Some(admin) = &config.admin else { return };
     // The default has no place of its own; the listener that took its address has.
     let written = !admin.span.is_empty();
-    for (listener, at) in listens {
+    for (listener, at) in listens.iter().filter(|(listener, _)| ports_of(listener) != Some(Ports::Udp)) {
         if admin.value != at.value && !meets(admin.value, at.value) {
             continue;
         }
@@ -122,6 +131,36 @@ fn admin(config: &Config, listens: &[(&Listener, &At<SocketAddr>)], notes: &mut 
                 .help("nobody is asked for a password in this version; write \"127.0.0.1\" and the port, or guard it with a firewall"),
         );
     }
+}
+
+/// Of two protocols that each have ports 1 to 65535.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ports {
+    Tcp,
+    Udp,
+}
+
+/// `None` where the protocol could not be read.
+fn ports_of(listener: &Listener) -> Option<Ports> {
+    listener.protocol.map(|protocol| if protocol.is_stream() { Ports::Tcp } else { Ports::Udp })
+}
+
+/// What could not be read may be anything, and has a problem already.
+fn share_ports(one: &Listener, other: &Listener) -> bool {
+    match (ports_of(one), ports_of(other)) {
+        (Some(one), Some(other)) => one == other,
+        (None, _) | (_, None) => true,
+    }
+}
+
+/// Whether work of such listeners goes to the pool. One that nobody uses is meant for something.
+fn carries(config: &Config, pool: &Pool, ports: Ports) -> bool {
+    let mut users = users(config, pool).peekable();
+    users.peek().is_none() || users.any(|user| ports_of(user).is_none_or(|used| used == ports))
+}
+
+fn goes_to_ports_of(config: &Config, pool: &Pool, listener: &Listener) -> bool {
+    ports_of(listener).is_none_or(|ports| carries(config, pool, ports))
 }
 
 /// Whether two different addresses share a port, and one of them is the wildcard that includes the other.

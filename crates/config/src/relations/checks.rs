@@ -6,10 +6,12 @@
 use evenkeel_health::settings::Silence;
 use evenkeel_model::Cidr;
 use evenkeel_model::finding::ProbeKind;
+use evenkeel_plan::Protocol;
 
+use super::transport::protocols;
 use crate::config::{At, Check, Config, Pool, Sources, place_of};
 use crate::keys::Only;
-use crate::lower::{beyond_probes, kind_of, users};
+use crate::lower::{beyond_probes, kind_of, timing, used_by_streams, users};
 use crate::problem::{Note, Notes, Quoted};
 use crate::values::show_duration;
 
@@ -25,6 +27,8 @@ pub(super) fn check(config: &Config, users_known: bool, notes: &mut Notes) {
         let kind = kind_of(config, position);
         keys_of_kind(config, pool, check, kind, notes);
         not_understood(pool, check, kind, notes);
+        other_protocol(config, pool, check, kind, notes);
+        rests_on_silence(pool, check, kind, notes);
         slower_than_traffic(pool, check, kind, notes);
         if kind == ProbeKind::Udp
             && check.expect.is_some()
@@ -62,12 +66,70 @@ fn keys_of_kind(config: &Config, pool: &Pool, check: &Check, kind: ProbeKind, no
 
 /// An http probe is HTTP/1.1 without TLS, whatever traffic speaks.
 fn not_understood(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
-    let Some(speaks) = beyond_probes(pool).filter(|_| kind == ProbeKind::Http && check.port.is_none()) else { return };
     let span = place_of(&check.written, "kind").unwrap_or_else(|| pool.head.clone());
+    if kind == ProbeKind::Udp && pool.proxy_protocol.is_some() && check.expect.is_some() && check.port.is_none() {
+        let text = format!("{}: probes carry no PROXY header, and backends that want one may not answer", pool.label);
+        notes.add(
+            Note::warning("check_not_understood", span, text)
+                .help("give a port where no header is expected, or remove expect"),
+        );
+        return;
+    }
+    let Some(speaks) = beyond_probes(pool).filter(|_| kind == ProbeKind::Http && check.port.is_none()) else { return };
     let text = format!("{}: probes speak plain HTTP/1.1, which backends with {speaks} may not understand", pool.label);
     notes.add(
         Note::warning("check_not_understood", span, text)
             .help("write kind = \"tcp\", or give a port where health is served in plain HTTP"),
+    );
+}
+
+/// A check of one protocol for backends that are used by another too, or alone.
+fn other_protocol(config: &Config, pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
+    let udp = users(config, pool).find(|listener| listener.protocol == Some(Protocol::Udp));
+    let Some(udp) = udp else { return };
+    if check.kind.is_none() && used_by_streams(config, pool) {
+        let text = format!(
+            "{}: {} listeners use it, and its check is {} alone",
+            pool.label,
+            protocols(config, pool),
+            kind.word()
+        );
+        notes.add(
+            Note::warning("check_of_one_protocol", pool.head.clone(), text)
+                .related(udp.head.clone(), "this one is not looked at by the check")
+                .help(format!(
+                    "a backend that fails for udp alone stays in; write kind = \"{}\" in the check to say so, or give udp a \
+                     pool of its own",
+                    kind.word()
+                ))
+                .about_the_file(),
+        );
+    } else if check.kind == Some(ProbeKind::Http) && check.port.is_none() && !used_by_streams(config, pool) {
+        let span = place_of(&check.written, "kind").unwrap_or_else(|| pool.head.clone());
+        let text = format!("{}: http probes go by tcp, to the ports that backends have for udp", pool.label);
+        notes.add(
+            Note::warning("check_not_understood", span, text)
+                .related(udp.head.clone(), "this listener uses the pool")
+                .help("give the port where health is served by http")
+                .about_the_file(),
+        );
+    }
+}
+
+/// Silence passes unless something else is asked for, and a dead host is silent too.
+fn rests_on_silence(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
+    let said = place_of(&check.written, "silence").is_some();
+    if kind != ProbeKind::Udp || said || check.expect.is_some() {
+        return;
+    }
+    let span = place_of(&check.written, "kind")
+        .or_else(|| place_of(&pool.written, "check"))
+        .unwrap_or_else(|| pool.head.clone());
+    let text = format!("{}: its verdicts rest on silence: a host that is off passes every udp probe", pool.label);
+    notes.add(
+        Note::warning("verdict_rests_on_silence", span, text)
+            .help("write send and expect, or another kind with the port where it is served; silence = \"pass\" says that it is meant")
+            .about_the_file(),
     );
 }
 
@@ -82,7 +144,8 @@ fn slower_than_traffic(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut 
         // Traffic of a pool with a udp check has no timeout to compare with.
         ProbeKind::Udp => return,
     };
-    if check.timeout <= patience {
+    let timeout = timing(check, kind).timeout;
+    if timeout <= patience {
         return;
     }
     let span = place_of(&check.written, "timeout")
@@ -92,7 +155,7 @@ fn slower_than_traffic(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut 
     let text = format!(
         "{}: check.timeout is {}, longer than the {} that traffic waits ({keys})",
         pool.label,
-        show_duration(check.timeout),
+        show_duration(timeout),
         show_duration(patience)
     );
     notes.add(

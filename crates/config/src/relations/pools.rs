@@ -212,7 +212,9 @@ pub(super) fn in_use(config: &Config, pool: &Pool, notes: &mut Notes) {
                 Quoted(key.name),
                 transport::protocols(config, pool)
             );
-            let help = if key.name.ends_with("_timeout") {
+            let help = if ["response_timeout", "body_timeout", "idle_timeout", "try_timeout", "queue_timeout"]
+                .contains(&key.name)
+            {
                 format!("remove {}; relayed connections have the listener's idle_timeout", key.name)
             } else {
                 format!("remove {}", key.name)

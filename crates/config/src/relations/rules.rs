@@ -1,14 +1,15 @@
 //! What the rules of a listener mean for each other: which can never be asked, which ask for the same.
 //!
 //! Which of two rules comes first is decided by `evenkeel_plan::Rules`: by host, then by the longer path, then by the
-//! number of conditions, then by the order of the file. So only rules with a host and the same path in common can hide each
+//! number of conditions, then by the order of the file. On tls-passthrough listeners `evenkeel_plan::Names` decides: by
+//! host, then those that ask for a protocol, then by the order. So only rules with a host and the same path in common can hide each
 //! other, and only when the later one asks for no less than the earlier.
 
 use std::collections::HashMap;
 
 use evenkeel_plan::HostPattern;
 
-use crate::config::{Action, Config, Listener, Pool, Rule, place_of};
+use crate::config::{Action, Asks, Config, Listener, Pool, Rule, place_of};
 use crate::problem::{Note, Notes, Quoted};
 use crate::values::show_duration;
 
@@ -29,7 +30,11 @@ pub(crate) fn name_of(rule: &Rule) -> String {
     }
     let hosts: Vec<String> = rule.hosts.iter().map(|host| host.value.to_string()).collect();
     let hosts = if hosts.is_empty() { "*".to_owned() } else { hosts.join(",") };
-    format!("{hosts}{}", rule.path)
+    match (rule.asks, rule.alpn.is_empty()) {
+        (Asks::Request, _) => format!("{hosts}{}", rule.path),
+        (Asks::Hello, true) => hosts,
+        (Asks::Hello, false) => format!("{hosts} {}", rule.alpn.join(",")),
+    }
 }
 
 fn names(listener: &Listener, notes: &mut Notes) {
@@ -84,15 +89,19 @@ fn hidden(listener: &Listener, notes: &mut Notes) {
     for (position, (hosts, first)) in hidden_by {
         let (rule, first) = (&listener.rules[position], &listener.rules[first]);
         if hosts == rule.hosts.len().max(1) {
-            let text = format!(
-                "{}: no request gets here, because rule {} takes them all",
-                rule.label,
-                Quoted(&name_of(first))
-            );
+            let (who, help) = match rule.asks {
+                Asks::Request => (
+                    "request",
+                    "put it in front of that rule, give it another path or one more condition, or remove it",
+                ),
+                Asks::Hello => ("client", "put it in front of that rule, give it another alpn, or remove it"),
+            };
+            let text =
+                format!("{}: no {who} gets here, because rule {} takes them all", rule.label, Quoted(&name_of(first)));
             notes.add(
                 Note::warning("rule_never_asked", rule.head.clone(), text)
                     .related(first.head.clone(), "this one comes first and asks for less")
-                    .help("put it in front of that rule, give it another path or one more condition, or remove it"),
+                    .help(help),
             );
         }
     }
@@ -100,13 +109,9 @@ fn hidden(listener: &Listener, notes: &mut Notes) {
 
 /// For two rules of one host and path, of which `first` stands in front: whether `second` is never asked.
 fn takes_all_of(first: &Rule, second: &Rule) -> bool {
-    let methods = match (first.methods.as_slice(), second.methods.as_slice()) {
-        ([], []) => true,
-        // A rule with one condition more is asked before.
-        ([], _) | (_, []) => false,
-        (first, second) => second.iter().all(|method| first.contains(method)),
-    };
+    let methods = takes_all(&first.methods, &second.methods);
     methods
+        && takes_all(&first.alpn, &second.alpn)
         && first.headers.len() == second.headers.len()
         && first
             .headers
@@ -115,22 +120,36 @@ fn takes_all_of(first: &Rule, second: &Rule) -> bool {
             .all(|(first, second)| first.name == second.name && (first.value.is_none() || first.value == second.value))
 }
 
+fn takes_all(first: &[String], second: &[String]) -> bool {
+    match (first, second) {
+        ([], []) => true,
+        // A rule with one condition more is asked before.
+        ([], _) | (_, []) => false,
+        (first, second) => second.iter().all(|asked| first.contains(asked)),
+    }
+}
+
 fn same(first: &Rule, second: &Rule) -> bool {
-    first.methods == second.methods && first.headers == second.headers
+    first.methods == second.methods && first.headers == second.headers && first.alpn == second.alpn
 }
 
 fn twice(first: &Rule, rule: &Rule, host: Option<&HostPattern>) -> Note {
     let host = host.map_or_else(|| "any host".to_owned(), |host| Quoted(&host.to_string()).to_string());
-    let with = if rule.methods.is_empty() && rule.headers.is_empty() { "" } else { " and the same conditions" };
-    let text = format!(
-        "{}: asks for {host}, path {}{with}, and so does rule {}",
-        rule.label,
-        Quoted(&rule.path),
-        Quoted(&name_of(first))
-    );
-    Note::error("duplicate_rule", rule.head.clone(), text)
-        .related(first.head.clone(), "the other one")
-        .help("only one of them can take a request; remove one, or tell them apart by path, method or headers")
+    let alone = rule.methods.is_empty() && rule.headers.is_empty() && rule.alpn.is_empty();
+    let with = if alone { "" } else { " and the same conditions" };
+    let path = match rule.asks {
+        Asks::Request => format!(", path {}", Quoted(&rule.path)),
+        Asks::Hello => String::new(),
+    };
+    let text = format!("{}: asks for {host}{path}{with}, and so does rule {}", rule.label, Quoted(&name_of(first)));
+    Note::error("duplicate_rule", rule.head.clone(), text).related(first.head.clone(), "the other one").help(match rule
+        .asks
+    {
+        Asks::Request => {
+            "only one of them can take a request; remove one, or tell them apart by path, method or headers"
+        }
+        Asks::Hello => "only one of them can take a client; remove one, or tell them apart by alpn",
+    })
 }
 
 /// A default that a rule for everything leaves nothing to.
@@ -142,6 +161,7 @@ fn default_pool(listener: &Listener, notes: &mut Notes) {
             && rule.path == "/"
             && rule.methods.is_empty()
             && rule.headers.is_empty()
+            && rule.alpn.is_empty()
     });
     if let Some(all) = all {
         let text = format!(

@@ -221,6 +221,9 @@ fn server_ids(pool: &Pool, notes: &mut Notes) {
 
 /// What follows from the listeners that use a pool.
 pub(super) fn in_use(config: &Config, pool: &Pool, notes: &mut Notes) {
+    if users(config, pool).next().is_none() {
+        return;
+    }
     schedules(config, pool, notes);
     let http = || users(config, pool).find(|listener| listener.protocol.is_some_and(Protocol::is_http));
     if let Some(to) = &pool.proxy_protocol {

@@ -200,8 +200,11 @@ pub(crate) fn header_value(text: &str) -> Result<String, Refusal> {
 }
 
 /// Where a redirect leads: a whole URL, or a path on the same host.
+///
+/// It may ask for `{path}`, `{host}` and `{scheme}` of the request. What it makes is looked at again with each request;
+/// here is refused what could never be a place: a path has no part in where the host ends or what it is.
 pub(crate) fn target(text: &str) -> Result<String, Refusal> {
-    const EXAMPLES: &str = "write \"https://www.example.com/\", or \"/path\" for the same host";
+    const EXAMPLES: &str = "write \"https://www.example.com{path}\", or \"/path\" for the same host";
     if let Some(bad) = text.chars().find(|character| !character.is_ascii_graphic()) {
         return refuse(
             "invalid_target",
@@ -216,16 +219,50 @@ pub(crate) fn target(text: &str) -> Result<String, Refusal> {
             format!("write {}, or one \"/\" for a path", Quoted(&format!("https://{rest}"))),
         );
     }
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let good = match host {
-        Some(rest) => !rest.is_empty() && !rest.starts_with(['/', '?', '#', ':']),
-        None => text.starts_with('/') && !text.starts_with("/\\"),
-    };
+    let behind = ["https://", "http://", "{scheme}://"].into_iter().find_map(|scheme| text.strip_prefix(scheme));
+    if let Some(behind) = behind {
+        let ends = ["/", "\\", "?", "#", "{path}"];
+        let end = ends.into_iter().filter_map(|end| behind.find(end)).min().unwrap_or(behind.len());
+        let (host, rest) = behind.split_at(end);
+        if host.is_empty() && rest.starts_with("{path}") {
+            let what = format!("is {}, where the request's path would be the host", Quoted(text));
+            let proposal = text.replacen("{path}", "{host}{path}", 1);
+            return refuse("invalid_target", what, format!("write {}, or a host of your own", Quoted(&proposal)));
+        }
+        // Any host that a request can have will do, so one stands for all.
+        if !is_host_and_port(&host.replace("{host}", "host")) {
+            let what = format!("is {}, whose host {} is none", Quoted(text), Quoted(host));
+            return refuse("invalid_target", what, EXAMPLES);
+        }
+        return Ok(text.to_owned());
+    }
+    let good = text.starts_with("{path}") || (text.starts_with('/') && !text.starts_with("/\\"));
     if !good {
         let what = format!("is {}, which is neither a URL of http or https nor a path", Quoted(text));
         return refuse("invalid_target", what, EXAMPLES);
     }
     Ok(text.to_owned())
+}
+
+/// A name or an address in brackets, perhaps with a port.
+fn is_host_and_port(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        // The colons inside brackets are the address's own.
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_host = match host.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')) {
+        Some(inside) => inside.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let labels = host.strip_suffix('.').unwrap_or(host).split('.');
+            labels.into_iter().all(|label| {
+                !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            })
+        }
+    };
+    is_host && port.is_none_or(is_port)
 }
 
 /// `text/html` or `text/*`, in lower case.
@@ -378,7 +415,19 @@ mod tests {
 
     #[test]
     fn a_redirect_leads_to_a_url_of_the_web_or_to_a_path() {
-        for text in ["/", "/new?x=1#y", "https://a.example/x", "http://[::1]:8080"] {
+        for text in [
+            "/",
+            "/new?x=1#y",
+            "https://a.example/x",
+            "http://[::1]:8080",
+            "https://a.example:8443{path}",
+            "https://{host}:8443{path}",
+            "{scheme}://m.{host}{path}",
+            "https://login.example/?back={path}",
+            "https://a.example./",
+            "{path}",
+            "/old{path}",
+        ] {
             assert!(target(text).is_ok(), "{text}");
         }
         for text in [
@@ -390,6 +439,18 @@ mod tests {
             "javascript:alert(1)",
             "https://",
             "https:///x",
+            "https://{path}",
+            "{scheme}://{path}",
+            "https://a..b/",
+            "https://user@a.example/",
+            "https://a.example:0/",
+            "https://a.example:port/",
+            "https://{uri}/",
+            "https://{scheme}/",
+            "https:/{path}",
+            "{host}{path}",
+            "{scheme}:{path}",
+            "ftp://{host}{path}",
         ] {
             assert!(target(text).is_err(), "{text}");
         }

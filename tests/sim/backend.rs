@@ -7,8 +7,9 @@ use std::rc::Rc;
 
 use evenkeel_h2::{Role, Settings};
 use evenkeel_model::Instant;
-use evenkeel_reactor::sim::{Backend, Net};
+use evenkeel_reactor::sim::{Backend, End, Net};
 use evenkeel_tls::Session;
+use evenkeel_wire::proxy::{self, Parsed};
 
 use crate::book::{After, Answer, Answered, Ends, Form, Framed, Reply, Seen, Shared, chunked};
 use crate::http1::{Framing, Head, Reader, Step};
@@ -19,6 +20,8 @@ use crate::voice::Voice;
 /// What a server understands.
 #[derive(Clone, Default)]
 pub struct Understands {
+    /// Each connection begins with a PROXY header.
+    pub header: bool,
     pub tls: Option<evenkeel_tls::Server>,
     pub http2: Option<Settings>,
 }
@@ -27,6 +30,9 @@ pub struct HttpServer {
     pub address: SocketAddr,
     understands: Understands,
     listening: Backend,
+    /// Their header has not come whole.
+    unnamed: Vec<End>,
+    ready: Vec<End>,
     trunks: Vec<SharedTrunk>,
     connections: Vec<Connection>,
     book: Shared,
@@ -60,12 +66,51 @@ enum Deed {
 impl HttpServer {
     pub fn new(net: &Net, address: SocketAddr, understands: &Understands, book: &Shared) -> Self {
         let listening = net.backend_listen(address);
-        let (trunks, connections) = (Vec::new(), Vec::new());
-        HttpServer { address, understands: understands.clone(), listening, trunks, connections, book: book.clone() }
+        HttpServer {
+            address,
+            understands: understands.clone(),
+            listening,
+            unnamed: Vec::new(),
+            ready: Vec::new(),
+            trunks: Vec::new(),
+            connections: Vec::new(),
+            book: book.clone(),
+        }
     }
 
     pub fn act(&mut self, net: &Net) {
         while let Some(end) = self.listening.accept() {
+            if self.understands.header {
+                // The header alone is taken out of what comes.
+                end.pause_reading();
+                self.unnamed.push(end);
+            } else {
+                self.ready.push(end);
+            }
+        }
+        self.unnamed.retain(|end| {
+            while end.read(1) == 1 {
+                match proxy::parse(&end.received()) {
+                    Parsed::Partial => {}
+                    Parsed::Whole(header, _) if header.client.is_some() => {
+                        end.take();
+                        end.resume_reading();
+                        self.ready.push(end.clone());
+                        return false;
+                    }
+                    other => {
+                        self.book.borrow_mut().complain(format!("backend {}: {other:?}", self.address));
+                        return false;
+                    }
+                }
+            }
+            let over = end.saw_fin() || end.saw_reset();
+            if over {
+                end.close();
+            }
+            !over
+        });
+        for end in std::mem::take(&mut self.ready) {
             let session = |tls| Session::server(tls).expect("the settings were accepted");
             let line = Line::new(end, self.understands.tls.as_ref().map(session));
             match &self.understands.http2 {

@@ -44,8 +44,9 @@ pub fn check_http(world: &mut World, book: &Book, clients: &[Client], temper: Te
 
 fn check_client(book: &Book, client: &Client, records: &[Record], complaints: &mut Vec<String>) {
     let who = client.address;
-    // A connection that we cannot go on with between two requests is told of as well.
-    let is_request = |record: &&Record| record.cause != Some(Cause::BalancerOverloaded) || record.target.is_some();
+    // A connection that we cannot go on with between two requests, or that ends in its header, is told of as well.
+    let before = [Some(Cause::BalancerOverloaded), Some(Cause::ClientProxyHeaderInvalid)];
+    let is_request = |record: &&Record| !before.contains(&record.cause) || record.target.is_some();
     if records.iter().filter(is_request).count() > client.begun {
         complaints.push(format!("client {who:?} began {} requests and has {} outcomes", client.begun, records.len()));
     }

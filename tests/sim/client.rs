@@ -10,12 +10,14 @@ use evenkeel_h2::{Role, Settings};
 use evenkeel_model::Instant;
 use evenkeel_reactor::sim::Net;
 use evenkeel_tls::Session;
+use evenkeel_wire::proxy::{Sent, write_v1, write_v2};
 
 use crate::book::{Request, Shared};
 use crate::http1::{Framing, Message, Reader, Step};
 use crate::line::Line;
 use crate::trunk::{SharedTrunk, Stream, Trunk};
 use crate::voice::Voice;
+use crate::world::TOLD;
 
 /// How a client sends its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +126,24 @@ impl Caller {
 
 fn dial(net: &Net, to: SocketAddr, tls: Option<&evenkeel_tls::Client>) -> Line {
     let session = tls.map(|tls| Session::client(tls, to.ip()).expect("the settings were accepted"));
-    Line::new(net.client_connect(to), session)
+    let end = net.client_connect(to);
+    if TOLD.contains(&to.port()) {
+        // It names itself, so that its outcomes are found.
+        end.send(&header(end.local(), to));
+    }
+    Line::new(end, session)
+}
+
+/// Of either version.
+fn header(client: SocketAddr, local: SocketAddr) -> Vec<u8> {
+    let mut header = Vec::new();
+    if client.port().is_multiple_of(2) {
+        write_v1(&mut header, client, local);
+    } else {
+        let (authority, alpn, unique_id) = (Some(&b"a.example"[..]), None, Some(&b"one"[..]));
+        write_v2(&mut header, &Sent { client, local, datagram: false, authority, alpn, unique_id });
+    }
+    header
 }
 
 /// What a client saw of one answer.

@@ -82,7 +82,7 @@ impl Story {
     }
 
     pub fn check(&mut self, temper: Temper) {
-        let listeners = ["web", "side", "raw", "secure"];
+        let listeners = ["web", "side", "raw", "secure", "told", "told-secure"];
         self.world.check_rest(&listeners);
         let Story { world, book, clients, .. } = self;
         check_http(world, &book.borrow(), clients, temper);

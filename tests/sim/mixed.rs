@@ -150,7 +150,7 @@ pub fn ask(trunk: &SharedTrunk, request: &[u8]) -> Stream {
     stream
 }
 
-pub const HTTP2: Behind = Behind { tls: false, http2: true, try_timeout: false, hedge: false, limit: 0 };
+pub const HTTP2: Behind = Behind { tls: false, http2: true, try_timeout: false, hedge: false, header: false, limit: 0 };
 
 /// Refused without being looked at, so even a POST may be sent elsewhere.
 #[test]

@@ -12,7 +12,7 @@ use crate::client::{Caller, Speech};
 use crate::count;
 use crate::generate::Temper;
 use crate::http::Story;
-use crate::world::{Behind, Patience, World, backend_address, config_with, listener_address};
+use crate::world::{Behind, Patience, TOLD, World, backend_address, config_with, listener_address};
 
 /// What the peers allow the node on an HTTP/2 connection.
 pub fn peer_settings(dice: &mut Dice, secure: bool) -> Settings {
@@ -49,14 +49,16 @@ pub fn drawn(
 ) -> (Story, Behind) {
     let faults = quick_enough(faults);
     let mut behind = Behind { tls: dice.below(2) == 0, http2: dice.below(2) == 0, ..Behind::default() };
+    behind.header = !behind.http2 && dice.below(3) == 0;
     if temper == Temper::Rough {
         behind.try_timeout = dice.below(3) == 0;
         behind.hedge = dice.below(3) == 0;
         behind.limit = dice.pick(&[0, 0, 1, 2]);
     }
-    let text = config_with(patience, &[1, 2, 3, 4], &["web", "side", "secure"], behind);
+    let text = config_with(patience, &[1, 2, 3, 4], &["web", "side", "secure", "told", "told-secure"], behind);
     let world = World::new(seed, faults, &text);
     let understands = Understands {
+        header: behind.header,
         tls: behind.tls.then(|| certificates::backend(behind.http2)),
         http2: behind.http2.then(|| {
             let mut settings = peer_settings(dice, behind.tls);
@@ -76,7 +78,8 @@ pub fn drawn(
     let http1 = certificates::client(Offers::Http1);
     let http2 = certificates::client(Offers::Http2);
     for _ in 0..1 + dice.below(3) {
-        let (port, tls) = dice.pick(&[(80, false), (81, false), (443, true), (443, true)]);
+        let (port, tls) =
+            dice.pick(&[(80, false), (81, false), (443, true), (443, true), (TOLD[0], false), (TOLD[1], true)]);
         match dice.below(3) {
             0 => {
                 let speech = if tls { Speech::Tls(http1.clone()) } else { Speech::Plain };

@@ -55,11 +55,17 @@ pub struct Behind {
     pub http2: bool,
     pub try_timeout: bool,
     pub hedge: bool,
+    /// They are told of the client by a PROXY header first of all.
+    pub header: bool,
     /// Requests at once at each of them; 0 is no limit.
     pub limit: u32,
 }
 
-/// The config of all stories. `web` listens at port 80, `side` at 81, `raw` at 82, `secure` at 443.
+/// Ports at which clients are senders of PROXY headers.
+pub const TOLD: [u16; 2] = [83, 444];
+
+/// The config of all stories. `web` listens at port 80, `side` at 81, `raw` at 82, `secure` at 443, `told` and `told-secure`
+/// at [`TOLD`].
 pub fn config(patience: Patience, backends: &[u8], listeners: &[&str]) -> String {
     config_with(patience, backends, listeners, Behind::default())
 }
@@ -80,6 +86,8 @@ pub fn config_with(patience: Patience, backends: &[u8], listeners: &[&str], behi
             "web" => (80, "http", "web"),
             "side" => (81, "http", "web"),
             "secure" => (443, "https", "web"),
+            "told" => (TOLD[0], "http", "web"),
+            "told-secure" => (TOLD[1], "https", "web"),
             _ => (82, "tcp", "raw"),
         };
         text.push_str(&format!(
@@ -87,6 +95,9 @@ pub fn config_with(patience: Patience, backends: &[u8], listeners: &[&str], behi
             listener_address(port),
             time("idle")
         ));
+        if TOLD.contains(&port) {
+            text.push_str("proxy_protocol = { from = [\"192.0.2.0/24\"] }\n");
+        }
         if protocol != "tcp" {
             text.push_str(&format!(
                 "keep_alive_timeout = \"{}s\"\nheader_timeout = \"{}s\"\nbody_timeout = \"{}s\"\nheader_limit = \"1KiB\"\n",
@@ -114,6 +125,9 @@ pub fn config_with(patience: Patience, backends: &[u8], listeners: &[&str], behi
         ));
         if pool == "web" && behind.http2 {
             text.push_str("protocol = \"h2\"\n");
+        }
+        if pool == "web" && behind.header {
+            text.push_str("proxy_protocol = \"v2\"\n");
         }
         if pool == "web" && behind.try_timeout {
             text.push_str("try_timeout = \"1s\"\n");

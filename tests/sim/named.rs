@@ -351,6 +351,28 @@ fn a_backend_hears_of_the_client_first_and_serves_it_once_on_a_connection() {
 }
 
 #[test]
+fn a_tunnel_begins_behind_the_header_too() {
+    let mut scene = Scene::with(&[1], Behind::default(), Faults::none(), |plan| {
+        each_pool(plan, |pool| pool.proxy_protocol = Some(V2));
+    });
+    let client = scene.client();
+    client.send(b"GET /r HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    let backend = scene.met();
+    assert!(scene.until(|| backend.received().ends_with(b"\r\n\r\n") && backend.received_len() > 100));
+    let bytes = backend.take();
+    let request = String::from_utf8_lossy(introduced(&bytes).3).into_owned();
+    assert_eq!(field(&request, "connection").as_deref(), Some("upgrade"), "{request}");
+    backend.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert!(scene.until(|| text(&client).ends_with("\r\n\r\n")));
+    client.send(b"ping");
+    assert!(scene.until(|| backend.received() == b"ping"));
+    client.close();
+    assert!(scene.until(|| backend.saw_fin()));
+    backend.close();
+    scene.settle();
+}
+
+#[test]
 fn over_http2_to_backends_each_request_has_its_own_connection_with_its_own_header() {
     let mut scene = Scene::with(&[1], HTTP2, Faults::none(), |plan| {
         each_pool(plan, |pool| pool.proxy_protocol = Some(V1));

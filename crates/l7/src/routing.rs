@@ -260,8 +260,8 @@ fn prepare(
             subject: identity.subject.as_bytes(),
             fingerprint: identity.fingerprint.as_bytes(),
         }),
-        // The backend need not keep what will not be used again.
-        close: exclusive,
+        // The backend need not keep what will not be used again. Of a connection that is to change its protocol it knows.
+        close: exclusive && head.upgrade.is_none(),
     };
     forward::write_request_edited(head, forwarding, &edits, client.exchange.request_buffer());
     client.attempt.wants.ruled = ruled.cloned();

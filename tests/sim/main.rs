@@ -17,7 +17,7 @@
 //! | `certificates` | who is who in TLS, and why its randomness changes no story |
 //! | `http1` | a second, naive reader of HTTP, so that the code under test does not judge itself |
 //! | `check` | do clients, backends and outcomes tell the same |
-//! | `http`, `secured`, `reload`, `tcp`, `stories`, `mixed`, `named` | the tests |
+//! | `http`, `secured`, `reload`, `tcp`, `tcp_stories`, `stories`, `mixed`, `named` | the tests |
 
 mod backend;
 mod book;
@@ -34,6 +34,7 @@ mod reload;
 mod secured;
 mod stories;
 mod tcp;
+mod tcp_stories;
 mod trunk;
 mod voice;
 mod world;

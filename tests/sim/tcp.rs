@@ -138,6 +138,40 @@ struct Story {
     world: World,
     pairs: Vec<Pair>,
     servers: Vec<TcpServer>,
+    headers: Headers,
+}
+
+/// Who is told by a PROXY header whom a connection is for.
+#[derive(Clone, Copy, Debug)]
+struct Headers {
+    node: bool,
+    servers: bool,
+}
+
+impl Headers {
+    /// The config of a story with them.
+    fn config(self, patience: Patience) -> String {
+        let mut text = config(patience, &[1, 2, 3, 4], &["raw"]);
+        if self.node {
+            let time = if patience == Patience::Endless { "3000s" } else { "10s" };
+            let keys = format!("proxy_protocol = {{ from = [\"192.0.2.0/24\"] }}\nheader_timeout = \"{time}\"\n");
+            text = text.replace("protocol = \"tcp\"\n", &format!("protocol = \"tcp\"\n{keys}"));
+        }
+        if self.servers {
+            text = text.replace("[[pool]]\nname = \"raw\"\n", "[[pool]]\nname = \"raw\"\nproxy_protocol = \"v1\"\n");
+        }
+        text
+    }
+}
+
+/// Whom the proxy in front of the node speaks for.
+fn named(pair: usize) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, 7], 4000 + pair as u16))
+}
+
+fn header(client: SocketAddr) -> Vec<u8> {
+    let local = listener_address(82);
+    format!("PROXY TCP4 {} {} {} {}\r\n", client.ip(), local.ip(), client.port(), local.port()).into_bytes()
 }
 
 fn side(dice: &mut Dice, sizes: Sizes, temper: Temper, pair: usize, salt: u64, greets: bool) -> Side {
@@ -167,7 +201,8 @@ fn tcp_address(number: u8) -> SocketAddr {
 
 fn drawn(seed: u64, faults: Faults, patience: Patience, temper: Temper) -> Story {
     let mut dice = Dice::new(seed ^ 0x7463_7072_656c);
-    let world = World::new(seed, faults, &config(patience, &[1, 2, 3, 4], &["raw"]));
+    let headers = Headers { node: dice.below(3) == 0, servers: dice.below(3) == 0 };
+    let world = World::new(seed, faults, &headers.config(patience));
     let sizes = Sizes::for_network(&world.faults);
     let up = 2 + dice.below(3) as u8;
     let servers = (1..=up).map(|number| TcpServer {
@@ -187,27 +222,31 @@ fn drawn(seed: u64, faults: Faults, patience: Patience, temper: Temper) -> Story
         second: side(&mut dice, sizes, temper, pair, 2, false),
     });
     let pairs = pairs.collect();
-    Story { world, pairs, servers }
+    Story { world, pairs, servers, headers }
 }
 
 impl Story {
     fn run(&mut self) {
-        let Story { world, pairs, servers } = self;
+        let Story { world, pairs, servers, headers } = self;
         for pair in pairs.iter() {
             world.net.alarm(pair.start);
         }
         let mut complaints = Vec::new();
         let mut act = |net: &Net, _: &mut Operator| {
-            for pair in pairs.iter_mut() {
+            for (number, pair) in pairs.iter_mut().enumerate() {
                 if pair.client.is_none() && net.now() >= pair.start {
-                    pair.client = Some(Talker::new(net.client_connect(listener_address(82)), pair.first.clone()));
+                    let mut says = pair.first.clone();
+                    if headers.node {
+                        says.bytes.splice(..0, header(named(number)));
+                    }
+                    pair.client = Some(Talker::new(net.client_connect(listener_address(82)), says));
                 }
                 if let Some(client) = &mut pair.client {
                     client.act(net);
                 }
             }
             for server in servers.iter_mut() {
-                server.act(net, pairs, &mut complaints);
+                server.act(net, pairs, *headers, &mut complaints);
             }
         };
         let ended = world.run(&mut act, |_| false);
@@ -242,7 +281,8 @@ impl Story {
             if client.end.other_side_is_open() && !client.over {
                 complaints.push(format!("pair {number}: the client is still waiting"));
             }
-            let records = self.world.records.of(client.end.local());
+            let mut records = self.world.records.of(client.end.local());
+            records.extend(self.world.records.of(named(number)));
             if records.len() > 1 {
                 complaints.push(format!("pair {number}: {} outcomes", records.len()));
             }
@@ -285,7 +325,7 @@ impl Story {
     }
 
     fn tell(&self) -> String {
-        let mut out = String::new();
+        let mut out = format!("{:?}\n", self.headers);
         for (number, pair) in self.pairs.iter().enumerate() {
             let short = |side: &Side| {
                 format!(
@@ -311,26 +351,38 @@ impl Story {
 }
 
 impl TcpServer {
-    fn act(&mut self, net: &Net, pairs: &[Pair], complaints: &mut Vec<String>) {
+    fn act(&mut self, net: &Net, pairs: &[Pair], headers: Headers, complaints: &mut Vec<String>) {
         while let Some(end) = self.listening.accept() {
             self.unknown.push(end);
         }
         let known = &mut self.known;
         self.unknown.retain(|end| {
-            if end.received_len() < GREETING {
+            let heard = end.received();
+            let told = match heard.iter().position(|byte| *byte == b'\n') {
+                _ if !headers.servers => Some(0),
+                position => position.map(|position| position + 1),
+            };
+            let told = told.filter(|told| heard.len() >= told + GREETING);
+            let Some(told) = told else {
                 if end.saw_reset() || end.saw_fin() {
                     end.close();
                     return false;
                 }
                 return true;
-            }
-            let mut bytes = end.take();
+            };
+            let line = heard[..told].to_vec();
+            let mut bytes = end.take().split_off(told);
             let rest = bytes.split_off(GREETING);
             let Some(pair) = (0..pairs.len()).find(|pair| greeting(*pair) == bytes) else {
                 complaints.push(format!("a server was greeted with {bytes:?}"));
                 end.close();
                 return false;
             };
+            let client = pairs[pair].client.as_ref().map(|client| client.end.local());
+            let client = if headers.node { Some(named(pair)) } else { client };
+            if headers.servers && client.map(header) != Some(line) {
+                complaints.push(format!("the server of pair {pair} was told of another client"));
+            }
             let mut talker = Talker::new(end.clone(), pairs[pair].second.clone());
             talker.received = rest;
             known.push((pair, talker));

@@ -3,13 +3,14 @@
 //! An HTTP library would hide the very things that are promised: who closed, whether by a reset, and what came before.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use crate::daemon::PATIENCE;
 
@@ -81,11 +82,23 @@ impl Wire {
     }
 
     pub fn try_open(address: SocketAddr) -> std::io::Result<Wire> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        Wire::of(TcpStream::connect_timeout(&address, PATIENCE)?)
+    }
+
+    fn of(stream: TcpStream) -> std::io::Result<Wire> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Wire { stream, input: Vec::new() })
+    }
+
+    /// Comes from an address of its own, as clients of a network do.
+    pub fn open_from(source: IpAddr, address: SocketAddr) -> Wire {
+        let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket(family, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddr::new(source, 0)).unwrap_or_else(|error| panic!("bind to {source}: {error}"));
+        connect(&socket, &address).unwrap_or_else(|error| panic!("connect from {source} to {address}: {error}"));
+        Wire::of(TcpStream::from(socket)).expect("a socket takes its options")
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -108,15 +108,15 @@ pub fn enter(namespace: &str) {
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may enter");
 }
 
-fn nft(namespace: &str, rule: &str) {
+pub fn nft(namespace: &str, rule: &str) {
     run(&["ip", "netns", "exec", namespace, "nft", rule]);
 }
 
-fn run(words: &[&str]) {
+pub fn run(words: &[&str]) {
     assert!(try_run(words), "{words:?} failed");
 }
 
-fn try_run(words: &[&str]) -> bool {
+pub fn try_run(words: &[&str]) -> bool {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null());
     command.status().is_ok_and(|status| status.success())

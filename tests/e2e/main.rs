@@ -29,3 +29,4 @@ mod servers;
 mod tcp;
 mod tls_clients;
 mod tools;
+mod transparent;

@@ -52,7 +52,9 @@ fn recorder() -> (SocketAddr, Receiver<Vec<u8>>) {
 
 #[test]
 fn dovecot_logs_the_address_of_the_client() {
-    if !rustix::process::geteuid().is_root() || !have_all("proxy-dovecot", &["/usr/lib/dovecot/imap", "/usr/lib/dovecot/pop3", "curl"], &[]) {
+    if !rustix::process::geteuid().is_root()
+        || !have_all("proxy-dovecot", &["/usr/lib/dovecot/imap", "/usr/lib/dovecot/pop3", "curl"], &[])
+    {
         return;
     }
     let [imap, pop3, front_imap, front_pop3] = std::array::from_fn(|_| free_address());

@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
@@ -14,8 +15,7 @@ use crate::client::{End, Wire};
 use crate::daemon::{Daemon, PATIENCE, Setup, has, skipped, until};
 use crate::lab::{enter, nft, run, try_run};
 
-/// The commands of the manual, for a host whose backends are behind the interface "back".
-const POLICY_ROUTING: &str = include_str!("transparent/policy-routing.sh");
+const MANUAL: &str = include_str!("../../docs/layer4.md");
 
 /// Client, balancer towards clients, balancer towards backends, backend; in both families.
 const CLIENT: [&str; 2] = ["10.97.0.9", "fd97::9"];
@@ -33,7 +33,7 @@ impl Row {
     /// Builds the hosts; says so and gives `None` where that is not possible.
     fn build(test: &str) -> Option<Row> {
         static BUILT: AtomicU32 = AtomicU32::new(0);
-        if let Some(tool) = ["ip", "nft", "sysctl"].into_iter().find(|tool| !has(tool)) {
+        if let Some(tool) = ["ip", "nft"].into_iter().find(|tool| !has(tool)) {
             skipped(test, tool);
             return None;
         }
@@ -154,17 +154,20 @@ fn both(family: usize, port: u16, name: &str, pool: &str) -> String {
         .concat()
 }
 
-#[test]
-fn transparent_backends_see_the_client_itself() {
-    let Some(row) = Row::build("transparent") else { return };
+/// The manual's block of commands with these words, for a host whose backends are behind the interface "back".
+fn commands(words: &str) -> &'static str {
+    let mut blocks = MANUAL.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.find(|block| block.contains(words)).unwrap_or_else(|| panic!("the manual has no commands with {words}"))
+}
+
+fn sees_the_client_itself(test: &str, commands: &str) {
+    let Some(row) = Row::build(test) else { return };
     row.serve();
-    let done = row.on(&row.balancer, || {
-        std::process::Command::new("sh").args(["-ec", POLICY_ROUTING]).status().expect("a shell is here")
-    });
+    let done = row.on(&row.balancer, || Command::new("sh").args(["-ec", commands]).status().expect("a shell is here"));
     assert!(done.success(), "the commands of the manual: {done}");
     let text = both(0, 80, "four", "transparent = true\ncheck = \"off\"")
         + &both(1, 80, "six", "transparent = true\ncheck = \"off\"");
-    let daemon = row.daemon("transparent", &text);
+    let daemon = row.daemon(test, &text);
     for front in FRONT {
         let to = at(front, 80);
         let (client, seen) = row.ask_tcp(to).unwrap_or_else(|end| panic!("{to} over tcp: {end:?}"));
@@ -174,6 +177,16 @@ fn transparent_backends_see_the_client_itself() {
     }
     let line = daemon.wait_log_where("the tcp connection", |line| line["listener"] == "four-tcp");
     assert!(line["cause"].is_null(), "{line}");
+}
+
+#[test]
+fn transparent_backends_see_the_client_itself_by_marks() {
+    sees_the_client_itself("transparent-marks", commands("socket transparent"));
+}
+
+#[test]
+fn transparent_backends_see_the_client_itself_by_ports() {
+    sees_the_client_itself("transparent-ports", commands("sport 8080"));
 }
 
 #[test]

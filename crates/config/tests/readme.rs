@@ -13,8 +13,14 @@ use evenkeel_plan::Plan;
 use support::MadeUp;
 
 /// Pages for operators whose configs are whole.
-const PAGES: &[&str] =
-    &["README.md", "docs/https.md", "docs/http2.md", "docs/routing.md", "docs/stickiness-and-limits.md"];
+const PAGES: &[&str] = &[
+    "README.md",
+    "docs/https.md",
+    "docs/http2.md",
+    "docs/layer4.md",
+    "docs/routing.md",
+    "docs/stickiness-and-limits.md",
+];
 
 fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);

@@ -53,7 +53,7 @@ fn stage(test: &str, listener: &str) -> Option<Stage> {
          [[listener.rule]]\nname = \"two\"\nhost = [\"two.test\", \"*.two.test\"]\npool = \"second\"\n\
          [[listener.rule]]\nname = \"old\"\nhost = \"mixed.test\"\npool = \"second\"\n\
          [[listener.rule]]\nname = \"new\"\nhost = \"mixed.test\"\nalpn = \"h2\"\npool = \"first\"\n\
-         [[listener.rule]]\nname = \"h2 only\"\nhost = \"modern.test\"\nalpn = \"h2\"\npool = \"first\"\n\
+         [[listener.rule]]\nname = \"h2-only\"\nhost = \"modern.test\"\nalpn = \"h2\"\npool = \"first\"\n\
          [[pool]]\nname = \"first\"\nbackends = [\"{first}\"]\ncheck = \"off\"\n\
          [[pool]]\nname = \"second\"\nbackends = [\"{second}\"]\ncheck = \"off\"\n"
     );

@@ -104,7 +104,7 @@ impl Row {
     /// A client's address and port, and who it was to the backend.
     fn ask_tcp(&self, to: SocketAddr) -> Result<(SocketAddr, SocketAddr), End> {
         self.on(&self.clients, || {
-            let mut wire = Wire::open(to);
+            let Ok(mut wire) = Wire::try_open(to) else { return Err(End::Reset) };
             let client = wire.stream.local_addr().expect("it is connected");
             wire.stream.shutdown(std::net::Shutdown::Write).expect("the connection stands");
             let (said, end) = wire.rest();

@@ -393,7 +393,10 @@ pub(crate) const STICKY_MODES: &[Word] = &[
 
 pub(crate) const REFUSALS: &[Word] = &[
     works("reset", "the client learns it at once"),
-    works("silence", "the client is left waiting for its own timeout, and learns nothing"),
+    works(
+        "silence",
+        "nothing is sent; a client that only waits learns nothing, one that then speaks is reset by the kernel",
+    ),
 ];
 
 pub(crate) const ON_UNHEALTHY: &[Word] = &[
@@ -588,7 +591,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(Pool, "schedule", Words(SCHEDULES), Text("wrr"), Everywhere, "How a backend is picked for new work."),
     key(Pool, "hash_on", Other("`\"address\"`, `\"header:name\"`, `\"cookie:name\"` or `\"uri\"`"), Text("address"), MAGLEV_POOL, "What maglev hashes. Requests that lack it, and tcp connections, are hashed by the client's address."),
     key(Pool, "source", Other("IP address, `\"address/length\"`, or a list of them"), Is("the kernel's choice"), Everywhere, "Addresses of this host that connections and datagrams to the backends come from, one after the other; of each backend's own family. A prefix such as `\"100.64.0.0/28\"` stands for those addresses of this host that lie in it at the start or reload. Several give more source ports, and a range of their own lets backends admit nobody else."),
-    key(Pool, "transparent", Flag, LeftOut::Flag(false), Everywhere, "Whether backends see the client's own address and port as the sender (`IP_TRANSPARENT`). Their answers must come back through this host: it has to be their gateway, and needs policy routing and CAP_NET_ADMIN; `evenkeel check` says what is missing."),
+    key(Pool, "transparent", Flag, LeftOut::Flag(false), Everywhere, "Whether backends see the client's own address as the sender (`IP_TRANSPARENT`); the port is the kernel's choice. Their answers must come back through this host: it has to be their gateway, and needs policy routing and CAP_NET_ADMIN; `evenkeel check` says what is missing."),
     key(Pool, "proxy_protocol", Other("`\"v1\"`, `\"v2\"` or a table"), Is("off"), Everywhere, "See `proxy_protocol` of `[[pool]]`."),
     key(Pool, "on_unhealthy", Words(ON_UNHEALTHY), Text("keep"), LAYER_4_POOL, "What becomes of running connections and sessions when the verdict on their backend falls."),
     key(Pool, "tcp", Other("table"), Is("all defaults"), STREAM_POOL, "See `[pool.tcp]`."),

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::backend::{backend, polite};
 use crate::client::Wire;
 use crate::daemon::{Daemon, Folder, free_address, has, skipped, until};
 use crate::l7_speak::{Forge, NAME, Site};
@@ -293,4 +294,25 @@ fn connections_to_backends_come_from_the_sources_in_turn() {
         (&line["cause"], &line["blame"], &line["errno"]),
         (&"source_unusable".into(), &"operator".into(), &99.into())
     );
+}
+
+#[test]
+fn the_kernel_watches_over_connections_to_backends_as_configured() {
+    let test = "the_kernel_watches_over_connections_to_backends_as_configured";
+    if !has("ss") {
+        skipped(test, "ss");
+        return;
+    }
+    let (behind, plain) = (backend(polite), free_address());
+    let body = format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"{plain}\"\npool = \"web\"\n\
+         [[pool]]\nname = \"web\"\nbackends = [\"{behind}\"]\ncheck = \"off\"\n\
+         [pool.tcp]\nkeepalive = \"1200s\"\nuser_timeout = \"20s\"\n"
+    );
+    let _daemon = Daemon::start("named-sockets", &body);
+    let mut wire = Wire::open(plain);
+    assert_eq!(wire.get("/").status, 200);
+    // The connection is kept and quiet: what is set is the timer to the next question.
+    let pool = run("ss", &["-Htno", "state", "established", "dst", &behind.to_string()], "").out;
+    assert!(pool.contains("timer:(keepalive,19min") || pool.contains("timer:(keepalive,20min"), "{pool}");
 }

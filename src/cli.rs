@@ -31,12 +31,15 @@ enum Command {
         #[arg(long, short, default_value = "/etc/evenkeel/evenkeel.toml")]
         config: PathBuf,
     },
-    /// Show every problem of a config, each with its place and a way out.
+    /// Show every problem of a config, each with its place and a way out, and what this host lacks for it.
     Check {
         file: PathBuf,
         /// One JSON document instead of text.
         #[arg(long)]
         json: bool,
+        /// Judge the file alone, and not whether this host can do what it asks for.
+        #[arg(long)]
+        no_host: bool,
     },
     /// Show how long detection and recovery take with a config: best, typical, worst.
     Window {
@@ -65,7 +68,9 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Demo(arguments) => evenkeel::demo::run(&arguments),
         Command::Run { config } => run::run(&config),
-        Command::Check { file, json } => check::check(&file, json),
+        Command::Check { file, json, no_host } => {
+            check::check(&file, json, if no_host { check::Host::LeftOut } else { check::Host::Included })
+        }
         Command::Window { file, json } => window::window(&file, json),
         Command::Explain { code, json } => explain::explain(code.as_deref(), json),
         Command::Route(Route::Test(arguments)) => route::test(&arguments),

@@ -1,7 +1,8 @@
 //! `evenkeel check FILE`, and reading a config for the other commands.
 //!
 //! All problems are shown at once. Exit code 1 means the file has an error, 2 that it could not be read;
-//! warnings alone are a 0, or scripts would stop for advice.
+//! warnings alone are a 0, or scripts would stop for advice. What this host lacks for the plan is said behind them and is never
+//! more than a warning: the config may be meant for another host.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -9,18 +10,22 @@ use std::process::ExitCode;
 
 use evenkeel::files::DiskFiles;
 use evenkeel_config::{Compiled, Files, Format, Severity, Source, compile_with, render, render_json};
+use evenkeel_diagnose::host::{self, Missing};
 use evenkeel_plan::Plan;
+use serde_json::Value;
 
-pub fn check(file: &Path, json: bool) -> ExitCode {
+pub fn check(file: &Path, json: bool, host: Host) -> ExitCode {
     let Some((name, text)) = read(file) else { return ExitCode::from(2) };
     let source = Source { name: &name, text: &text, format: Format::of_path(&name) };
     let Compiled { plan, problems } = compile_with(&source, &mut DiskFiles::beside(file));
+    let missing = plan.as_ref().filter(|_| host == Host::Included).map(missing).unwrap_or_default();
     if json {
-        println!("{}", render_json(&source, &problems));
+        println!("{}", with_host(&render_json(&source, &problems), &missing));
     } else {
         print!("{}", render(&source, &problems, std::io::stdout().is_terminal()));
+        print!("{}", host::text(&missing));
         let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
-        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning) + missing.len());
         match &plan {
             Some(plan) => println!(
                 "{name}: good: {} listeners, {} pools, {} backends, {} checks; {warnings} warnings",
@@ -33,6 +38,25 @@ pub fn check(file: &Path, json: bool) -> ExitCode {
         }
     }
     if plan.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// Whether this host is looked at as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    Included,
+    LeftOut,
+}
+
+/// What this host lacks for the plan.
+pub fn missing(plan: &Plan) -> Vec<Missing> {
+    host::missing(plan, &evenkeel::host::facts(plan))
+}
+
+/// One list of both.
+fn with_host(problems: &str, missing: &[Missing]) -> String {
+    let mut list: Vec<Value> = serde_json::from_str(problems).expect("problems are a JSON list");
+    list.extend(host::json(missing));
+    serde_json::to_string_pretty(&list).expect("strings and numbers are always JSON")
 }
 
 /// Compiles a file and prints its problems to standard error; warnings only when there is a plan.

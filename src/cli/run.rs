@@ -25,6 +25,7 @@ pub fn run(file: &Path) -> ExitCode {
         Ok(plan) => Arc::new(plan),
         Err(code) => return code,
     };
+    eprint!("{}", evenkeel_diagnose::host::text(&super::check::missing(&plan)));
     let (clock, epoch) = Clock::start();
     let sink = Box::new(move |event: &Event| print_event(event, epoch));
     let node = match Node::start(plan, clock, epoch, sink) {

@@ -10,6 +10,7 @@ mod client;
 mod daemon;
 mod faults;
 mod h2_clients;
+mod host;
 mod l7_causes;
 mod l7_certificates;
 mod l7_coding;

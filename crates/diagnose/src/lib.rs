@@ -1,4 +1,4 @@
-//! Explains: what a cause means, how long a check takes to notice, and where a request goes.
+//! Explains: what a cause means, how long a check takes to notice, where a request goes, and what a host lacks for a plan.
 //!
 //! The command line asks and prints; so will the dashboard. Everything comes from the tables in `model`
 //! and from a plan, so an explanation can never disagree with what the data plane sends and logs.
@@ -6,5 +6,6 @@
 
 mod evidence;
 pub mod explain;
+pub mod host;
 pub mod route;
 pub mod window;

@@ -1,4 +1,5 @@
-//! `evenkeel route test METHOD URL`: which listener, rule, pool and backend a request would come to, and why.
+//! `evenkeel route test METHOD URL`: which listener, rule, pool and backend a request would come to, and why; with
+//! `tls://NAME:PORT` instead, where a client of a tls-passthrough listener would.
 //!
 //! The request is written out, read by the parser of the data plane and put to its rules, so what is told is what would
 //! happen. No node is asked: a config is enough, and verdicts are not known. Exit code 1 means that the balancer would refuse
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use evenkeel_control::Control;
-use evenkeel_diagnose::route::{self, Refused, Report, Request};
+use evenkeel_diagnose::route::{self, Hello, Refused, Report, Request};
 use evenkeel_model::{Cause, Instant, ListenerId};
 use evenkeel_plan::{Asked, Listener, Plan, Protocol};
 use evenkeel_wire::{FieldSlots, Framing, Parsed, Refusal, RequestHead, cookie, has_loop, parse_request};
@@ -18,10 +19,13 @@ use evenkeel_wire::{https_location, redirect_location, rewrite_path};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The method, such as GET.
-    method: String,
-    /// The whole URL. Its scheme, port and address choose the listener.
-    url: String,
+    /// The method, such as GET, and the whole URL, whose scheme, port and address choose the listener. For clients of
+    /// tls-passthrough listeners only tls://NAME:PORT.
+    #[arg(required = true, num_args = 1..=2, value_names = ["METHOD", "URL"])]
+    asked: Vec<String>,
+    /// A protocol that a client of a tls-passthrough listener offers; can be given several times.
+    #[arg(long, value_name = "PROTOCOL")]
+    alpn: Vec<String>,
     /// A field of the request; can be given several times. Host takes the place of the URL's.
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     headers: Vec<String>,
@@ -60,14 +64,29 @@ pub fn test(arguments: &Arguments) -> ExitCode {
 /// # Errors
 /// Says what is wrong with the question.
 fn ask(plan: Plan, arguments: &Arguments) -> Result<Report, String> {
-    let url = Url::read(&arguments.url)?;
+    let url = match arguments.asked.as_slice() {
+        [url] => {
+            let url = Url::read(url)?;
+            if url.protocol != Protocol::TlsPassthrough {
+                return Err("what is the method? write for example: evenkeel route test GET URL".to_string());
+            }
+            url
+        }
+        [_, url] => Url::read(url)?,
+        _ => return Err("write a method and a URL".to_string()),
+    };
     let id = match &arguments.listener {
         Some(name) => named(&plan, name, &url)?,
         None => reached(&plan, &url)?,
     };
-    let text = written(arguments, &url)?;
     let loop_id = plan.node.loop_id();
     let snapshot = Control::new(Arc::new(plan), Instant::START, 0).snapshot();
+    if url.protocol == Protocol::TlsPassthrough {
+        let name = url.name();
+        let hello = Hello { name: name.as_deref(), alpn: &arguments.alpn };
+        return Ok(route::report_hello(&snapshot, id, hello, arguments.client));
+    }
+    let text = written(arguments, &url)?;
     let listener = &snapshot.plan.listeners[id.index()];
     let mut slots = FieldSlots::new();
     let head = match parse_request(&text, &mut slots, listener.http.header_limit) {
@@ -93,7 +112,7 @@ fn ask(plan: Plan, arguments: &Arguments) -> Result<Report, String> {
 
 /// The head as a client would send it.
 fn written(arguments: &Arguments, url: &Url<'_>) -> Result<Vec<u8>, String> {
-    let method = &arguments.method;
+    let method = arguments.asked.first().map_or("", String::as_str);
     if !method.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)) {
         return Err(format!("\"{}\" is no method; write one word such as GET", method.escape_debug()));
     }
@@ -139,7 +158,8 @@ impl<'a> Url<'a> {
         let (protocol, usual_port) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (Protocol::Http, 80),
             "https" => (Protocol::Https, 443),
-            _ => return Err(format!("\"{shown}\" is neither http nor https; only those have rules")),
+            "tls" => (Protocol::TlsPassthrough, 443),
+            _ => return Err(format!("\"{shown}\" is none of http, https and tls; only those have rules")),
         };
         let rest = rest.split('#').next().unwrap_or(rest);
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -162,6 +182,12 @@ impl<'a> Url<'a> {
         let address = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
         let path = if path.starts_with('/') { path.to_string() } else { format!("/{path}") };
         Ok(Url { protocol, authority, address, port, path })
+    }
+
+    /// As a client of TLS asks for it: in lower case, without the dot of a complete name. With an address it asks for none.
+    fn name(&self) -> Option<String> {
+        let host = self.authority.split(':').next().unwrap_or_default();
+        self.address.is_none().then(|| host.trim_end_matches('.').to_ascii_lowercase())
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! It works on any snapshot. One that was made of a config alone knows no verdicts, and the report says so.
 
+mod names;
 mod render;
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ use evenkeel_model::standing::{Order, Standing, Verdict};
 use evenkeel_model::{BackendId, Cause, ListenerId, PoolId};
 use evenkeel_plan::{Action, Asked, Candidate, HashOn, Listener, Miss, Plan, Pool, Reason, Rule, Snapshot};
 
+pub use names::{Hello, report_hello};
 pub use render::{json, text};
 
 /// A request as the data plane has read it. The texts that a rule makes of it are the wire room's, so they are asked for.
@@ -183,14 +185,24 @@ fn send(
     request: &impl Request,
     client: Option<IpAddr>,
 ) -> Outcome {
+    let rewritten = by.ok().and_then(|rule| Some(request.rewritten(&rule.path, rule.rewrite_path.as_deref()?)));
+    let hash_on = &snapshot.plan.pools[id.index()].hash_on;
+    let outcome = offered(snapshot, id, request, hash_on, client);
+    match outcome {
+        Outcome::Pool(sent) => Outcome::Pool(Sent { by_default: by.err(), path: rewritten, ..sent }),
+        other => other,
+    }
+}
+
+/// What a pool makes of it, whoever sent it there.
+fn offered(snapshot: &Snapshot, id: PoolId, request: &impl Asked, hash_on: &HashOn, client: Option<IpAddr>) -> Outcome {
     let plan = &*snapshot.plan;
     let pool = &*plan.pools[id.index()];
     let view = snapshot.pool(id);
     if let Some(cause) = view.refusal {
         return Outcome::Refused(Refused { cause, detail: format!("pool \"{}\" has no backend to offer", pool.name) });
     }
-    let (pick, because) = pick(plan, pool, &view.candidates, request, client);
-    let rewritten = by.ok().and_then(|rule| Some(request.rewritten(&rule.path, rule.rewrite_path.as_deref()?)));
+    let (pick, because) = pick(plan, pool, &view.candidates, request, hash_on, client);
     let members = view.candidates.members();
     let is_candidate = |backend: BackendId| members.iter().any(|member| member.backend == backend);
     let aside = plan.backends_of(id).filter(|(backend, _)| !is_candidate(*backend));
@@ -198,8 +210,8 @@ fn send(
     Outcome::Pool(Sent {
         pool: pool.name.to_string(),
         schedule: pool.schedule,
-        by_default: by.err(),
-        path: rewritten,
+        by_default: None,
+        path: None,
         pick,
         because,
         aside: aside.map(|(backend, settings)| (settings.address, why_aside(standing(backend)))).collect(),
@@ -221,6 +233,7 @@ fn pick(
     pool: &Pool,
     candidates: &Candidates,
     request: &impl Asked,
+    hash_on: &HashOn,
     client: Option<IpAddr>,
 ) -> (Pick, String) {
     let members = candidates.members();
@@ -261,7 +274,7 @@ fn pick(
         ),
         Schedule::Source | Schedule::Maglev => {
             let (key, because) = match pool.schedule {
-                Schedule::Maglev => key(&pool.hash_on, request, client),
+                Schedule::Maglev => key(hash_on, request, client),
                 _ => (None, of_client(client)),
             };
             // With a key nobody asks for the address.
@@ -306,6 +319,11 @@ fn notes(pool: &Pool, standings: impl Iterator<Item = Standing>, request: &impl 
             ),
             None => format!("the pool is sticky: with the cookie \"{name}\" of the answer the client stays where it got to"),
         });
+    }
+    if pool.affinity.is_some() {
+        notes.push(
+            "the pool keeps clients by their address: one that was here lately goes back to its backend".to_string(),
+        );
     }
     if let Some(percent) = pool.bounded_load.filter(|_| pool.schedule.is_hashed()) {
         notes.push(format!(

@@ -241,3 +241,69 @@ fn json_is_one_document() {
     assert_eq!(json["pool"]["name"], "web");
     assert_eq!(json["pool"]["candidates"][0]["percent"], 50.0);
 }
+
+const NAMES: &str = r#"
+[[listener]]
+name = "names"
+listen = "0.0.0.0:443"
+protocol = "tls-passthrough"
+
+[[listener.rule]]
+name = "mail"
+host = "*.example.com"
+alpn = "imap"
+pool = "mail"
+
+[[listener.rule]]
+name = "web"
+host = ["www.example.com", "*.example.com"]
+pool = "web"
+
+[[pool]]
+name = "mail"
+backends = ["10.0.0.11:993"]
+
+[[pool]]
+name = "web"
+schedule = "source"
+backends = ["10.0.0.21:443", "10.0.0.22:443"]
+"#;
+
+fn of_names(words: &[&str]) -> Result<Report, String> {
+    let source = Source { name: "names.toml", text: NAMES, format: Format::Toml };
+    let plan = compile(&source).plan.expect("the config is good");
+    ask(plan, &arguments(words))
+}
+
+#[test]
+fn a_client_of_tls_is_asked_about_by_its_name_and_protocols() {
+    let table = [
+        (&["tls://a.example.com"][..], Ok(("web", "web"))),
+        (&["tls://A.Example.com.:443", "--alpn", "imap"], Ok(("mail", "mail"))),
+        (&["tls://www.example.com", "--alpn", "imap", "--alpn", "h2"], Ok(("web", "web"))),
+        (&["tls://example.com"], Err(Cause::HostNotConfigured)),
+        (&["tls://192.0.2.1"], Err(Cause::HostNotConfigured)),
+    ];
+    for (words, expected) in table {
+        let report = of_names(words).expect("it can be asked");
+        let taken = report.rules.iter().find(|rule| rule.place == route::RulePlace::Taken);
+        let told = match &report.outcome {
+            Outcome::Pool(sent) => Ok((taken.map_or("", |rule| &*rule.name), &*sent.pool)),
+            Outcome::Refused(refused) => Err(refused.cause),
+            Outcome::Redirect { .. } | Outcome::Answer { .. } => panic!("{words:?} is answered"),
+        };
+        assert_eq!(told, expected, "{words:?}");
+    }
+    let out = of_names(&["tls://a.example.com"]).expect("it can be asked");
+    let reasons: Vec<&str> = out.rules.iter().map(|rule| rule.reason).collect();
+    assert_eq!(reasons, ["alpn", "taken"], "each rule has its reason");
+    let with_client = of_names(&["tls://a.example.com", "--client", "192.0.2.9"]).expect("it can be asked");
+    assert!(matches!(&with_client.outcome, Outcome::Pool(sent) if matches!(sent.pick, Pick::Backend(_))));
+}
+
+#[test]
+fn a_request_needs_a_method_and_tls_needs_none() {
+    assert!(of_names(&["http://www.example.com/"]).is_err_and(|text| text.contains("method")));
+    assert!(of_names(&["tls://www.example.com:8443"]).is_err_and(|text| text.contains("no tls-passthrough listener")));
+    assert!(CommandLine::try_parse_from(["test"]).is_err());
+}

@@ -1,4 +1,5 @@
-//! What is said to be missing on hosts that are made up.
+//! What is said to be missing on hosts that are made up. Whether the commands mend it is seen from outside, on a host that
+//! a test makes (`tests/e2e/host.rs`).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! Where a client of a tls-passthrough listener comes to, by the name and the protocols it asks for.
+//!
+//! The rules themselves are asked, one by one where it has to be said why one was passed over.
 
 use std::net::IpAddr;
 

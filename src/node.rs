@@ -17,16 +17,16 @@ use std::{fmt, fs, io};
 
 use evenkeel_l4::{Core, Gates, Origin, Roster};
 use evenkeel_l7::Http;
-use evenkeel_model::{Epoch, limits};
+use evenkeel_model::{Epoch, Instant, limits};
 use evenkeel_observe::metrics::{BackendLabel, render};
 use evenkeel_observe::{LogWriter, Observer, Registry, Silent};
-use evenkeel_plan::{AccessLog, Plan};
-use evenkeel_reactor::epoll::{EpollDriver, Waker, address_in_use, bind_tcp};
-use evenkeel_reactor::{Clock, Errno, ListenOptions};
+use evenkeel_plan::{AccessLog, Listener, Plan};
+use evenkeel_reactor::epoll::{EpollDriver, Waker, address_in_use, bind_tcp, bind_udp, udp_address_in_use};
+use evenkeel_reactor::{Clock, Errno};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::boss::{Boss, EventSink, Started};
-use crate::worker::{Command, Worker};
+use crate::worker::{Arrives, Command, Worker, listen_options};
 
 pub struct Node {
     boss: Boss,
@@ -38,6 +38,8 @@ pub struct Node {
     clock: Clock,
     epoch: Epoch,
     plan: Arc<Plan>,
+    /// UDP addresses that a reload took away, and until when workers may hold them for their last sessions.
+    left: Vec<(SocketAddr, Instant)>,
 }
 
 struct WorkerHandle {
@@ -59,6 +61,7 @@ pub enum Refused {
     InUse {
         listener: Arc<str>,
         address: SocketAddr,
+        arrives: Arrives,
     },
     AccessLog {
         path: PathBuf,
@@ -76,10 +79,16 @@ impl fmt::Display for Refused {
             Refused::Bind { listener, address, error } => {
                 write!(f, "listener \"{listener}\": cannot listen on {address}: {error}")
             }
-            Refused::InUse { listener, address } => write!(
-                f,
-                "listener \"{listener}\": {address} is in use by another process; stop it or choose another address (ss -ltnp shows who)"
-            ),
+            Refused::InUse { listener, address, arrives } => {
+                let shows = match arrives {
+                    Arrives::Connections => "ss -ltnp",
+                    Arrives::Datagrams => "ss -lunp",
+                };
+                write!(
+                    f,
+                    "listener \"{listener}\": {address} is in use by another process; stop it or choose another address ({shows} shows who)"
+                )
+            }
             Refused::AccessLog { path, error } => {
                 write!(f, "node.access_log: cannot append to \"{}\": {error}", path.display())
             }
@@ -94,6 +103,7 @@ impl std::error::Error for Refused {}
 struct Bound {
     listener: Arc<str>,
     address: SocketAddr,
+    arrives: Arrives,
     socks: Vec<OwnedFd>,
 }
 
@@ -128,8 +138,8 @@ impl Node {
                 Some(LogWriter::start(Box::new(file)).map_err(system("access log thread"))?)
             }
         };
-        let wanted: Vec<(Arc<str>, SocketAddr, u32)> = addresses(&plan).collect();
-        let bound = bind(&wanted, worker_count)?;
+        let wanted: Vec<Wanted<'_>> = addresses(&plan).collect();
+        let bound = bind(&wanted, worker_count, |_| false)?;
         let seed = random();
         let wakers: Arc<Mutex<Vec<Waker>>> = Arc::default();
         let wake = {
@@ -174,7 +184,7 @@ impl Node {
             });
             workers.push(WorkerHandle { commands, waker, thread: thread.map_err(system("worker thread"))? });
         }
-        let node = Node { boss, boss_thread, workers, wakers, registry, log, clock, epoch, plan };
+        let node = Node { boss, boss_thread, workers, wakers, registry, log, clock, epoch, plan, left: Vec::new() };
         node.listen(bound);
         Ok(node)
     }
@@ -184,14 +194,23 @@ impl Node {
     /// # Errors
     /// When a new listener's address cannot be bound.
     pub fn reload(&mut self, plan: Arc<Plan>) -> Result<(), Refused> {
-        let running: Vec<(Arc<str>, SocketAddr)> =
-            addresses(&self.plan).map(|(listener, address, _)| (listener, address)).collect();
-        let wanted: Vec<(Arc<str>, SocketAddr, u32)> = addresses(&plan)
-            .filter(|(listener, address, _)| !running.contains(&(Arc::clone(listener), *address)))
-            .collect();
-        // An address may move from one listener to another; then the socket in use is our own.
-        let ours: Vec<SocketAddr> = running.iter().map(|(_, address)| *address).collect();
-        let bound = bind_unless(&wanted, self.workers.len(), &ours)?;
+        let now = self.clock.now();
+        self.left.retain(|(_, until)| *until > now);
+        let running: Vec<Wanted<'_>> = addresses(&self.plan).collect();
+        let wanted: Vec<Wanted<'_>> =
+            addresses(&plan).filter(|wanted| !running.iter().any(|have| have.serves(wanted))).collect();
+        let is_ours = |wanted: &Wanted<'_>| {
+            let left = || self.left.iter().any(|(address, _)| *address == wanted.address);
+            running.iter().any(|have| have.is_at(wanted)) || wanted.arrives == Arrives::Datagrams && left()
+        };
+        let bound = bind(&wanted, self.workers.len(), is_ours)?;
+        // With some room for the workers to see the plan.
+        let until = now + plan.node.drain_timeout + Duration::from_secs(1);
+        let gone = running
+            .iter()
+            .filter(|have| have.arrives == Arrives::Datagrams && !addresses(&plan).any(|wanted| wanted.is_at(have)));
+        let gone: Vec<(SocketAddr, Instant)> = gone.map(|have| (have.address, until)).collect();
+        self.left.extend(gone);
         self.listen(bound);
         self.boss.plan(Arc::clone(&plan));
         self.registry
@@ -239,9 +258,10 @@ impl Node {
     }
 
     fn listen(&self, bound: Vec<Bound>) {
-        for Bound { listener, address, socks } in bound {
-            for (worker, sock) in self.workers.iter().zip(socks) {
-                let _ = worker.commands.send(Command::Listen { listener: Arc::clone(&listener), address, bound: sock });
+        for Bound { listener, address, arrives, socks } in bound {
+            for (worker, bound) in self.workers.iter().zip(socks) {
+                let listener = Arc::clone(&listener);
+                let _ = worker.commands.send(Command::Listen { listener, address, arrives, bound });
             }
         }
         for worker in &self.workers {
@@ -281,34 +301,62 @@ fn keeps(plan: &Plan, label: &BackendLabel) -> bool {
     })
 }
 
-fn addresses(plan: &Plan) -> impl Iterator<Item = (Arc<str>, SocketAddr, u32)> + '_ {
+/// One address of one listener of a plan.
+struct Wanted<'a> {
+    listener: &'a Listener,
+    address: SocketAddr,
+    arrives: Arrives,
+}
+
+impl Wanted<'_> {
+    /// Whether a socket made for this one serves `other` too. One for datagrams serves whichever listener has the address,
+    /// since its sessions need it for as long as they last.
+    fn serves(&self, other: &Wanted<'_>) -> bool {
+        self.is_at(other) && (self.arrives == Arrives::Datagrams || self.listener.name == other.listener.name)
+    }
+
+    /// Connections and datagrams do not meet.
+    fn is_at(&self, other: &Wanted<'_>) -> bool {
+        (self.address, self.arrives) == (other.address, other.arrives)
+    }
+
+    fn is_taken(&self) -> bool {
+        match self.arrives {
+            Arrives::Connections => address_in_use(self.address),
+            Arrives::Datagrams => udp_address_in_use(self.address),
+        }
+    }
+
+    fn bind(&self) -> Result<OwnedFd, io::Error> {
+        match self.arrives {
+            Arrives::Connections => bind_tcp(self.address, &listen_options(self.listener)),
+            Arrives::Datagrams => bind_udp(self.address),
+        }
+    }
+}
+
+fn addresses(plan: &Plan) -> impl Iterator<Item = Wanted<'_>> {
     plan.listeners.iter().flat_map(|listener| {
-        listener.listen.iter().map(|&address| (Arc::clone(&listener.name), address, listener.backlog))
+        let arrives = Arrives::at(listener.protocol);
+        listener.listen.iter().map(move |&address| Wanted { listener, address, arrives })
     })
 }
 
-fn bind(wanted: &[(Arc<str>, SocketAddr, u32)], workers: usize) -> Result<Vec<Bound>, Refused> {
-    bind_unless(wanted, workers, &[])
-}
-
-/// Binds each address once per worker. An address in `ours` may be in use: by ourselves.
-fn bind_unless(
-    wanted: &[(Arc<str>, SocketAddr, u32)],
-    workers: usize,
-    ours: &[SocketAddr],
-) -> Result<Vec<Bound>, Refused> {
-    let mut bound = Vec::new();
-    for (listener, address, backlog) in wanted {
-        if !ours.contains(address) && address_in_use(*address) {
-            return Err(Refused::InUse { listener: Arc::clone(listener), address: *address });
+/// Binds each address once per worker. One that is ours may be in use: by ourselves.
+fn bind(wanted: &[Wanted<'_>], workers: usize, is_ours: impl Fn(&Wanted<'_>) -> bool) -> Result<Vec<Bound>, Refused> {
+    let bind_one = |wanted: &Wanted<'_>| {
+        let (listener, address, arrives) = (Arc::clone(&wanted.listener.name), wanted.address, wanted.arrives);
+        // An address may move from one listener to another; then the socket in use is our own.
+        if !is_ours(wanted) && wanted.is_taken() {
+            return Err(Refused::InUse { listener, address, arrives });
         }
-        let socks: Result<Vec<OwnedFd>, io::Error> =
-            (0..workers).map(|_| bind_tcp(*address, &ListenOptions::plain(*backlog))).collect();
-        let socks =
-            socks.map_err(|error| Refused::Bind { listener: Arc::clone(listener), address: *address, error })?;
-        bound.push(Bound { listener: Arc::clone(listener), address: *address, socks });
-    }
-    Ok(bound)
+        let socks: Result<Vec<OwnedFd>, io::Error> = (0..workers).map(|_| wanted.bind()).collect();
+        match socks {
+            Ok(socks) => Ok(Bound { listener, address, arrives, socks }),
+            Err(error) => Err(Refused::Bind { listener, address, error }),
+        }
+    };
+    wanted.iter().map(bind_one).collect()
 }
 
 /// Raises the soft limit of open files to the hard one, as HAProxy and nginx do, and says what it is.

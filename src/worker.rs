@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use evenkeel_l4::{Accepted, Arena, Core, Key, ListenerSlot, Owner, Relays, owner_of, token};
+use evenkeel_l4::{Accepted, Arena, Core, Key, ListenerSlot, Owner, Relays, Sessions, Turned, owner_of, token};
 use evenkeel_l7::Http;
-use evenkeel_model::{Instant, limits};
-use evenkeel_plan::{Protocol, Reader};
-use evenkeel_reactor::{Close, Driver, Event, Sock, Token, WOKEN};
+use evenkeel_model::exchange::Detail;
+use evenkeel_model::{Cause, Instant, limits};
+use evenkeel_plan::{Listener, Protocol, Reader, Refuse};
+use evenkeel_reactor::{Close, Driver, Errno, Event, ListenOptions, Sock, TcpOptions, Token, WOKEN};
 use std::net::SocketAddr;
 
 /// How long accepting rests when the process is out of files.
@@ -20,19 +21,33 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// What a worker is told besides the snapshot.
 pub enum Command<B> {
     /// Serve what arrives at this socket as the listener of this name, once the plan has it.
-    Listen { listener: Arc<str>, address: SocketAddr, bound: B },
+    Listen { listener: Arc<str>, address: SocketAddr, arrives: Arrives, bound: B },
     /// Let nothing new in, end what runs by the deadline, then stop.
     Drain { deadline: Instant },
+}
+
+/// What comes in at a listening socket. One address can have both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrives {
+    Connections,
+    Datagrams,
+}
+
+impl Arrives {
+    pub const fn at(protocol: Protocol) -> Self {
+        if protocol.is_stream() { Arrives::Connections } else { Arrives::Datagrams }
+    }
 }
 
 pub struct Worker<D: Driver> {
     core: Core<D>,
     relays: Relays<D>,
+    sessions: Sessions,
     http: Http,
     reader: Reader,
     commands: Receiver<Command<D::Bound>>,
     /// Sockets that came before the plan that names them.
-    early: Vec<(Arc<str>, SocketAddr, D::Bound)>,
+    early: Vec<Early<D::Bound>>,
     listening: Arena<Listening>,
     /// Listeners that may have more waiting than one batch took.
     crowded: Vec<Key>,
@@ -43,19 +58,30 @@ pub struct Worker<D: Driver> {
     fired: Vec<Token>,
 }
 
+struct Early<B> {
+    listener: Arc<str>,
+    address: SocketAddr,
+    arrives: Arrives,
+    bound: B,
+}
+
 struct Listening {
     sock: Sock,
     address: SocketAddr,
     slot: Rc<ListenerSlot>,
+    /// As the socket has them now.
+    options: ListenOptions,
 }
 
 impl<D: Driver> Worker<D> {
     pub fn new(mut core: Core<D>, http: Http, mut reader: Reader, commands: Receiver<Command<D::Bound>>) -> Self {
         let snapshot = Arc::clone(reader.load());
         core.roster.follow(&snapshot);
+        let sessions = Sessions::new(&core);
         Worker {
             core,
             relays: Relays::default(),
+            sessions,
             http,
             reader,
             commands,
@@ -71,7 +97,8 @@ impl<D: Driver> Worker<D> {
 
     /// Waits for something to do and does it. False when the worker has drained and is done.
     pub fn turn(&mut self) -> bool {
-        let until = if self.crowded.is_empty() { self.poll_timeout() } else { Some(Instant::START) };
+        let crowded = !self.crowded.is_empty() || self.sessions.is_crowded();
+        let until = if crowded { Some(Instant::START) } else { self.poll_timeout() };
         let mut events = std::mem::take(&mut self.events);
         self.core.driver.poll(&mut events, until);
         let now = self.core.driver.now();
@@ -86,25 +113,32 @@ impl<D: Driver> Worker<D> {
         for key in std::mem::take(&mut self.crowded) {
             self.accept(key, now);
         }
+        self.sessions.go_on(&mut self.core, now);
         self.timers(now);
         self.http.flush(&mut self.core, now);
-        !self.is_done()
+        self.sessions.flush(&mut self.core);
+        if self.is_done() {
+            self.sessions.finish(&mut self.core);
+            return false;
+        }
+        true
     }
 
     /// When [`Worker::turn`] has something to do even if nothing happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let leaving = self.leaving.iter().map(|(deadline, _)| *deadline).min();
-        [self.core.wheel.next(), self.core.observer.poll_timeout(), self.http.poll_timeout(), self.deadline, leaving]
-            .into_iter()
-            .flatten()
-            .min()
+        let rooms = [self.http.poll_timeout(), self.sessions.poll_timeout()];
+        let own = [self.core.wheel.next(), self.core.observer.poll_timeout(), self.deadline, leaving];
+        rooms.into_iter().chain(own).flatten().min()
     }
 
     /// Takes what was commanded and any new snapshot; for a first time before the loop.
     pub fn take_commands(&mut self, now: Instant) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Listen { listener, address, bound } => self.early.push((listener, address, bound)),
+                Command::Listen { listener, address, arrives, bound } => {
+                    self.early.push(Early { listener, address, arrives, bound });
+                }
                 Command::Drain { deadline } => self.drain(deadline, now),
             }
         }
@@ -115,7 +149,12 @@ impl<D: Driver> Worker<D> {
         &self.core
     }
 
-    /// Client connections, relays included.
+    /// UDP sessions, and the names they are found by.
+    pub fn sessions(&self) -> (usize, usize) {
+        (self.sessions.len(), self.sessions.names())
+    }
+
+    /// Client connections, relays and sessions included.
     pub fn connections(&self) -> usize {
         self.core.connections()
     }
@@ -134,8 +173,16 @@ impl<D: Driver> Worker<D> {
             Owner::RelayBackend => self.relays.backend_event(&mut self.core, key, event, now),
             Owner::HttpClient => self.http.client_event(&mut self.core, key, event, now),
             Owner::HttpBackend => self.http.backend_event(&mut self.core, key, event, now),
-            // None is made yet.
-            Owner::UdpSession => {}
+            Owner::UdpListener => {
+                if event.readable {
+                    self.sessions.arrived(&mut self.core, key, now);
+                }
+            }
+            Owner::UdpSession => {
+                if event.readable || event.hangup {
+                    self.sessions.answered(&mut self.core, key, now);
+                }
+            }
         }
     }
 
@@ -152,10 +199,12 @@ impl<D: Driver> Worker<D> {
                 Owner::RelayClient | Owner::RelayBackend => self.relays.timer(&mut self.core, key, now),
                 Owner::HttpClient => self.http.client_timer(&mut self.core, key, now),
                 Owner::HttpBackend => self.http.backend_timer(&mut self.core, key, now),
-                Owner::UdpSession => {}
+                Owner::UdpListener => {}
+                Owner::UdpSession => self.sessions.timer(&mut self.core, key, now),
             }
         }
         self.fired = fired;
+        self.sessions.handle_timeout(&mut self.core, now);
         self.core.observer.handle_timeout(now);
         self.end_overdue(now);
     }
@@ -168,6 +217,7 @@ impl<D: Driver> Worker<D> {
         if self.core.roster.generation() != before {
             self.http.verdicts_changed(&mut self.core, now);
             self.relays.verdicts_changed(&mut self.core, now);
+            self.sessions.verdicts_changed(&mut self.core, now);
         }
         if !plan_changed {
             return;
@@ -175,12 +225,18 @@ impl<D: Driver> Worker<D> {
         let snapshot = self.reader.load();
         let drain_timeout = snapshot.plan.node.drain_timeout;
         self.http.plan_changed(&mut self.core, now);
+        self.sessions.plan_changed(&mut self.core, snapshot, now);
         self.listen_early();
         for key in self.listening.keys() {
-            let Some(listening) = self.listening.get(key) else { continue };
+            let Some(listening) = self.listening.get_mut(key) else { continue };
             let slot = Rc::clone(&listening.slot);
-            let kept = !slot.is_removed() && slot.read(|settings| settings.listen.contains(&listening.address));
-            if kept {
+            let address = listening.address;
+            let wanted = |settings: &Listener| settings.protocol.is_stream() && settings.listen.contains(&address);
+            if !slot.is_removed() && slot.read(wanted) {
+                let options = slot.read(listen_options);
+                if options != std::mem::replace(&mut listening.options, options) {
+                    self.core.driver.tune(listening.sock, &options);
+                }
                 continue;
             }
             self.stop_listening(key, now);
@@ -191,24 +247,28 @@ impl<D: Driver> Worker<D> {
     }
 
     fn listen_early(&mut self) {
-        for (name, address, bound) in std::mem::take(&mut self.early) {
-            let Some(slot) = self.core.roster.listener(&name) else {
-                self.early.push((name, address, bound));
+        for early in std::mem::take(&mut self.early) {
+            // Its plan may not have come yet: there is no such listener, or it still is one of another protocol.
+            let slot = self.core.roster.listener(&early.listener);
+            let fits = |slot: &&Rc<ListenerSlot>| early.arrives == slot.read(|settings| Arrives::at(settings.protocol));
+            let Some(slot) = slot.filter(fits).map(Rc::clone) else {
+                self.early.push(early);
                 continue;
             };
-            let slot = Rc::clone(slot);
-            let driver = &mut self.core.driver;
-            let mut listened = Ok(());
-            let key = self.listening.insert_with(|key| {
-                let sock = driver.listen(bound, token(Owner::Listener, key));
-                listened = sock.map(|_| ());
-                Listening { sock: sock.unwrap_or(Sock(u32::MAX)), address, slot }
-            });
-            if listened.is_err() {
-                // The kernel could not watch one more file. The other workers' sockets still serve it.
-                self.listening.remove(key);
-            } else {
-                self.crowded.push(key);
+            let Early { address, arrives, bound, .. } = early;
+            // Where the kernel cannot watch one more file the other workers' sockets still serve the address.
+            match arrives {
+                Arrives::Datagrams => {
+                    let _ = self.sessions.listen(&mut self.core, &slot, address, bound);
+                }
+                Arrives::Connections => {
+                    let driver = &mut self.core.driver;
+                    let listened = self.listening.try_insert_with(|key| {
+                        let sock = driver.listen(bound, token(Owner::Listener, key))?;
+                        Ok::<_, Errno>(Listening { sock, address, options: slot.read(listen_options), slot })
+                    });
+                    self.crowded.extend(listened);
+                }
             }
         }
     }
@@ -231,18 +291,31 @@ impl<D: Driver> Worker<D> {
                     let admitted = self.core.admit(&listener, client, now);
                     let protocol = listener.read(|settings| settings.protocol);
                     match (protocol, admitted) {
-                        (Protocol::Tcp | Protocol::Udp | Protocol::TlsPassthrough, Ok(pass)) => {
+                        (Protocol::Tcp | Protocol::TlsPassthrough, Ok(pass)) => {
                             self.relays.open(&mut self.core, Accepted { sock, client, listener, at: now, pass });
                         }
                         (Protocol::Http | Protocol::Https, Ok(pass)) => {
                             self.http.open(&mut self.core, Accepted { sock, client, listener, at: now, pass });
+                        }
+                        (Protocol::Udp, Ok(pass)) => {
+                            // It came while the listener changed its protocol.
+                            drop(pass);
+                            self.core.discharge(&listener);
+                            let detail = Detail::Text("the listener is one of another protocol now");
+                            let turned = Turned { cause: Cause::BalancerDraining, detail };
+                            self.core.refuse(&listener, client, turned, None, now);
+                            self.core.driver.close(sock, Close::Reset);
                         }
                         (Protocol::Http, Err(turned)) => {
                             self.http.turn_away(&mut self.core, sock, client, &listener, turned, now);
                         }
                         (_, Err(turned)) => {
                             self.core.refuse(&listener, client, turned, None, now);
-                            self.core.driver.close(sock, Close::Reset);
+                            let how = match listener.read(|settings| settings.refuse) {
+                                Refuse::Reset => Close::Reset,
+                                Refuse::Silence => Close::Silent,
+                            };
+                            self.core.driver.close(sock, how);
                         }
                     }
                 }
@@ -267,6 +340,7 @@ impl<D: Driver> Worker<D> {
         for key in self.listening.keys() {
             self.stop_listening(key, now);
         }
+        self.sessions.drain(&mut self.core);
         self.http.close_idle(&mut self.core, now);
     }
 
@@ -274,6 +348,7 @@ impl<D: Driver> Worker<D> {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             self.relays.end_all(&mut self.core, now, |_| true);
             self.http.end_all(&mut self.core, now, |_| true);
+            self.sessions.end_all(&mut self.core, now, |_| true);
         }
         if self.leaving.iter().any(|(deadline, _)| now >= *deadline) {
             let overdue: Vec<Rc<ListenerSlot>> =
@@ -286,5 +361,16 @@ impl<D: Driver> Worker<D> {
 
     fn is_done(&self) -> bool {
         self.deadline.is_some() && self.core.connections() == 0
+    }
+}
+
+/// How the kernel is to treat the connections of a listener.
+pub fn listen_options(listener: &Listener) -> ListenOptions {
+    let tcp = &listener.tcp;
+    ListenOptions {
+        tcp: TcpOptions { keepalive: tcp.socket.keepalive, user_timeout: tcp.socket.user_timeout },
+        backlog: listener.backlog,
+        fast_open: tcp.fast_open,
+        defer_accept: tcp.defer_accept,
     }
 }

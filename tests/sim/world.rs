@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use evenkeel::worker::{Command, Worker};
+use evenkeel::worker::{Arrives, Command, Worker};
 use evenkeel_balance::sticky::{Aside, Bystander};
 use evenkeel_balance::{BackendKey, Candidates, Member};
 use evenkeel_config::{Format, Source, compile_with};
@@ -255,6 +255,7 @@ impl Operator {
         self.command(Command::Listen {
             listener: listener.into(),
             address: listener_address(port),
+            arrives: Arrives::Connections,
             bound: listener_address(port),
         });
     }

@@ -15,15 +15,17 @@ pub enum Owner {
     RelayBackend,
     HttpClient,
     HttpBackend,
+    UdpListener,
     UdpSession,
 }
 
-const OWNERS: [Owner; 6] = [
+const OWNERS: [Owner; 7] = [
     Owner::Listener,
     Owner::RelayClient,
     Owner::RelayBackend,
     Owner::HttpClient,
     Owner::HttpBackend,
+    Owner::UdpListener,
     Owner::UdpSession,
 ];
 
@@ -38,6 +40,10 @@ pub struct Key {
 impl Key {
     pub const fn index(self) -> usize {
         self.index as usize
+    }
+
+    pub(crate) const fn raw_index(self) -> u32 {
+        self.index
     }
 }
 
@@ -75,6 +81,25 @@ impl<T> Arena<T> {
         let key = Key { index, generation };
         entry.insert((generation, make(key)));
         key
+    }
+
+    /// The same where making it can fail.
+    ///
+    /// # Errors
+    /// What `make` says; nothing is inserted then.
+    pub fn try_insert_with<E>(&mut self, make: impl FnOnce(Key) -> Result<T, E>) -> Result<Key, E> {
+        let index = u32::try_from(self.slab.vacant_key()).expect("a worker has fewer than 2^32 connections");
+        let key = Key { index, generation: self.next_generation };
+        let value = make(key)?;
+        self.next_generation = (self.next_generation + 1) & GENERATION_MASK;
+        self.slab.insert((key.generation, value));
+        Ok(key)
+    }
+
+    /// Who is at this place now, see [`Key::index`].
+    pub fn at(&self, index: usize) -> Option<Key> {
+        let (generation, _) = self.slab.get(index)?;
+        Some(Key { index: u32::try_from(index).ok()?, generation: *generation })
     }
 
     pub fn get(&self, key: Key) -> Option<&T> {
@@ -125,6 +150,15 @@ mod tests {
         assert_eq!(arena.get(key), None);
         assert_eq!(arena.remove(key), None);
         assert_eq!(arena.get(second), Some(&"second"));
+    }
+
+    #[test]
+    fn what_could_not_be_made_takes_no_place() {
+        let mut arena: Arena<Key> = Arena::default();
+        assert_eq!(arena.try_insert_with(|_| Err("no")), Err("no"));
+        assert!(arena.is_empty() && arena.at(0).is_none());
+        let key = arena.try_insert_with(Ok::<_, &str>).expect("nothing fails");
+        assert_eq!((arena.get(key), arena.at(key.index())), (Some(&key), Some(key)));
     }
 
     #[test]

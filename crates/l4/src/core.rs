@@ -2,7 +2,7 @@
 //!
 //! It decides one thing only, whether the worker has room for another client. All else it keeps and hands out.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use evenkeel_model::exchange::{Detail, ExchangeId, Outcome, Times};
@@ -106,6 +106,29 @@ impl<D: Driver> Core<D> {
     pub fn admit(&mut self, listener: &ListenerSlot, client: SocketAddr, now: Instant) -> Result<Pass, Turned> {
         listener.metrics.connections.one();
         let pass = listener.connection(client.ip(), now)?;
+        self.count_in(listener, pass)
+    }
+
+    /// The same for a UDP session. `named`: whom a PROXY header of `sender` names. That one more was let in is counted here
+    /// and not before, because every datagram of a client that is turned away asks again.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit_session(
+        &mut self,
+        listener: &ListenerSlot,
+        sender: IpAddr,
+        named: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<Pass, Turned> {
+        let mut pass = listener.connection(sender, now)?;
+        if let Some(client) = named {
+            listener.known(&mut pass, client, now)?;
+        }
+        self.count_in(listener, pass)
+    }
+
+    fn count_in(&mut self, listener: &ListenerSlot, pass: Pass) -> Result<Pass, Turned> {
         if self.connections >= self.connections_max {
             let detail = Detail::Limit(self.connections_max as u64);
             return Err(Turned { cause: Cause::BalancerOverloaded, detail });

@@ -130,7 +130,8 @@ impl Gates {
         shared(&self.cids, pool, || CidTable::new(self.seed()))
     }
 
-    fn seed(&self) -> u64 {
+    /// For tables whose keys others choose.
+    pub(crate) fn seed(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.random;
         // The bytes themselves may be the secret of cookies.
         evenkeel_balance::hash::of_bytes(&[h, g, f, e, d, c, b, a])

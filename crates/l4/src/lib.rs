@@ -1,4 +1,4 @@
-//! Accepts, picks, dials and relays TCP; keeps what all connections of one worker share.
+//! Accepts, picks, dials and relays TCP and UDP; keeps what all connections of one worker share.
 //!
 //! `machine` holds the parts that decide, as plain structs without sockets. Everything else is their
 //! hands: it moves bytes between the reactor and the machines. One worker owns one [`Core`]; nothing here is
@@ -11,6 +11,7 @@ pub mod machine;
 mod pump;
 mod relay;
 mod roster;
+mod udp;
 
 pub use arena::{Arena, Key, Owner, owner_of, token};
 pub use core::{Accepted, Core, Origin, dial_failure};
@@ -18,3 +19,4 @@ pub use gate::{Gate, Gates, Pass, Turned};
 pub use pump::{Ends, Then, pump};
 pub use relay::Relays;
 pub use roster::{Arrival, Asked, BackendSlot, ListenerSlot, PickFor, Picked, PoolSlot, Refused, Roster};
+pub use udp::Sessions;

@@ -123,6 +123,16 @@ impl Roster {
         self.generation
     }
 
+    /// The plan followed last.
+    pub fn plan(&self) -> Option<&Arc<Plan>> {
+        self.plan.as_ref()
+    }
+
+    /// For tables whose keys others choose.
+    pub(crate) fn table_seed(&self) -> u64 {
+        self.gates.seed()
+    }
+
     pub fn listener(&self, name: &str) -> Option<&Rc<ListenerSlot>> {
         self.listeners.get(name)
     }

@@ -76,6 +76,10 @@ pub(crate) fn write_line_with(outcome: &Outcome<'_>, epoch: Epoch, date: &mut Da
     }
     line.number("bytes_in", outcome.bytes_in);
     line.number("bytes_out", outcome.bytes_out);
+    if let Some(datagrams) = outcome.datagrams {
+        line.number("datagrams_in", datagrams.received);
+        line.number("datagrams_out", datagrams.sent);
+    }
     line.millis("duration_ms", times.ended - times.started);
     if let Some(pool) = outcome.pool {
         line.text("pool", pool.as_bytes(), FIELD);

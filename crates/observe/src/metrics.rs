@@ -86,7 +86,11 @@ impl Default for Causes {
 
 impl Causes {
     pub fn one(&self, cause: Cause) {
-        self.0[cause.index()].one();
+        self.add(cause, 1);
+    }
+
+    pub fn add(&self, cause: Cause, more: u64) {
+        self.0[cause.index()].add(more);
     }
 
     pub fn read(&self, cause: Cause) -> u64 {
@@ -97,10 +101,16 @@ impl Causes {
 /// What one worker counts for one listener.
 #[derive(Debug, Default)]
 pub struct ListenerMetrics {
+    /// Sessions on udp listeners.
     pub connections: Count,
     pub connections_now: Count,
     pub bytes_in: Count,
     pub bytes_out: Count,
+    /// Received from clients on udp listeners.
+    pub datagrams_in: Count,
+    pub datagrams_out: Count,
+    /// Lost here, either way: a socket was full, or the kernel did not take it. Those refused with a cause are not here.
+    pub datagrams_dropped: Count,
     /// Ended requests by class of status: 1xx to 5xx; tcp connections are not here.
     pub requests: [Count; 5],
     /// Ended exchanges that went wrong.

@@ -186,8 +186,8 @@ impl Session {
     }
 
     /// There is no backend to move to.
-    pub const fn stranded(cause: Cause) -> Over {
-        Over::with(cause, Phase::Pick, None)
+    pub const fn stranded(cause: Cause, detail: Detail) -> Over {
+        Over::with(cause, Phase::Pick, Some(detail))
     }
 
     /// The pool wants sessions of an unhealthy backend ended (`on_unhealthy`).

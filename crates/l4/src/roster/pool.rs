@@ -250,6 +250,11 @@ impl PoolSlot {
         }
     }
 
+    /// Whether [`PoolSlot::heard_datagram`] has something to learn.
+    pub fn follows_cids(&self) -> bool {
+        self.cids.borrow().is_some()
+    }
+
     /// Where the first datagram of a session goes, for [`PickFor::key`] and [`PickFor::sticky`]; nothing where the pool is not
     /// `quic-cid` or the datagram is not QUIC.
     pub fn of_datagram(&self, datagram: &[u8], now: Instant) -> Asked {

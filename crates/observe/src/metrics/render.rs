@@ -29,17 +29,45 @@ pub fn render(registry: &Registry, out: &mut String) {
 
     let mut families = Families { out };
     let l = &listeners;
-    families.plain(l, "evenkeel_listener_connections_total", "counter", "Client connections accepted.", |m| {
-        m.connections.read()
-    });
-    families.plain(l, "evenkeel_listener_connections", "gauge", "Client connections open now.", |m| {
-        m.connections_now.read()
-    });
+    families.plain(
+        l,
+        "evenkeel_listener_connections_total",
+        "counter",
+        "Client connections accepted; sessions begun on udp listeners.",
+        |m| m.connections.read(),
+    );
+    families.plain(
+        l,
+        "evenkeel_listener_connections",
+        "gauge",
+        "Client connections open now; sessions on udp listeners.",
+        |m| m.connections_now.read(),
+    );
     families.plain(l, "evenkeel_listener_received_bytes_total", "counter", "Bytes received from clients.", |m| {
         m.bytes_in.read()
     });
     families
         .plain(l, "evenkeel_listener_sent_bytes_total", "counter", "Bytes sent to clients.", |m| m.bytes_out.read());
+    // Rows of nothing but zeros would stand beside every listener of another protocol.
+    let udp: Vec<_> = l.iter().filter(|(_, sets)| total(sets, |m| m.datagrams_in.read()) > 0).cloned().collect();
+    let u = &udp;
+    families.plain(
+        u,
+        "evenkeel_listener_received_datagrams_total",
+        "counter",
+        "Datagrams received from clients.",
+        |m| m.datagrams_in.read(),
+    );
+    families.plain(u, "evenkeel_listener_sent_datagrams_total", "counter", "Datagrams sent to clients.", |m| {
+        m.datagrams_out.read()
+    });
+    families.plain(
+        u,
+        "evenkeel_listener_dropped_datagrams_total",
+        "counter",
+        "Datagrams lost here on their way to backend or client, because a socket was full or the kernel did not take them.",
+        |m| m.datagrams_dropped.read(),
+    );
     families.classes(l, "evenkeel_requests_total", "Ended HTTP requests by class of the status sent.", |m, class| {
         m.requests[class].read()
     });
@@ -49,7 +77,7 @@ pub fn render(registry: &Registry, out: &mut String) {
     families.histogram(
         l,
         "evenkeel_exchange_duration_seconds",
-        "Time from the first byte of a request to the last of its answer; a tcp connection's whole life.",
+        "Time from the first byte of a request to the last of its answer; the whole life of a tcp connection or udp session.",
         |m| &m.duration,
     );
 
@@ -94,7 +122,7 @@ pub fn render(registry: &Registry, out: &mut String) {
     families.histogram(
         b,
         "evenkeel_backend_first_byte_seconds",
-        "Time from the start of an attempt to the head of the answer, or to the connection for tcp.",
+        "Time from the start of an attempt to the head of the answer, to the connection for tcp, to the first answer for udp.",
         |m| &m.first_byte,
     );
 }

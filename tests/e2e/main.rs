@@ -10,6 +10,8 @@ mod client;
 mod daemon;
 mod faults;
 mod h2_clients;
+#[path = "../sim/hello.rs"]
+mod hello;
 mod host;
 mod l7_causes;
 mod l7_certificates;
@@ -28,6 +30,8 @@ mod real_redis;
 mod reload;
 mod servers;
 mod tcp;
+mod tcp_causes;
+mod tcp_sessions;
 mod tls_clients;
 mod tools;
 mod transparent;

@@ -15,6 +15,7 @@
 //! | `client`, `backend` | the peers |
 //! | `voice`, `line`, `trunk` | what peers speak over: connections, TLS, streams of HTTP/2 |
 //! | `certificates` | who is who in TLS, and why its randomness changes no story |
+//! | `hello` | what a client of TLS says first |
 //! | `http1` | a second, naive reader of HTTP, so that the code under test does not judge itself |
 //! | `check` | do clients, backends and outcomes tell the same |
 //! | `http`, `secured`, `reload`, `tcp`, `tcp_stories`, `stories`, `mixed`, `named` | the tests |
@@ -25,6 +26,7 @@ mod certificates;
 mod check;
 mod client;
 mod generate;
+mod hello;
 mod http;
 mod http1;
 mod line;

@@ -7,6 +7,7 @@ use evenkeel_model::{Cause, Instant};
 use evenkeel_reactor::sim::{Backend, End, Ended, Faults};
 use evenkeel_wire::proxy;
 
+use crate::hello::behind;
 use crate::world::{NODE, Record, World, backend_address, listener_address, plan};
 
 /// All clients of the simulation come from 192.0.2.1.
@@ -80,18 +81,8 @@ impl Scene {
     }
 }
 
-fn behind(length: usize, bytes: &[u8]) -> Vec<u8> {
-    let size = bytes.len().to_be_bytes();
-    [&size[size.len() - length..], bytes].concat()
-}
-
-/// The smallest ClientHello with this name.
 fn hello(name: &str) -> Vec<u8> {
-    let name = behind(2, &[&[0][..], &behind(2, name.as_bytes())].concat());
-    let protocols = behind(2, &behind(2, &behind(1, b"imap")));
-    let extensions = [&[0, 0][..], &behind(2, &name), &[0, 16], &protocols].concat();
-    let body = [&[3, 3][..], &[7; 32], &[0], &behind(2, &[0x13, 1]), &[1, 0], &behind(2, &extensions)].concat();
-    [&[22, 3, 1][..], &behind(2, &[&[1][..], &behind(3, &body)].concat())].concat()
+    crate::hello::hello(name, &["imap"])
 }
 
 fn tls(keys: &str) -> String {
@@ -129,6 +120,7 @@ fn a_prelude_is_read_however_it_is_cut_and_all_behind_it_goes_on_untouched() {
 fn what_is_no_prelude_is_reset_with_its_cause_and_no_backend_hears_of_it() {
     let http = b"GET / HTTP/1.1\r\n\r\n".to_vec();
     let proxied = |rest: &[u8]| [V1, rest].concat();
+    let (other, elsewhere) = (hello("b.example"), hello("c.example"));
     let hello = hello("a.example");
     let record = |length: usize| [&[22, 3, 1][..], &behind(2, &vec![1; length])].concat();
     let tcp = text(&format!("\"tcp\"\npool = \"one\"\n{PROXIED}"), "");
@@ -152,8 +144,8 @@ fn what_is_no_prelude_is_reset_with_its_cause_and_no_backend_hears_of_it() {
         (&plain, record(1).repeat(2000), Cause::TlsHandshakeFailed),
         (&both, hello.clone(), Cause::ClientProxyHeaderInvalid),
         (&both, proxied(&http), Cause::TlsHandshakeFailed),
-        (&both, proxied(&crate::tcp_stories::hello("c.example")), Cause::HostNotConfigured),
-        (&rules, proxied(&crate::tcp_stories::hello("b.example")), Cause::RuleNotFound),
+        (&both, proxied(&elsewhere), Cause::HostNotConfigured),
+        (&rules, proxied(&other), Cause::RuleNotFound),
         (&denied, proxied(&hello), Cause::ClientDeniedByAcl),
     ];
     for (config, bytes, cause) in table {

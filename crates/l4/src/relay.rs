@@ -286,13 +286,14 @@ impl Ending {
 }
 
 impl<D: Driver> Relay<D> {
-    /// Where it was when a cause struck.
-    fn phase(&self) -> Option<Phase> {
+    /// Where it was when `cause` struck; `None` is the cause's own place.
+    fn phase(&self, cause: Cause) -> Option<Phase> {
+        let strikes_anywhere = matches!(cause, Cause::ClientAborted | Cause::BalancerDraining);
         match &self.stage {
-            Stage::Prelude(prelude) => Some(prelude.phase()),
-            // The cause's own: what can go wrong here has a cause for each.
-            Stage::Dialing => None,
             Stage::Relaying | Stage::Parting { .. } => Some(Phase::Relay),
+            Stage::Prelude(prelude) if strikes_anywhere => Some(prelude.phase()),
+            Stage::Dialing if strikes_anywhere => Some(Phase::Connect),
+            Stage::Prelude(_) | Stage::Dialing => None,
         }
     }
 
@@ -346,7 +347,7 @@ impl<D: Driver> Relay<D> {
             tls: None,
             status: None,
             cause,
-            phase: cause.and_then(|_| self.phase()),
+            phase: cause.and_then(|cause| self.phase(cause)),
             detail: ending.and_then(|ending| ending.detail),
             bytes_in,
             bytes_out,

@@ -159,8 +159,8 @@ impl Prelude {
 
     pub const fn phase(&self) -> Phase {
         match self.awaits {
-            Awaits::Header => Phase::Accept,
-            Awaits::Hello | Awaits::Nothing => Phase::Tls,
+            Awaits::Header | Awaits::Nothing => Phase::Accept,
+            Awaits::Hello => Phase::Tls,
         }
     }
 

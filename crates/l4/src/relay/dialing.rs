@@ -1,4 +1,7 @@
 //! Finds a backend for a relay and connects to it, the next one if that fails.
+//!
+//! What the backend is told of its client goes out the moment the connection stands, in front of everything else. A
+//! connection that failed has carried nothing, so the next try costs the client time and no byte.
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -103,6 +103,10 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(300);
@@ -161,6 +165,26 @@ mod tests {
         let newcomers = (0..ROOM as u128).filter(|client| table.find(u128::MAX - client, TIMEOUT, at(401)).is_some());
         // Shards fill unevenly: a hundred in the mean, deviation ten.
         assert!(newcomers.count() > ROOM * 9 / 10);
+    }
+
+    proptest! {
+        #[test]
+        fn with_room_for_all_it_agrees_with_a_plain_list(
+            steps in prop::collection::vec((0u128..40, 0u64..4, 0u64..400, any::<bool>()), 1..400),
+        ) {
+            let table = AffinityTable::new(2);
+            let mut list: BTreeMap<u128, (BackendKey, Instant)> = BTreeMap::new();
+            let mut now = at(0);
+            for (client, home, pause, settles) in steps {
+                now += Duration::from_secs(pause / 10);
+                if settles {
+                    table.settle(client, backend(home), TIMEOUT, now);
+                    list.insert(client, (backend(home), now));
+                }
+                let known = list.get(&client).filter(|(_, since)| now - *since < TIMEOUT).map(|(home, _)| *home);
+                prop_assert_eq!(table.find(client, TIMEOUT, now), known);
+            }
+        }
     }
 
     #[test]

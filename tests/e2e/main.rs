@@ -26,6 +26,7 @@ mod lab;
 mod nginx;
 mod passthrough;
 mod proxy_protocol;
+mod quic;
 mod real_redis;
 mod reload;
 mod servers;

@@ -15,7 +15,7 @@ use crate::tools::{Authority, Key, Pair};
 
 const SERVERS: [(&str, &str); 3] = [("one", "0a01"), ("two", "0a02"), ("three", "0a03")];
 
-/// By chance alone all of them would stay at their servers once in half a million runs.
+/// By chance alone all of twelve would stay with one of three servers once in half a million runs.
 const CLIENTS: usize = 12;
 
 /// A Python that has aioquic: the distribution's where it packs it, else the one that `./test` makes.

@@ -505,7 +505,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(Listener, "tls", Other("table"), Is("all defaults"), HTTPS_LISTENER, "See `[listener.tls]`."),
     key(Listener, "http2", Other("table"), Is("all defaults"), HTTP_LISTENER, "See `[listener.http2]`."),
     key(Listener, "access", Other("table"), Is("everybody may connect"), Everywhere, "See `[listener.access]`."),
-    key(Listener, "refuse", Words(REFUSALS), Text("reset"), RELAY_LISTENER, "What a client gets whose connection is turned away: by `access`, by `limit`, or for want of a backend. Refused datagrams are never answered."),
+    key(Listener, "refuse", Words(REFUSALS), Text("reset"), RELAY_LISTENER, "What a client gets whose connection is turned away by `access` or by `limit`. Refused datagrams are never answered."),
     key(Listener, "limit", Other("table"), Is("no limits"), Everywhere, "See `[listener.limit]`."),
     key(Listener, "tcp", Other("table"), Is("all defaults"), STREAM_LISTENER, "See `[listener.tcp]`."),
     key(Listener, "proxy_protocol", Other("table"), Is("nobody sends it"), Everywhere, "See `proxy_protocol` of `[[listener]]`."),

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::backend::serve;
 use crate::client::{End, Wire};
-use crate::daemon::{Daemon, PATIENCE, Setup, has, skipped, until};
+use crate::daemon::{Daemon, Folder, PATIENCE, Setup, has, skipped, until};
 use crate::lab::{enter, nft, run, try_run};
 
 const MANUAL: &str = include_str!("../../docs/layer4.md");
@@ -101,6 +101,17 @@ impl Row {
         Daemon::start_with(&Setup { name, node: "", body, namespace: Some(&self.balancer) })
     }
 
+    /// What `evenkeel check` says on the balancer.
+    fn check(&self, name: &str, body: &str) -> String {
+        let folder = Folder::new(name);
+        let config = folder.0.join("evenkeel.toml");
+        std::fs::write(&config, body).expect("the folder can be written");
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.balancer, env!("CARGO_BIN_EXE_evenkeel"), "check", "--config"]);
+        let said = command.arg(config).output().expect("ip is here");
+        [said.stdout, said.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat()
+    }
+
     /// A client's address and port, and who it was to the backend.
     fn ask_tcp(&self, to: SocketAddr) -> Result<(SocketAddr, SocketAddr), End> {
         self.on(&self.clients, || {
@@ -160,13 +171,21 @@ fn commands(words: &str) -> &'static str {
     blocks.find(|block| block.contains(words)).unwrap_or_else(|| panic!("the manual has no commands with {words}"))
 }
 
+/// Before `commands` the check asks for the rules by ports, afterwards for nothing.
 fn sees_the_client_itself(test: &str, commands: &str) {
     let Some(row) = Row::build(test) else { return };
     row.serve();
-    let done = row.on(&row.balancer, || Command::new("sh").args(["-ec", commands]).status().expect("a shell is here"));
-    assert!(done.success(), "the commands of the manual: {done}");
     let text = both(0, 80, "four", "transparent = true\ncheck = \"off\"")
         + &both(1, 80, "six", "transparent = true\ncheck = \"off\"");
+    let checked = row.check(test, &text);
+    for command in by_ports().lines() {
+        assert!(checked.contains(command), "{command} is not in {checked}");
+    }
+    let done = row.on(&row.balancer, || Command::new("sh").args(["-ec", commands]).status().expect("a shell is here"));
+    assert!(done.success(), "the commands of the manual: {done}");
+    let checked = row.check(test, &text);
+    assert!(!checked.contains("no_way_back"), "{checked}");
+
     let daemon = row.daemon(test, &text);
     for front in FRONT {
         let to = at(front, 80);
@@ -179,6 +198,13 @@ fn sees_the_client_itself(test: &str, commands: &str) {
     assert!(line["cause"].is_null(), "{line}");
 }
 
+/// The manual has them for tcp.
+fn by_ports() -> String {
+    let tcp = commands("sport 8080");
+    let udp = tcp.lines().filter(|line| line.contains("ipproto")).map(|line| line.replace("tcp", "udp") + "\n");
+    tcp.to_owned() + &udp.collect::<String>()
+}
+
 #[test]
 fn transparent_backends_see_the_client_itself_by_marks() {
     sees_the_client_itself("transparent-marks", commands("socket transparent"));
@@ -186,7 +212,7 @@ fn transparent_backends_see_the_client_itself_by_marks() {
 
 #[test]
 fn transparent_backends_see_the_client_itself_by_ports() {
-    sees_the_client_itself("transparent-ports", commands("sport 8080"));
+    sees_the_client_itself("transparent-ports", &by_ports());
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl Row {
         let config = folder.0.join("evenkeel.toml");
         std::fs::write(&config, body).expect("the folder can be written");
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.balancer, env!("CARGO_BIN_EXE_evenkeel"), "check", "--config"]);
+        command.args(["netns", "exec", &self.balancer, env!("CARGO_BIN_EXE_evenkeel"), "check"]);
         let said = command.arg(config).output().expect("ip is here");
         [said.stdout, said.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat()
     }

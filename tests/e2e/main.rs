@@ -27,6 +27,8 @@ mod nginx;
 mod passthrough;
 mod proxy_protocol;
 mod quic;
+mod real_dns;
+mod real_game;
 mod real_redis;
 mod reload;
 mod servers;

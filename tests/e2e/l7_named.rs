@@ -297,8 +297,8 @@ fn connections_to_backends_come_from_the_sources_in_turn() {
 }
 
 #[test]
-fn the_kernel_watches_over_connections_to_backends_as_configured() {
-    let test = "the_kernel_watches_over_connections_to_backends_as_configured";
+fn the_kernel_watches_over_sockets_as_configured() {
+    let test = "the_kernel_watches_over_sockets_as_configured";
     if !has("ss") {
         skipped(test, "ss");
         return;
@@ -306,13 +306,16 @@ fn the_kernel_watches_over_connections_to_backends_as_configured() {
     let (behind, plain) = (backend(polite), free_address());
     let body = format!(
         "[[listener]]\nname = \"web\"\nlisten = \"{plain}\"\npool = \"web\"\n\
+         [listener.tcp]\nkeepalive = \"600s\"\nuser_timeout = \"30s\"\n\
          [[pool]]\nname = \"web\"\nbackends = [\"{behind}\"]\ncheck = \"off\"\n\
          [pool.tcp]\nkeepalive = \"1200s\"\nuser_timeout = \"20s\"\n"
     );
     let _daemon = Daemon::start("named-sockets", &body);
     let mut wire = Wire::open(plain);
     assert_eq!(wire.get("/").status, 200);
-    // The connection is kept and quiet: what is set is the timer to the next question.
-    let pool = run("ss", &["-Htno", "state", "established", "dst", &behind.to_string()], "").out;
+    // Both connections are kept and quiet: what is set is the timer to the next question.
+    let timers = |filter: [&str; 2]| run("ss", &["-Htno", "state", "established", filter[0], filter[1]], "").out;
+    let (client, pool) = (timers(["src", &plain.to_string()]), timers(["dst", &behind.to_string()]));
     assert!(pool.contains("timer:(keepalive,19min") || pool.contains("timer:(keepalive,20min"), "{pool}");
+    assert!(client.contains("timer:(keepalive,9min") || client.contains("timer:(keepalive,10min"), "{client}");
 }

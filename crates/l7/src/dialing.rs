@@ -110,8 +110,7 @@ impl Http {
             Some(Link::Tls(secured)) => Some(&secured.session),
             Some(Link::Plain(_) | Link::Stream(_)) | None => None,
         };
-        let id = client.exchange.id;
-        let id = protocol.unique_id.then(|| format!("{:016x}{:016x}", id.process, id.sequence));
+        let id = protocol.unique_id.then(|| client.exchange.id.to_string());
         let sent = Sent {
             client: client.address,
             local,

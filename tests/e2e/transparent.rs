@@ -76,7 +76,8 @@ impl Row {
         })
     }
 
-    /// Servers at port 8080 of each family, over TCP and UDP, that tell everybody who they are to them.
+    /// Servers at port 8080 of each family, over TCP and UDP, that tell everybody who they are to them; over TCP in words
+    /// that are an answer of HTTP as well.
     fn serve(&self) {
         for ip in BACKEND {
             let at = at(ip, 8080);
@@ -85,8 +86,9 @@ impl Row {
             });
             serve(tcp, |mut stream: TcpStream| {
                 let peer = stream.peer_addr().map(|peer| peer.to_string()).unwrap_or_default();
-                let _ = stream.write_all(peer.as_bytes());
-                let _ = stream.read(&mut [0; 64]);
+                let length = peer.len();
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{peer}");
+                let _ = stream.read(&mut [0; 4096]);
             });
             std::thread::spawn(move || {
                 let mut space = [0; 2048];
@@ -119,8 +121,19 @@ impl Row {
             let client = wire.stream.local_addr().expect("it is connected");
             wire.stream.shutdown(std::net::Shutdown::Write).expect("the connection stands");
             let (said, end) = wire.rest();
-            let said = String::from_utf8(said).expect("an address");
-            said.parse().map(|seen| (client, seen)).map_err(|_| end)
+            let said = String::from_utf8(said).expect("text");
+            let seen = said.rsplit("\r\n\r\n").next().unwrap_or_default();
+            seen.parse().map(|seen| (client, seen)).map_err(|_| end)
+        })
+    }
+
+    /// Who a client was to the backend in two requests on one connection of its own.
+    fn ask_http(&self, to: SocketAddr) -> (SocketAddr, [SocketAddr; 2]) {
+        self.on(&self.clients, || {
+            let mut wire = Wire::open(to);
+            let client = wire.stream.local_addr().expect("it is connected");
+            let seen = [(); 2].map(|()| String::from_utf8(wire.get("/").payload()).expect("text"));
+            (client, seen.map(|seen| seen.parse().expect("an address")))
         })
     }
 
@@ -176,7 +189,13 @@ fn sees_the_client_itself(test: &str, commands: &str) {
     let Some(row) = Row::build(test) else { return };
     row.serve();
     let text = both(0, 80, "four", "transparent = true\ncheck = \"off\"")
-        + &both(1, 80, "six", "transparent = true\ncheck = \"off\"");
+        + &both(1, 80, "six", "transparent = true\ncheck = \"off\"")
+        + &[(0, "four"), (1, "six")]
+            .map(|(family, name)| {
+                let listen = at(FRONT[family], 81);
+                format!("[[listener]]\nname = \"{name}-http\"\nlisten = \"{listen}\"\npool = \"{name}-tcp\"\n")
+            })
+            .concat();
     let checked = row.check(test, &text);
     for command in by_ports().lines() {
         assert!(checked.contains(command), "{command} is not in {checked}");
@@ -185,7 +204,6 @@ fn sees_the_client_itself(test: &str, commands: &str) {
     assert!(done.success(), "the commands of the manual: {done}");
     let checked = row.check(test, &text);
     assert!(!checked.contains("no_way_back"), "{checked}");
-
     let daemon = row.daemon(test, &text);
     for front in FRONT {
         let to = at(front, 80);
@@ -193,6 +211,9 @@ fn sees_the_client_itself(test: &str, commands: &str) {
         assert_eq!(seen.ip(), client.ip(), "{to} over tcp");
         let (client, seen) = row.ask_udp(to);
         assert_eq!(seen.ip(), client.ip(), "{to} over udp");
+        let (client, [first, second]) = row.ask_http(at(front, 81));
+        assert_eq!([first.ip(), second.ip()], [client.ip(); 2], "{to} over http");
+        assert_ne!(first, second, "a connection in a client's name serves one request");
     }
     let line = daemon.wait_log_where("the tcp connection", |line| line["listener"] == "four-tcp");
     assert!(line["cause"].is_null(), "{line}");

@@ -4,6 +4,7 @@
 //! fails with EVENKEEL_REQUIRE_ALL=1.
 
 mod aborts;
+mod affinity;
 mod backend;
 mod causes;
 mod client;

@@ -103,10 +103,11 @@ impl Site {
         )
     }
 
-    fn clients(&self) -> Clients {
+    /// Each test's groups come from addresses of their own: sessions that are not over yet would lead to their backends.
+    fn clients(&self, from: &str) -> Clients {
         let (host, port) = (self.listen.ip().to_string(), self.listen.port().to_string());
         let (ca, count) = (self.authority.file(), CLIENTS.to_string());
-        Clients(Peer::start(&self.python, &["client", &host, &port, &ca.to_string_lossy(), &count]))
+        Clients(Peer::start(&self.python, &["client", &host, &port, &ca.to_string_lossy(), &count, from]))
     }
 }
 
@@ -134,7 +135,7 @@ impl Clients {
 fn a_quic_client_whose_address_changes_stays_with_its_server() {
     let Some(site) = Site::new("quic-rebinding", false) else { return };
     let daemon = Daemon::start("quic-rebinding", &site.config([100, 100, 100]));
-    let mut clients = site.clients();
+    let mut clients = site.clients("127.0.0.1");
     let homes = clients.homes();
     for turn in 0..3 {
         assert_eq!(clients.told("rebind"), homes, "after {} changes", turn + 1);
@@ -142,7 +143,7 @@ fn a_quic_client_whose_address_changes_stays_with_its_server() {
     // Nor when one server takes no new connections any more.
     assert!(daemon.reload(&site.config([0, 100, 100])).contains("node.reloaded"));
     assert_eq!(clients.told("rebind"), homes);
-    let mut newcomers = site.clients();
+    let mut newcomers = site.clients("127.0.0.2");
     assert!(!newcomers.homes().contains(&Some("one".to_owned())));
 }
 
@@ -150,7 +151,7 @@ fn a_quic_client_whose_address_changes_stays_with_its_server() {
 fn a_quic_client_that_takes_another_connection_id_is_led_by_the_server_id_in_it() {
     let Some(site) = Site::new("quic-migration", true) else { return };
     let daemon = Daemon::start("quic-migration", &site.config([100, 100, 100]));
-    let mut clients = site.clients();
+    let mut clients = site.clients("127.0.0.1");
     let homes = clients.homes();
     for command in ["move", "rebind", "move"] {
         assert_eq!(clients.told(command), homes, "{command}");

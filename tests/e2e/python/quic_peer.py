@@ -1,7 +1,7 @@
 """A QUIC server that says its name, and a client that moves while it is connected. With aioquic.
 
     quic_peer.py serve NAME CERTIFICATE KEY [SERVER_ID]   prints its port; serves until its input ends
-    quic_peer.py client HOST PORT CA CLIENTS              obeys the commands on its input, one JSON list each
+    quic_peer.py client HOST PORT CA CLIENTS FROM         obeys the commands on its input, one JSON list each
 
 Every stream is answered with the server's name. With SERVER_ID (hex) all connection ids of the server carry it behind
 their first byte. Commands of the client, for all of its connections at once, which are answered with what each heard:
@@ -14,6 +14,7 @@ their first byte. Commands of the client, for all of its connections at once, wh
 import asyncio
 import json
 import os
+import socket
 import ssl
 import sys
 
@@ -25,7 +26,8 @@ from aioquic.quic.connection import QuicConnection
 # No other random bytes of aioquic's connections have this length, so ids are known by it.
 CID_LENGTH = 11
 # Longer than a lost packet needs on a busy machine; who hears nothing for so long is cut off.
-PATIENCE = 10
+PATIENCE = 20
+USED = set()
 
 
 class Ids:
@@ -65,24 +67,34 @@ async def run_server(name, certificate, key, server_id=""):
 
 
 class Client:
-    def __init__(self, address, ca):
+    def __init__(self, address, ca, host):
         self.address = address
+        self.host = host
         configuration = QuicConfiguration(is_client=True, alpn_protocols=["name"], server_name="localhost")
         configuration.verify_mode = ssl.CERT_REQUIRED
         configuration.load_verify_locations(ca)
         self.protocol = QuicConnectionProtocol(QuicConnection(configuration=configuration))
         self.transport = None
 
-    async def socket(self):
+    async def take_socket(self):
         """A socket of its own from now on, and none of those before."""
         before = self.transport
         loop = asyncio.get_running_loop()
-        self.transport, _ = await loop.create_datagram_endpoint(lambda: self.protocol, local_addr=("127.0.0.1", 0))
+        # A port that another of these clients had a moment ago would lead to where that one's session is.
+        while True:
+            link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            link.setblocking(False)
+            link.bind((self.host, 0))
+            if link.getsockname() not in USED:
+                break
+            link.close()
+        USED.add(link.getsockname())
+        self.transport, _ = await loop.create_datagram_endpoint(lambda: self.protocol, sock=link)
         if before is not None:
             before.close()
 
     async def connect(self):
-        await self.socket()
+        await self.take_socket()
         self.protocol.connect(self.address)
         await asyncio.wait_for(self.protocol.wait_connected(), PATIENCE)
 
@@ -101,12 +113,12 @@ class Client:
         if command in ("rebind", "move"):
             if command == "move":
                 self.protocol.change_connection_id()
-            await self.socket()
+            await self.take_socket()
         return await self.ask()
 
 
-async def run_client(host, port, ca, count):
-    clients = [Client((host, int(port)), ca) for _ in range(int(count))]
+async def run_client(host, port, ca, count, own):
+    clients = [Client((host, int(port)), ca, own) for _ in range(int(count))]
     await asyncio.gather(*(client.connect() for client in clients))
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):

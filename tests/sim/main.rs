@@ -38,6 +38,8 @@ mod stories;
 mod tcp;
 mod tcp_stories;
 mod trunk;
+mod udp;
+mod udp_stories;
 mod voice;
 mod world;
 

@@ -15,7 +15,7 @@ use evenkeel_balance::{BackendKey, Candidates, Member};
 use evenkeel_config::{Format, Source, compile_with};
 use evenkeel_l4::{Core, Gates, Origin, Roster};
 use evenkeel_l7::Http;
-use evenkeel_model::exchange::{Attempt, ExchangeId, Outcome, Times};
+use evenkeel_model::exchange::{Attempt, Datagrams, Detail, ExchangeId, Outcome, Times};
 use evenkeel_model::standing::{Standing, Verdict};
 use evenkeel_model::{Cause, Epoch, Instant};
 use evenkeel_observe::metrics::BackendLabel;
@@ -185,8 +185,12 @@ pub struct Record {
     pub target: Option<String>,
     pub status: Option<u16>,
     pub cause: Option<Cause>,
+    pub detail: Option<Detail>,
+    pub pool: Option<String>,
+    pub backend: Option<SocketAddr>,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub datagrams: Option<Datagrams>,
     pub times: Times,
     pub attempts: Vec<Attempt>,
 }
@@ -213,8 +217,12 @@ impl Observer for Records {
             target: outcome.request.map(|line| String::from_utf8_lossy(line.target).into_owned()),
             status: outcome.status,
             cause: outcome.cause,
+            detail: outcome.detail,
+            pool: outcome.pool.map(str::to_owned),
+            backend: outcome.backend,
             bytes_in: outcome.bytes_in,
             bytes_out: outcome.bytes_out,
+            datagrams: outcome.datagrams,
             times: outcome.times,
             attempts: outcome.attempts.to_vec(),
         });
@@ -252,12 +260,11 @@ impl Operator {
     }
 
     pub fn listen(&self, listener: &str, port: u16) {
-        self.command(Command::Listen {
-            listener: listener.into(),
-            address: listener_address(port),
-            arrives: Arrives::Connections,
-            bound: listener_address(port),
-        });
+        self.bound(listener, listener_address(port), Arrives::Connections);
+    }
+
+    pub fn bound(&self, listener: &str, address: SocketAddr, arrives: Arrives) {
+        self.command(Command::Listen { listener: listener.into(), address, arrives, bound: address });
     }
 
     pub fn drain(&self, deadline: Instant) {
@@ -291,7 +298,7 @@ impl World {
         let worker = Worker::new(core, Http::new(b"evenkeel-sim", Epoch::default()), reader, commanded);
         let operator = Operator { publisher, commands, waker, generation: 1 };
         for listener in &plan.listeners {
-            operator.listen(&listener.name, listener.listen[0].port());
+            operator.bound(&listener.name, listener.listen[0], Arrives::at(listener.protocol));
         }
         World {
             net,
@@ -340,13 +347,18 @@ impl World {
             }
         }
         let open = self.net.open_sockets(self.driver);
-        let is_listener = |what: &str| what.contains("(listener");
+        let is_udp_listener = |what: &str| what.contains("(udp ") && !what.contains(" to ");
+        let is_listener = |what: &str| what.contains("(listener") || is_udp_listener(what);
         for socket in open.iter().filter(|socket| !is_listener(&socket.what)) {
             self.complain(format!("a socket is left open: {socket:?}"));
         }
         if let Some(worker) = &self.worker {
             let (clients, backends) = (worker.connections(), worker.backend_connections());
             let timers = worker.core().wheel.len();
+            let sessions = worker.sessions();
+            if sessions != (0, 0) {
+                self.complaints.push(format!("at rest there are {sessions:?} sessions and names of them"));
+            }
             if (clients, backends, timers) != (0, 0, 0) {
                 self.complain(format!(
                     "at rest the worker still counts {clients} clients, {backends} backend connections, {timers} timers"
@@ -360,7 +372,7 @@ impl World {
             }
         }
         for number in 1..=4 {
-            for (pool, port) in [("web", 8080), ("raw", 8081)] {
+            for (pool, port) in [("web", 8080), ("raw", 8081), ("game", 8083)] {
                 let backend = SocketAddr::new(backend_address(number).ip(), port).to_string().into();
                 let label = BackendLabel { pool: pool.into(), backend };
                 let now = self.registry.sum_backend(&label, |metrics| metrics.in_flight.read());

@@ -61,6 +61,8 @@ pub struct Sessions {
     refusals: Refusals,
     /// Listeners whose address another has taken over, and when their sessions must be gone.
     leaving: Vec<(Instant, Rc<ListenerSlot>)>,
+    /// A listening socket may have lost its last session, and is to be closed at the end of the turn.
+    unused: bool,
     /// What clients sent. Taken for the length of one read, as are the next two; made when first needed, since most
     /// workers never are.
     inbox: Option<Batch>,
@@ -147,6 +149,7 @@ impl Sessions {
             crowded: Vec::new(),
             refusals: Refusals::default(),
             leaving: Vec::new(),
+            unused: false,
             inbox: None,
             singles: None,
             headed: None,
@@ -320,7 +323,7 @@ impl Sessions {
     fn close_unless_used<D: Driver>(&mut self, core: &mut Core<D>, key: Key) {
         let unused = |listening: &Listening| listening.closes.is_some() && listening.sessions == 0;
         if self.listening.get(key).is_some_and(unused) {
-            self.flush(core);
+            self.send_gathered(core);
             if let Some(listening) = self.listening.remove(key) {
                 core.driver.close(listening.sock, Close::Orderly);
             }

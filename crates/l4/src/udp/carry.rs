@@ -301,8 +301,17 @@ impl Sessions {
         }
     }
 
-    /// Sends all that was gathered for the clients: at the end of the worker's turn, before it sleeps.
+    /// The end of the worker's turn: sends all that was gathered for the clients, and closes what nobody needs any more.
     pub fn flush<D: Driver>(&mut self, core: &mut Core<D>) {
+        self.send_gathered(core);
+        if std::mem::take(&mut self.unused) {
+            for key in self.listening.keys() {
+                self.close_unless_used(core, key);
+            }
+        }
+    }
+
+    pub(super) fn send_gathered<D: Driver>(&mut self, core: &mut Core<D>) {
         if let Some(mut outbox) = self.outbox.take() {
             self.deliver(core, &mut outbox);
             self.outbox = Some(outbox);

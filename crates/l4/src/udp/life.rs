@@ -184,8 +184,9 @@ impl Sessions {
         });
         if let Some(listening) = self.listening.get_mut(session.listening) {
             listening.sessions -= 1;
+            // Not closed here: the rest of a batch may still be on its way through.
+            self.unused |= listening.closes.is_some() && listening.sessions == 0;
         }
-        self.close_unless_used(core, session.listening);
     }
 }
 

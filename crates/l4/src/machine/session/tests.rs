@@ -1,4 +1,6 @@
 //! The session machine by tables, then by properties over drawn stories.
+//!
+//! A plain book is kept beside it, so that the machine is not held against itself.
 
 use std::time::Duration;
 

@@ -307,7 +307,8 @@ const PLAIN_HTTP_LISTENER: Only = Only::Listeners(&[Protocol::Http]);
 const HTTPS_LISTENER: Only = Only::Listeners(&[Protocol::Https]);
 const UDP_LISTENER: Only = Only::Listeners(&[Protocol::Udp]);
 const PASSTHROUGH_LISTENER: Only = Only::Listeners(&[Protocol::TlsPassthrough]);
-const RELAY_LISTENER: Only = Only::Listeners(&[Protocol::Tcp, Protocol::TlsPassthrough]);
+/// Where a client may be turned away before anything can be said to it.
+const MUTE_LISTENER: Only = Only::Listeners(&[Protocol::Tcp, Protocol::TlsPassthrough, Protocol::Https]);
 const STREAM_LISTENER: Only = Only::Listeners(STREAMS);
 const LAYER_4_LISTENER: Only = Only::Listeners(LAYER_4);
 const RULE_LISTENER: Only = Only::Listeners(&[Protocol::TlsPassthrough, Protocol::Http, Protocol::Https]);
@@ -505,7 +506,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(Listener, "tls", Other("table"), Is("all defaults"), HTTPS_LISTENER, "See `[listener.tls]`."),
     key(Listener, "http2", Other("table"), Is("all defaults"), HTTP_LISTENER, "See `[listener.http2]`."),
     key(Listener, "access", Other("table"), Is("everybody may connect"), Everywhere, "See `[listener.access]`."),
-    key(Listener, "refuse", Words(REFUSALS), Text("reset"), RELAY_LISTENER, "What a client gets whose connection is turned away by `access` or by `limit`. Refused datagrams are never answered."),
+    key(Listener, "refuse", Words(REFUSALS), Text("reset"), MUTE_LISTENER, "What a client gets whose connection is turned away by `access` or by `limit`. Plain HTTP is answered with a status, and refused datagrams are never answered."),
     key(Listener, "limit", Other("table"), Is("no limits"), Everywhere, "See `[listener.limit]`."),
     key(Listener, "tcp", Other("table"), Is("all defaults"), STREAM_LISTENER, "See `[listener.tcp]`."),
     key(Listener, "proxy_protocol", Other("table"), Is("nobody sends it"), Everywhere, "See `proxy_protocol` of `[[listener]]`."),

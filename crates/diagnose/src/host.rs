@@ -89,7 +89,13 @@ pub fn missing(plan: &Plan, facts: &Facts) -> Vec<Missing> {
         found.extend(capability(pool, facts));
     }
     for (id, pool) in &transparent {
-        found.extend(ways_back(plan, *id, pool, facts));
+        for mut missing in ways_back(plan, *id, pool, facts) {
+            // Pools share a table, and perhaps backends; a command that is given twice fails the second time.
+            missing.commands.retain(|command| !found.iter().any(|known: &Missing| known.commands.contains(command)));
+            if !missing.commands.is_empty() {
+                found.push(missing);
+            }
+        }
     }
     found.extend(strict_interfaces(plan, &transparent, facts));
     found.extend(addresses(plan, facts));

@@ -175,6 +175,22 @@ fn the_families_and_protocols_of_a_pool_have_ways_back_of_their_own() {
 }
 
 #[test]
+fn two_pools_are_not_told_the_same_twice() {
+    let mut two = transparent(&["10.0.0.11:80", "10.0.0.12:80"]);
+    let one = Pool { backend_count: 1, ..(*two.pools[0]).clone() };
+    let listener = Listener { pool: Some(PoolId::from_index(1)), ..(*two.listeners[0]).clone() };
+    two.pools = vec![Arc::new(one.clone()), Arc::new(Pool { first_backend: BackendId(1), ..one })];
+    two.listeners.push(Arc::new(listener));
+    let facts = Facts { ipv4: Some(Routing::default()), ..good() };
+    let add = |from: &str| format!("ip rule add from {from} ipproto tcp sport 80 lookup 100");
+    let expected = [
+        ("no_way_back", vec!["ip route add local default dev lo table 100".to_owned(), add("10.0.0.11")]),
+        ("no_way_back", vec![add("10.0.0.12")]),
+    ];
+    assert_eq!(said(&two, &facts), expected);
+}
+
+#[test]
 fn strict_interfaces_matter_to_transparent_pools_with_more_than_one_way_in() {
     let strict = |names: &[&str]| Facts { strict: lines(names), ..good() };
     assert_eq!(said(&transparent(&["10.0.0.11:80"]), &strict(&["eth0"])), []);

@@ -212,7 +212,7 @@ fn a_bad_question_says_what_is_wrong_with_it() {
             &["GET", "www.example.com/x"],
             "\"www.example.com/x\" is no URL; write it whole, such as http://www.example.com/path",
         ),
-        (&["GET", "ftp://a/"], "\"ftp://a/\" is neither http nor https; only those have rules"),
+        (&["GET", "ftp://a/"], "\"ftp://a/\" is none of http, https and tls; only those have rules"),
         (&["GET", "http:///x"], "\"http:///x\" has no host"),
         (&["GET", "http://:80/x"], "\"http://:80/x\" has no host"),
         (&["GET", "http://a:b/"], "\"http://a:b/\" has a bad port; ports are 1 to 65535"),

@@ -34,7 +34,6 @@ pub fn facts(plan: &Plan) -> Facts {
             ipv4: setting("net/ipv4/ip_nonlocal_bind") == Some(1),
             ipv6: setting("net/ipv6/ip_nonlocal_bind") == Some(1),
         },
-        strict: strict(),
         addresses: Some(own_addresses()).filter(|addresses| !addresses.is_empty()),
         ipv4: if transparent { routing("-4") } else { None },
         ipv6: if transparent { routing("-6") } else { None },
@@ -56,18 +55,6 @@ fn range(text: &str) -> Option<(u16, u16)> {
         (Some(Ok(first)), Some(Ok(last))) => Some((first, last)),
         _ => None,
     }
-}
-
-/// The kernel takes the stricter of an interface's own setting and the one for all: 2, loose, wins over 1.
-fn strict() -> Vec<String> {
-    let of = |name: &str| setting(&format!("net/ipv4/conf/{name}/rp_filter")).unwrap_or(0);
-    let all = of("all");
-    let Ok(folder) = fs::read_dir("/proc/sys/net/ipv4/conf") else { return Vec::new() };
-    let names = folder.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut strict: Vec<String> =
-        names.filter(|name| !matches!(name.as_str(), "all" | "default" | "lo") && all.max(of(name)) == 1).collect();
-    strict.sort_unstable();
-    strict
 }
 
 fn routing(family: &str) -> Option<Routing> {

@@ -2,6 +2,9 @@
 //!
 //! It is told the facts and looks at none itself. What it finds is never an error: a config may be looked at on another
 //! host than it is meant for, and a fact that could not be found out is passed over rather than guessed.
+//!
+//! `rp_filter` is not among the facts: strict or loose, the answers to a transparent pool pass, since they come in where the
+//! way to their backend leads.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -27,8 +30,6 @@ pub struct Facts {
     pub source_ports: Option<(u16, u16)>,
     /// `net.ipv4.ip_nonlocal_bind` and the same of IPv6.
     pub foreign_bind: ForeignBind,
-    /// Interfaces that drop what comes in where the way back does not lead (`rp_filter` 1).
-    pub strict: Vec<String>,
     pub addresses: Option<Vec<IpAddr>>,
     /// `None` where the `ip` command is missing, or nobody needed to know.
     pub ipv4: Option<Routing>,
@@ -97,7 +98,6 @@ pub fn missing(plan: &Plan, facts: &Facts) -> Vec<Missing> {
             }
         }
     }
-    found.extend(strict_interfaces(plan, &transparent, facts));
     found.extend(addresses(plan, facts));
     for listener in &plan.listeners {
         found.extend(of_listener(listener, facts));
@@ -161,7 +161,7 @@ fn ways_back(plan: &Plan, id: PoolId, pool: &Pool, facts: &Facts) -> Vec<Missing
                     "pool \"{}\" is transparent, and answers of its backend {address} to a client would not stop at this host",
                     pool.name
                 ),
-                help: "this host must also be the gateway of its backends for the clients' addresses",
+                help: "this host must also be the gateway of its backends for the clients' addresses; docs/layer4.md has it all",
                 commands,
             });
         }
@@ -179,23 +179,6 @@ fn protocols(plan: &Plan, pool: PoolId) -> Vec<&'static str> {
         users.any(|listener| listener.pools().contains(&pool))
     };
     [("tcp", used(true)), ("udp", used(false))].into_iter().filter(|(_, used)| *used).map(|(word, _)| word).collect()
-}
-
-fn strict_interfaces(plan: &Plan, transparent: &[(PoolId, &Pool)], facts: &Facts) -> Option<Missing> {
-    // With one interface there is no other way in.
-    let asymmetric = facts.strict.len() > 1;
-    let by_ipv4 = |id: PoolId| plan.backends_of(id).any(|(_, backend)| backend.address.is_ipv4());
-    let (_, pool) = transparent.iter().find(|(id, _)| asymmetric && by_ipv4(*id))?;
-    Some(Missing {
-        code: "strict_rp_filter",
-        text: format!(
-            "pool \"{}\" is transparent, and {} drop answers that come in where the way to their sender does not lead",
-            pool.name,
-            facts.strict.join(", ")
-        ),
-        help: "needed only where backends answer by another interface than they are reached by",
-        commands: facts.strict.iter().map(|name| format!("sysctl -w net.ipv4.conf.{name}.rp_filter=2")).collect(),
-    })
 }
 
 /// Addresses that the config has, and no interface.

@@ -64,7 +64,6 @@ fn good() -> Facts {
         receive_buffer: Some(8 << 20),
         source_ports: Some((32_768, 60_999)),
         foreign_bind: ForeignBind::default(),
-        strict: Vec::new(),
         addresses: Some(vec![ip("10.0.0.2"), ip("100.64.0.1")]),
         ipv4: Some(everything.clone()),
         ipv6: Some(everything),
@@ -99,7 +98,7 @@ fn nothing_is_said_of_a_host_that_has_everything_or_of_which_nothing_is_known() 
 #[test]
 fn a_plan_that_is_not_transparent_asks_nothing_of_routing() {
     let plain = plan(&[Protocol::Tcp], &["10.0.0.11:80"], |_, _| {});
-    let bare = Facts { net_admin: Some(false), net_raw: Some(false), strict: lines(&["a", "b"]), ..Facts::default() };
+    let bare = Facts { net_admin: Some(false), net_raw: Some(false), ..Facts::default() };
     assert_eq!(missing(&plain, &bare), []);
 }
 
@@ -188,15 +187,6 @@ fn two_pools_are_not_told_the_same_twice() {
         ("no_way_back", vec![add("10.0.0.12")]),
     ];
     assert_eq!(said(&two, &facts), expected);
-}
-
-#[test]
-fn strict_interfaces_matter_to_transparent_pools_with_more_than_one_way_in() {
-    let strict = |names: &[&str]| Facts { strict: lines(names), ..good() };
-    assert_eq!(said(&transparent(&["10.0.0.11:80"]), &strict(&["eth0"])), []);
-    let commands = lines(&["sysctl -w net.ipv4.conf.eth0.rp_filter=2", "sysctl -w net.ipv4.conf.eth1.rp_filter=2"]);
-    assert_eq!(said(&transparent(&["10.0.0.11:80"]), &strict(&["eth0", "eth1"])), [("strict_rp_filter", commands)]);
-    assert_eq!(said(&transparent(&["[2001:db8::11]:80"]), &strict(&["eth0", "eth1"])), []);
 }
 
 #[test]

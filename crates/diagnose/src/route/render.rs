@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use evenkeel_plan::Miss;
+use evenkeel_plan::{Miss, Protocol};
 use serde_json::{Value, json as value};
 
 use super::{Outcome, Pick, Report, RuleLine, RulePlace, Sent};
@@ -27,7 +27,9 @@ pub fn text(report: &Report) -> String {
     match &report.outcome {
         Outcome::Refused(refused) => {
             let entry = refused.cause.entry();
-            let status = entry.status.map_or_else(String::new, |status| format!(" ({status})"));
+            // Where TLS is not ended here, no status can be sent.
+            let status = entry.status.filter(|_| report.protocol != Protocol::TlsPassthrough.word());
+            let status = status.map_or_else(String::new, |status| format!(" ({status})"));
             line(&mut text, "refused", &format!("{}{status}: {}", entry.code, refused.detail));
             line(&mut text, "what to do", entry.advice);
         }

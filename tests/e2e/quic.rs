@@ -90,11 +90,12 @@ impl Site {
 
     /// The weights are those of the servers.
     fn config(&self, weights: [u32; 3]) -> String {
-        let backend = |(((address, _), (_, id)), weight): ((&(SocketAddr, Peer), &(&str, &str)), u32)| {
+        let backend = |at: usize| {
+            let (address, id, weight) = (self.servers[at].0, SERVERS[at].1, weights[at]);
             let id = if self.with_ids { format!(", server_id = \"{id}\"") } else { String::new() };
             format!("{{ address = \"{address}\", weight = {weight}{id} }}")
         };
-        let backends: Vec<String> = self.servers.iter().zip(&SERVERS).zip(weights).map(backend).collect();
+        let backends: Vec<String> = (0..weights.len()).map(backend).collect();
         format!(
             "[[listener]]\nname = \"quic\"\nlisten = \"{}\"\nprotocol = \"udp\"\npool = \"quic\"\n\
              [[pool]]\nname = \"quic\"\nschedule = \"quic-cid\"\nbackends = [{}]\ncheck = \"off\"\n",

@@ -141,6 +141,8 @@ fn a_quic_client_whose_address_changes_stays_with_its_server() {
     for turn in 0..3 {
         assert_eq!(clients.told("rebind"), homes, "after {} changes", turn + 1);
     }
+    // Nor when a client gets the address of another, whose session leads to that one's server.
+    assert_eq!(clients.told("rotate"), homes);
     // Nor when one server takes no new connections any more.
     assert!(daemon.reload(&site.config([0, 100, 100])).contains("node.reloaded"));
     assert_eq!(clients.told("rebind"), homes);

@@ -102,6 +102,8 @@ struct Session {
     picked: Picked,
     /// Answers may teach the pool where connection ids lead.
     teaches: bool,
+    /// What the client's datagrams began with so far, see [`PoolSlot::leads_elsewhere`].
+    shown: u64,
     announced: Option<Announced>,
     /// Generation of the snapshot in which the backend was last looked up.
     seen: u64,

@@ -8,6 +8,7 @@ their first byte. Commands of the client, for all of its connections at once, wh
 
     ask      a new stream on each
     rebind   another socket for each, as when a NAT has forgotten; then ask
+    rotate   the address that another of them had until now, for each; then ask
     move     another socket and another connection id (RFC 9000 section 9.5); then ask
 """
 
@@ -76,16 +77,16 @@ class Client:
         self.protocol = QuicConnectionProtocol(QuicConnection(configuration=configuration))
         self.transport = None
 
-    async def take_socket(self):
+    async def take_socket(self, at=None):
         """A socket of its own from now on, and none of those before."""
         before = self.transport
         loop = asyncio.get_running_loop()
-        # A port that another of these clients had a moment ago would lead to where that one's session is.
+        # Left to chance, a port is one that none of these clients had before: that is what rotate is for.
         while True:
             link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             link.setblocking(False)
-            link.bind((self.host, 0))
-            if link.getsockname() not in USED:
+            link.bind(at or (self.host, 0))
+            if at or link.getsockname() not in USED:
                 break
             link.close()
         USED.add(link.getsockname())
@@ -122,6 +123,15 @@ async def run_client(host, port, ca, count, own):
     await asyncio.gather(*(client.connect() for client in clients))
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
+        if line.strip() == "rotate":
+            names = [client.transport.get_extra_info("sockname") for client in clients]
+            for client in clients:
+                client.transport.close()
+                client.transport = None
+            # The loop closes them in its next round.
+            await asyncio.sleep(0)
+            for client, name in zip(clients, names[1:] + names[:1]):
+                await client.take_socket(name)
         print(json.dumps(await asyncio.gather(*(client.obey(line.strip()) for client in clients))), flush=True)
 
 

@@ -267,6 +267,25 @@ impl PoolSlot {
         }
     }
 
+    /// Whether a client's datagram belongs to a connection at a backend other than its session's, which would take it: the
+    /// client has an address that another had a moment ago. `shown` is what the session's datagrams began with so far, so that
+    /// only the first one of each connection id is looked up.
+    pub fn leads_elsewhere(&self, datagram: &[u8], backend: &BackendSlot, shown: &mut u64, now: Instant) -> bool {
+        let dcid = match quic::parse(datagram) {
+            Some(Packet::Long { dcid, .. }) => dcid,
+            Some(Packet::Short { rest }) => rest,
+            None => return false,
+        };
+        let start = dcid.first_chunk().map_or(0, |start| u64::from_le_bytes(*start));
+        if std::mem::replace(shown, start) == start {
+            return false;
+        }
+        let Some(key) = self.of_datagram(datagram, now).sticky.filter(|key| *key != backend.key) else { return false };
+        let known = |place| Known { place, tries: Tries::None, room: Room::Left };
+        let found = self.view.borrow().candidates.find(key);
+        found.is_some_and(|(_, place)| sticky::choose(known(place), now) == Stick::Stay)
+    }
+
     /// The first datagram of a session was sent to `backend`: a client that is not answered may send it again from elsewhere.
     pub fn sent_datagram(&self, datagram: &[u8], backend: &BackendSlot, now: Instant) {
         self.learn(datagram, backend, now, |packet| match packet {

@@ -623,3 +623,26 @@ fn a_removed_listeners_rules_mean_the_pools_of_its_own_plan() {
     assert_eq!(ruled(), Some("second".to_owned()));
     assert_eq!(roster.pool(PoolId::from_index(1)).map(|pool| pool.name.to_string()), Some("another".to_owned()));
 }
+
+#[test]
+fn a_session_whose_address_has_another_client_now_is_told_by_the_connection_id() {
+    let plan = plan(3, |pool| (pool.schedule, pool.sticky) = (Schedule::QuicCid, None));
+    let [mut worker] = workers(&plan, &[]);
+    let pool = pool(&worker);
+    let members: Vec<Rc<BackendSlot>> = pool.members().to_vec();
+    for (slot, cid) in members.iter().zip([b"first id", b"other id", b"third id"]) {
+        pool.heard_datagram(&long(false, b"", cid), slot, at(0));
+    }
+    let mut shown = 0;
+    let mut elsewhere = |datagram: &[u8], millis| pool.leads_elsewhere(datagram, &members[0], &mut shown, at(millis));
+    assert!(!elsewhere(&short(b"first id"), 0) && !elsewhere(&long(true, b"of a new one", b""), 0));
+    assert!(elsewhere(&short(b"other id"), 1) && elsewhere(&long(false, b"third id", b""), 1));
+    // Looked up once for each id in a row: the session has moved by then, or cannot.
+    assert!(!elsewhere(&short(b"third id"), 1));
+    assert!(!elsewhere(&short(b"unknown!"), 2) && !elsewhere(b"", 2) && !elsewhere(&[0x40, 1, 2], 2));
+    assert!(elsewhere(&short(b"other id"), 3));
+    // It is not sent to one that could not take it.
+    worker.follow(&snapshot(&plan, 2, &[(1, Aside::Unhealthy)]));
+    let mut shown = 0;
+    assert!(!pool.leads_elsewhere(&short(b"other id"), &members[0], &mut shown, at(4)));
+}

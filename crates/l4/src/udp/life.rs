@@ -80,6 +80,7 @@ impl Sessions {
                 sock,
                 picked,
                 teaches: pool.follows_cids(),
+                shown: 0,
                 announced,
                 seen: core.roster.generation(),
                 attempt_started: now,
@@ -119,8 +120,16 @@ impl Sessions {
             session.look_up(core, now);
         }
         match session.machine.must_move(now) {
+            Some(Moves::Unhealthy) => {
+                session.change_backend(core, key, Some(Cause::BackendTurnedUnhealthy), datagram, now)
+            }
+            Some(Moves::Removed) => session.change_backend(core, key, None, datagram, now),
+            None if session.teaches
+                && session.pool.leads_elsewhere(datagram, &session.picked.backend, &mut session.shown, now) =>
+            {
+                session.change_backend(core, key, None, datagram, now)
+            }
             None => Ok(()),
-            Some(why) => session.change_backend(core, key, why, datagram, now),
         }
     }
 
@@ -210,7 +219,7 @@ impl Session {
         &mut self,
         core: &mut Core<D>,
         key: Key,
-        why: Moves,
+        cause: Option<Cause>,
         datagram: &[u8],
         now: Instant,
     ) -> Result<(), Over> {
@@ -219,10 +228,6 @@ impl Session {
         let wanted = Wanted { pool: &pool, whose: self.whose, datagram, now };
         let mut attempts = Vec::new();
         let dialled = dial(core, key, &wanted, &mut attempts);
-        let cause = match why {
-            Moves::Unhealthy => Some(Cause::BackendTurnedUnhealthy),
-            Moves::Removed => None,
-        };
         let Dialled { picked, sock } = match dialled {
             Ok(dialled) => dialled,
             Err(turned) => return Err(machine::Session::stranded(turned.cause, turned.detail)),

@@ -39,3 +39,4 @@ mod tcp_sessions;
 mod tls_clients;
 mod tools;
 mod transparent;
+mod udp;

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::finding::ProbeKind;
+use evenkeel_model::limits;
+use evenkeel_model::standing::Harm;
 
 /// How to probe and how to judge. Two checks with equal settings against one address and port are
 /// one target and are probed once (SPEC 4.1), which is why this is `Eq` and `Hash`.
@@ -82,6 +84,66 @@ pub struct Timing {
     pub interval: Duration,
     pub healthy_threshold: u32,
     pub unhealthy_threshold: u32,
+}
+
+/// When traffic speaks against a backend, and for how long it is set aside then (see [`crate::passive`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassiveSettings {
+    pub runs: Runs,
+    /// Percent of a backend's attempts within one interval; `None`: whatever it fails.
+    pub failure_percent: Option<u32>,
+    /// So many times the mean of the rest of the pool; `None`: however long it takes.
+    pub latency_factor: Option<u32>,
+    /// Means below this are never too long.
+    pub latency_floor: Duration,
+    /// Attempts within one interval below which rates and means say nothing.
+    pub min_requests: u64,
+    pub interval: Duration,
+    pub ejection_time: Duration,
+    pub ejection_max: Duration,
+    /// Percent of a pool's backends that may be ejected at once.
+    pub max_ejected: u32,
+}
+
+impl Default for PassiveSettings {
+    fn default() -> Self {
+        PassiveSettings {
+            runs: Runs {
+                connect_failures: limits::PASSIVE_CONNECT_FAILURES.default as u32,
+                server_errors: limits::PASSIVE_SERVER_ERRORS.default as u32,
+                resets: limits::PASSIVE_RESETS.default as u32,
+                timeouts: limits::PASSIVE_TIMEOUTS.default as u32,
+            },
+            failure_percent: None,
+            latency_factor: None,
+            latency_floor: limits::PASSIVE_LATENCY_FLOOR.default,
+            min_requests: limits::PASSIVE_MIN_REQUESTS.default,
+            interval: limits::PASSIVE_INTERVAL.default,
+            ejection_time: limits::EJECTION_TIME.default,
+            ejection_max: limits::EJECTION_MAX.default,
+            max_ejected: limits::MAX_EJECTED.default as u32,
+        }
+    }
+}
+
+/// Failures of one kind in a row, of all workers together, that eject a backend; 0 ignores the kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Runs {
+    pub connect_failures: u32,
+    pub server_errors: u32,
+    pub resets: u32,
+    pub timeouts: u32,
+}
+
+impl Runs {
+    pub const fn of(&self, harm: Harm) -> u32 {
+        match harm {
+            Harm::Connect => self.connect_failures,
+            Harm::ServerError => self.server_errors,
+            Harm::Reset => self.resets,
+            Harm::Timeout => self.timeouts,
+        }
+    }
 }
 
 /// A set of HTTP status codes 100..=599, as inclusive ranges in ascending order without overlap.

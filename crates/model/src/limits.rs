@@ -171,6 +171,27 @@ settings! {
     STICKY_DRAIN_TIMEOUT: Duration Duration = "pool.sticky.drain_timeout", secs(300), Duration::ZERO, DAY, None,
         "How long a drained backend still gets the requests of its sticky clients; 0 moves them at once.";
 
+    PASSIVE_CONNECT_FAILURES: Count u64 = "pool.passive.connect_failures", 3, 0, 10_000, None,
+        "Connects in a row, of all workers together, that were refused, unreachable or not answered, before the backend is ejected; 0 takes no notice. A pool's other backends take such requests over meanwhile, so three lose nothing.";
+    PASSIVE_SERVER_ERRORS: Count u64 = "pool.passive.server_errors", 5, 0, 10_000, None,
+        "Answers of 5xx in a row before the backend is ejected; 0 takes no notice. Five is what Envoy ships.";
+    PASSIVE_RESETS: Count u64 = "pool.passive.resets", 5, 0, 10_000, None,
+        "Connections in a row that the backend broke, or answers that were none, before it is ejected; 0 takes no notice.";
+    PASSIVE_TIMEOUTS: Count u64 = "pool.passive.timeouts", 3, 0, 10_000, None,
+        "Requests in a row that it did not answer in time before it is ejected; 0 takes no notice. Each costs a client its whole patience.";
+    PASSIVE_MIN_REQUESTS: Count u64 = "pool.passive.min_requests", 20, 1, 1_000_000, None,
+        "Attempts at a backend, and at the rest of its pool, within one interval below which failure_percent and latency_factor say nothing.";
+    PASSIVE_LATENCY_FLOOR: Duration Duration = "pool.passive.latency_floor", millis(50), Duration::ZERO, secs(300), None,
+        "A backend whose mean is below this is never too slow, however fast the others are.";
+    PASSIVE_INTERVAL: Duration Duration = "pool.passive.interval", secs(10), millis(100), secs(3600), None,
+        "Time over which failure_percent and latency_factor look. Envoy looks every ten seconds as well.";
+    EJECTION_TIME: Duration Duration = "pool.passive.ejection_time", secs(30), millis(100), secs(3600), None,
+        "How long a first ejection lasts. Each further one lasts that much longer; serving well for as long takes one step back. 30 s is what Envoy ships.";
+    EJECTION_MAX: Duration Duration = "pool.passive.ejection_max", secs(300), millis(100), DAY, None,
+        "Longest ejection, however many went before. 300 s is what Envoy ships.";
+    MAX_EJECTED: Count u64 = "pool.passive.max_ejected", 50, 0, 100, None,
+        "Percent of a pool's backends that may be ejected at once. What strikes more than half of them is mostly not their fault, and the last that serves is never ejected.";
+
     CHECK_TIMEOUT: Duration Duration = "pool.check.timeout", secs(5), millis(10), secs(300), Some((secs(1), secs(300))),
         "Time one whole tcp or http probe may take: connect, write and read together.";
     CHECK_INTERVAL: Duration Duration = "pool.check.interval", secs(2), millis(10), secs(3600), Some((secs(1), secs(50))),
@@ -233,6 +254,10 @@ optional! {
         "In place of the pool's, for requests of this rule.";
     BOUNDED_LOAD: u64 = "pool.bounded_load", 101, 1000,
         "Percent of the mean load at which a backend is passed over, so that one popular key cannot drown its backend; 125 is what HAProxy and Google's paper use. The key's requests then go to the next backends in its order.";
+    PASSIVE_FAILURE_PERCENT: u64 = "pool.passive.failure_percent", 1, 100,
+        "Percent of a backend's attempts within one interval that may fail; it is ejected when it fails more, and more than twice as often as the rest of its pool.";
+    PASSIVE_LATENCY_FACTOR: u64 = "pool.passive.latency_factor", 2, 1000,
+        "A backend is ejected when the mean time to its first byte is so many times that of the rest of its pool.";
     TRY_TIMEOUT: Duration = "pool.try_timeout", millis(1), DAY,
         "Time one attempt may take to the head of the answer while another attempt may follow. It finds a backend that hangs before the client's patience ends.";
     HEDGE_AFTER: Duration = "pool.hedge_after", millis(1), DAY,

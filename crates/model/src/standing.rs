@@ -1,8 +1,8 @@
-//! What is known of a backend: three facts that never overrule each other.
+//! What is known of a backend: four facts that never overrule each other.
 //!
-//! The *verdict* is what probes say, the *order* is what the operator says, the *ramp* is how far a
-//! recovered backend has been let back in. Who may receive new work follows from all three, in one
-//! place: [`Standing::share`].
+//! The *verdict* is what probes say, *traffic* is what its clients' requests say, the *order* is what the operator says,
+//! the *ramp* is how far a recovered backend has been let back in. Who may receive new work follows from all four, in
+//! one place: [`Standing::share`].
 
 use crate::time::Instant;
 
@@ -51,6 +51,48 @@ impl Order {
     }
 }
 
+/// What real traffic says of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Traffic {
+    /// Nothing speaks against it.
+    #[default]
+    Good,
+    /// It failed its clients and is set aside until then.
+    Ejected { until: Instant },
+}
+
+impl Traffic {
+    pub const fn is_ejected(self) -> bool {
+        matches!(self, Traffic::Ejected { .. })
+    }
+}
+
+/// A way in which a backend fails a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Harm {
+    /// It refused a connection, could not be reached, or did not answer in time.
+    Connect,
+    /// It answered 5xx.
+    ServerError,
+    /// It broke a connection, or what it sent was no answer.
+    Reset,
+    /// It was asked and did not answer in time.
+    Timeout,
+}
+
+impl Harm {
+    pub const ALL: [Harm; 4] = [Harm::Connect, Harm::ServerError, Harm::Reset, Harm::Timeout];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Harm::Connect => "connect_failures",
+            Harm::ServerError => "server_errors",
+            Harm::Reset => "resets",
+            Harm::Timeout => "timeouts",
+        }
+    }
+}
+
 /// How far a backend has been let back in after recovery (slow start).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Ramp {
@@ -77,10 +119,11 @@ impl Share {
     }
 }
 
-/// The three facts of one backend, and since when the verdict holds.
+/// The four facts of one backend, and since when the verdict holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     pub verdict: Verdict,
+    pub traffic: Traffic,
     pub order: Order,
     pub ramp: Ramp,
     pub verdict_since: Instant,
@@ -88,6 +131,9 @@ pub struct Standing {
 
 impl Standing {
     pub const fn share(&self) -> Share {
+        if self.traffic.is_ejected() {
+            return Share::NONE;
+        }
         match (self.order, self.verdict, self.ramp) {
             (Order::Drain | Order::Maintain, _, _) | (Order::Serve, Verdict::Unhealthy, _) => Share::NONE,
             (Order::Serve, Verdict::Unknown | Verdict::Healthy, Ramp::Full) => Share::WHOLE,
@@ -138,8 +184,11 @@ mod tests {
                 for ramp in [Full, At(30)] {
                     let row = table.iter().find(|row| (row.0, row.1, row.2) == (verdict, order, ramp));
                     let expected = row.unwrap_or_else(|| panic!("no row for {verdict:?} {order:?} {ramp:?}")).3;
-                    let standing = Standing { verdict, order, ramp, verdict_since: Instant::START };
+                    let standing = Standing { verdict, order, ramp, ..Standing::default() };
                     assert_eq!(standing.share().as_percent(), expected, "{standing:?}");
+                    // A passing probe does not hide failing traffic, nor does an order to serve.
+                    let ejected = Standing { traffic: Traffic::Ejected { until: Instant::NEVER }, ..standing };
+                    assert_eq!(ejected.share(), Share::NONE, "{ejected:?}");
                 }
             }
         }

@@ -27,6 +27,8 @@ pub struct Bystander {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aside {
     Unhealthy,
+    /// Set aside for what its traffic showed.
+    Ejected,
     Maintained,
     /// Order `drain`; its sticky clients stay until then.
     Drained {
@@ -42,6 +44,7 @@ impl Aside {
         match (standing.order, standing.verdict, weight) {
             (Order::Maintain, _, _) => Some(Aside::Maintained),
             (Order::Serve | Order::Drain, Verdict::Unhealthy, _) => Some(Aside::Unhealthy),
+            (Order::Serve | Order::Drain, _, _) if standing.traffic.is_ejected() => Some(Aside::Ejected),
             (Order::Drain, Verdict::Unknown | Verdict::Healthy, _) => Some(Aside::Drained { until: drained_until }),
             (Order::Serve, Verdict::Unknown | Verdict::Healthy, 0) => Some(Aside::NoWeight),
             (Order::Serve, Verdict::Unknown | Verdict::Healthy, _) => None,
@@ -94,6 +97,7 @@ pub enum Stick {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Moved {
     Unhealthy,
+    Ejected,
     Maintained,
     /// For longer than the drain timeout.
     Drained,
@@ -106,6 +110,7 @@ impl Moved {
     pub const fn word(self) -> &'static str {
         match self {
             Moved::Unhealthy => "unhealthy",
+            Moved::Ejected => "ejected",
             Moved::Maintained => "maintained",
             Moved::Drained => "drained",
             Moved::Removed => "removed",
@@ -119,6 +124,7 @@ pub fn choose(known: Known, now: Instant) -> Stick {
     match known.place {
         Place::Gone => return Stick::Move(Moved::Removed),
         Place::Aside(Aside::Unhealthy) => return Stick::Move(Moved::Unhealthy),
+        Place::Aside(Aside::Ejected) => return Stick::Move(Moved::Ejected),
         Place::Aside(Aside::Maintained) => return Stick::Move(Moved::Maintained),
         Place::Aside(Aside::Drained { until }) if until <= now => return Stick::Move(Moved::Drained),
         Place::Candidate | Place::Aside(Aside::Drained { .. } | Aside::NoWeight) => {}

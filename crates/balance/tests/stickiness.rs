@@ -9,7 +9,7 @@ use std::time::Duration;
 use evenkeel_balance::BackendKey;
 use evenkeel_balance::sticky::{Aside, Held, Known, Moved, Place, Room, Stick, Sticky, Tries, choose};
 use evenkeel_model::Instant;
-use evenkeel_model::standing::{Order, Standing, Verdict};
+use evenkeel_model::standing::{Order, Standing, Traffic, Verdict};
 
 const NOW: u64 = 1_800_000_000;
 const MOMENT: Instant = Instant::from_nanos(1_000_000_000);
@@ -19,6 +19,7 @@ const MOMENT: Instant = Instant::from_nanos(1_000_000_000);
 struct Case {
     /// `None`: no backend of the pool has the address.
     standing: Option<(Verdict, Order, u32)>,
+    traffic: Traffic,
     /// Whether the drain timeout is over; of a meaning for drained backends only.
     overdue: bool,
     tries: Tries,
@@ -34,7 +35,11 @@ impl Case {
             [false, true].into_iter().flat_map(move |overdue| {
                 [Tries::None, Tries::Failed]
                     .into_iter()
-                    .flat_map(move |tries| [Room::Left, Room::Full].map(|room| Case { standing, overdue, tries, room }))
+                    .flat_map(move |tries| [Room::Left, Room::Full].map(|room| (tries, room)))
+                    .flat_map(move |(tries, room)| {
+                        let ejected = Traffic::Ejected { until: Instant::NEVER };
+                        [Traffic::Good, ejected].map(|traffic| Case { standing, traffic, overdue, tries, room })
+                    })
             })
         })
     }
@@ -44,7 +49,7 @@ impl Case {
             None => Place::Gone,
             Some((verdict, order, weight)) => {
                 let until = if self.overdue { MOMENT } else { MOMENT + Duration::from_nanos(1) };
-                let standing = Standing { verdict, order, ..Standing::default() };
+                let standing = Standing { verdict, order, traffic: self.traffic, ..Standing::default() };
                 Aside::of(&standing, weight, until).map_or(Place::Candidate, Place::Aside)
             }
         };
@@ -78,6 +83,11 @@ const ROWS: &[Row] = &[
         backend: "`unhealthy`, whether served or drained",
         covers: |case| case.standing.is_some_and(|(verdict, ..)| verdict == Verdict::Unhealthy),
         expected: Stick::Move(Moved::Unhealthy),
+    },
+    Row {
+        backend: "ejected by what its traffic showed",
+        covers: |case| case.traffic.is_ejected(),
+        expected: Stick::Move(Moved::Ejected),
     },
     Row {
         backend: "order `drain` for longer than `drain_timeout`",

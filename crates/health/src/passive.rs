@@ -4,20 +4,14 @@
 //! while the application behind it fails, and only traffic shows that (SPEC 4.3). So this is a fact of its own beside
 //! the verdict: a passing probe does not bring an ejected backend back, and an ejection does not touch the verdict.
 //!
-//! ```text
-//!             a run or an outlier                    time over
-//!   serving ─────────────────────► ejected ────────────────────────► on trial
-//!      ▲                              ▲                                 │  │
-//!      │                              └────── the first failure ────────┘  │
-//!      └──────────────────────────── the first success ────────────────────┘
-//! ```
-//!
-//! Each ejection is longer than the one before, by `ejection_time`, up to `ejection_max`; serving well for as long as
-//! one `ejection_time` takes one step back. The share of a pool that may be ejected is bounded, because a fault that
-//! strikes them all is mostly not theirs.
+//! Each ejection is longer than the one before, by `ejection_time`, up to `ejection_max`; serving for as long as one
+//! `ejection_time` without another takes one step back. A backend that comes back and fails its first request goes
+//! again at once, since nothing has ended its run of failures. The share of a pool that may be ejected is bounded, because a
+//! fault that strikes them all is mostly not theirs.
 
 use std::time::Duration;
 
+use evenkeel_model::event::Against;
 use evenkeel_model::standing::Harm;
 use evenkeel_model::time::Instant;
 
@@ -26,22 +20,11 @@ use crate::settings::PassiveSettings;
 /// One backend, as its traffic shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conduct {
-    state: State,
+    ejected_until: Option<Instant>,
     /// Ejections not yet made good.
     ejections: u32,
-    /// Since when the last step back counts.
-    good_since: Instant,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Serving,
-    Ejected {
-        until: Instant,
-    },
-    /// Came back; nothing has been heard of it since.
-    OnTrial,
+    /// End of the last ejection.
+    back_since: Instant,
 }
 
 /// What one backend did within one interval.
@@ -56,30 +39,10 @@ pub struct Sample {
     pub answered: u64,
 }
 
-/// Why traffic speaks against a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Against {
-    /// So many failures of one kind in a row.
-    Run { harm: Harm, failures: u32 },
-    /// The first attempt after an ejection failed.
-    Trial { harm: Harm },
-    /// It fails more than it may and more than twice as often as the rest of its pool.
-    FailureRate { percent: u32, others_percent: u32 },
-    /// It takes so many times longer than the rest of its pool.
-    Latency { mean: Duration, others_mean: Duration },
-}
-
 impl Conduct {
-    pub const fn is_ejected(&self) -> bool {
-        matches!(self.state, State::Ejected { .. })
-    }
-
-    /// When the ejection is over.
-    pub const fn until(&self) -> Option<Instant> {
-        match self.state {
-            State::Ejected { until } => Some(until),
-            State::Serving | State::OnTrial => None,
-        }
+    /// When the ejection is over, while there is one.
+    pub const fn ejected_until(&self) -> Option<Instant> {
+        self.ejected_until
     }
 
     /// Ejections that make the next one longer.
@@ -87,62 +50,34 @@ impl Conduct {
         self.ejections
     }
 
-    /// A run of failures has come to `failures` of one kind. `Some` when it is to be ejected for that.
-    pub const fn failed(&self, settings: &PassiveSettings, harm: Harm, failures: u32) -> Option<Against> {
-        match self.state {
-            State::Ejected { .. } => None,
-            State::OnTrial => Some(Against::Trial { harm }),
-            State::Serving => {
-                let threshold = settings.runs.of(harm);
-                if threshold > 0 && failures >= threshold { Some(Against::Run { harm, failures }) } else { None }
-            }
-        }
-    }
-
-    /// Something went well.
-    pub fn succeeded(&mut self, now: Instant) {
-        if self.state == State::OnTrial {
-            self.state = State::Serving;
-            self.good_since = now;
-        }
-    }
-
     /// Sets it aside; says for how long.
     pub fn eject(&mut self, settings: &PassiveSettings, now: Instant) -> Duration {
-        self.forgive(settings, now);
-        self.ejections += 1;
+        let good = (now - self.back_since).as_nanos().checked_div(settings.ejection_time.as_nanos()).unwrap_or(0);
+        self.ejections = self.ejections.saturating_sub(u32::try_from(good).unwrap_or(u32::MAX)).saturating_add(1);
         let lasts = settings.ejection_time.saturating_mul(self.ejections).min(settings.ejection_max);
-        self.state = State::Ejected { until: now + lasts };
+        self.ejected_until = Some(now + lasts);
         lasts
     }
 
-    /// Brings it back when its time is over; true when it did.
-    pub fn handle_timeout(&mut self, now: Instant) -> bool {
-        let over = self.until().is_some_and(|until| until <= now);
-        if over {
-            self.state = State::OnTrial;
-            self.good_since = now;
-        }
-        over
-    }
-
-    /// Lets it serve again at once: the operator turned passive checks off.
-    pub fn pardon(&mut self) {
-        *self = Conduct::default();
-    }
-
-    /// One ejection is made good by each `ejection_time` of serving without another.
-    fn forgive(&mut self, settings: &PassiveSettings, now: Instant) {
-        if self.state != State::Serving || settings.ejection_time.is_zero() {
-            return;
-        }
-        let good = now - self.good_since;
-        let steps = u32::try_from(good.as_nanos() / settings.ejection_time.as_nanos()).unwrap_or(u32::MAX);
-        self.ejections = self.ejections.saturating_sub(steps);
+    /// Brings it back.
+    pub fn bring_back(&mut self, now: Instant) {
+        self.ejected_until = None;
+        self.back_since = now;
     }
 }
 
 impl PassiveSettings {
+    /// Whether so many failures of one kind in a row are too many.
+    pub const fn is_run(&self, harm: Harm, failures: u32) -> bool {
+        let threshold = self.runs.of(harm);
+        threshold > 0 && failures >= threshold
+    }
+
+    /// Whether anything has to be sampled.
+    pub const fn looks_at_rates(&self) -> bool {
+        self.failure_percent.is_some() || self.latency_factor.is_some()
+    }
+
     /// Whether one more of a pool of `all` may be ejected while `out` receive no new work for whatever reason and
     /// `ejected` of these for this one. The last that serves never goes: somebody who fails sometimes is better than nobody.
     pub const fn may_eject(&self, all: usize, out: usize, ejected: usize) -> bool {
@@ -194,13 +129,14 @@ impl Sample {
         }
     }
 
-    /// `other` is part of it.
-    fn minus(self, other: &Sample) -> Sample {
+    /// What came on top of `other`. Counters that began anew give nothing.
+    #[must_use]
+    pub fn minus(self, other: &Sample) -> Sample {
         Sample {
-            attempts: self.attempts - other.attempts,
-            failed: self.failed - other.failed,
-            waited: self.waited - other.waited,
-            answered: self.answered - other.answered,
+            attempts: self.attempts.saturating_sub(other.attempts),
+            failed: self.failed.saturating_sub(other.failed),
+            waited: self.waited.saturating_sub(other.waited),
+            answered: self.answered.saturating_sub(other.answered),
         }
     }
 
@@ -237,51 +173,28 @@ mod tests {
             runs: Runs { connect_failures: 2, server_errors: 4, resets: 0, timeouts: 1 },
             ..settings()
         };
-        let conduct = Conduct::default();
-        let ejects_from = |harm| (1..=9).find(|&failures| conduct.failed(&settings, harm, failures).is_some());
+        let ejects_from = |harm| (1..=9).find(|&failures| settings.is_run(harm, failures));
         assert_eq!(Harm::ALL.map(ejects_from), [Some(2), Some(4), None, Some(1)]);
     }
 
     #[test]
-    fn on_trial_the_first_failure_is_enough_and_the_first_success_ends_it() {
-        let settings = settings();
-        let mut conduct = Conduct::default();
-        assert_eq!(lasts(&mut conduct, at(0)), 30);
-        assert_eq!(conduct.failed(&settings, Harm::Reset, 99), None, "it is out already; what ran there may fail");
-        assert!(!conduct.handle_timeout(at(29)));
-        assert!(conduct.handle_timeout(at(30)));
-        let trial = Against::Trial { harm: Harm::ServerError };
-        assert_eq!(conduct.failed(&settings, Harm::ServerError, 1), Some(trial));
-        conduct.succeeded(at(31));
-        assert_eq!(conduct.failed(&settings, Harm::ServerError, 1), None);
-    }
-
-    #[test]
-    fn ejections_grow_are_bounded_and_are_forgiven_step_by_step() {
+    fn ejections_grow_are_bounded_and_are_made_good_step_by_step() {
         let mut conduct = Conduct::default();
         let mut now = 0;
         let mut times = Vec::new();
         for _ in 0..12 {
             let lasted = lasts(&mut conduct, at(now));
+            assert_eq!(conduct.ejected_until(), Some(at(now + lasted)));
             times.push(lasted);
             now += lasted;
-            assert!(conduct.handle_timeout(at(now)));
+            conduct.bring_back(at(now));
+            assert_eq!(conduct.ejected_until(), None);
         }
         assert_eq!(times, [30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 300, 300]);
-        conduct.succeeded(at(now));
         // Ten steps of thirty seconds are made good; two of twelve are left, and this is the third.
         assert_eq!(lasts(&mut conduct, at(now + 300)), 90);
-        conduct.handle_timeout(at(now + 400));
-        conduct.succeeded(at(now + 400));
+        conduct.bring_back(at(now + 390));
         assert_eq!(lasts(&mut conduct, at(now + 100_000)), 30);
-    }
-
-    #[test]
-    fn time_on_trial_makes_nothing_good() {
-        let mut conduct = Conduct::default();
-        lasts(&mut conduct, at(0));
-        conduct.handle_timeout(at(30));
-        assert_eq!(lasts(&mut conduct, at(3000)), 60, "nobody asked it anything in between");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::finding::{Failure, FailureReason, Finding, Millis, ProbeResult};
-use crate::standing::{Order, Verdict};
+use crate::standing::{Harm, Order, Verdict};
 use crate::time::Instant;
 
 /// Something that changed, and when.
@@ -24,6 +24,13 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     VerdictChanged(VerdictChanged),
+    /// Traffic spoke against a backend, and it was set aside, or would have been.
+    TrafficFailed(TrafficFailed),
+    /// An ejection is over.
+    EjectionOver {
+        pool: Arc<str>,
+        backend: SocketAddr,
+    },
     OrderGiven {
         pool: Arc<str>,
         backend: SocketAddr,
@@ -87,6 +94,27 @@ pub struct Evidence {
     pub window: Duration,
     /// What SPEC W5 and W6 say the window should be: durations plus the intervals between.
     pub computed: Duration,
+}
+
+/// One backend of one pool failed its clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrafficFailed {
+    pub pool: Arc<str>,
+    pub backend: SocketAddr,
+    pub against: Against,
+    /// For how long it is set aside; `None` when it stays, since too many of its pool would be out.
+    pub ejected_for: Option<Duration>,
+}
+
+/// What of its traffic speaks against a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// So many failures of one kind in a row.
+    Run { harm: Harm, failures: u32 },
+    /// It fails more than it may and more than twice as often as the rest of its pool.
+    FailureRate { percent: u32, others_percent: u32 },
+    /// It takes so many times longer than the rest of its pool.
+    Latency { mean: Duration, others_mean: Duration },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +199,9 @@ impl Event {
                 Verdict::Healthy => "backend.healthy",
                 Verdict::Unhealthy => "backend.unhealthy",
             },
+            What::TrafficFailed(TrafficFailed { ejected_for: Some(_), .. }) => "backend.ejected",
+            What::TrafficFailed(TrafficFailed { ejected_for: None, .. }) => "backend.ejection_held_back",
+            What::EjectionOver { .. } => "backend.ejection_over",
             What::OrderGiven { .. } => "backend.ordered",
             What::OrderRefused { .. } => "order.refused",
             What::PlanChanged(_) => "plan.changed",
@@ -184,14 +215,17 @@ impl Event {
     pub const fn level(&self) -> Level {
         match &self.what {
             What::VerdictChanged(VerdictChanged { to: Verdict::Unhealthy, .. })
+            | What::TrafficFailed(_)
             | What::OrderRefused { .. }
             | What::PlanRefused { .. }
             | What::ProbesVoid(_) => Level::Warn,
             // Verdicts given while this holds may be wrong, and verdicts are our promise.
             What::SelfSuspected(_) => Level::Error,
-            What::VerdictChanged(_) | What::OrderGiven { .. } | What::PlanChanged(_) | What::SuspicionOver { .. } => {
-                Level::Info
-            }
+            What::VerdictChanged(_)
+            | What::EjectionOver { .. }
+            | What::OrderGiven { .. }
+            | What::PlanChanged(_)
+            | What::SuspicionOver { .. } => Level::Info,
         }
     }
 
@@ -200,6 +234,11 @@ impl Event {
     pub fn fields<'a>(&'a self, each: &mut dyn FnMut(&'static str, Value<'a>)) {
         match &self.what {
             What::VerdictChanged(changed) => changed.fields(each),
+            What::TrafficFailed(failed) => failed.fields(each),
+            What::EjectionOver { pool, backend } => {
+                each("pool", Value::Text(pool));
+                each("backend", Value::Address(*backend));
+            }
             What::OrderGiven { pool, backend, from, to } => {
                 each("pool", Value::Text(pool));
                 each("backend", Value::Address(*backend));
@@ -265,6 +304,38 @@ impl VerdictChanged {
     }
 }
 
+impl TrafficFailed {
+    fn fields<'a>(&'a self, each: &mut dyn FnMut(&'static str, Value<'a>)) {
+        each("pool", Value::Text(&self.pool));
+        each("backend", Value::Address(self.backend));
+        each("because", Value::Text(self.against.word()));
+        match self.against {
+            Against::Run { failures, .. } => each("failures", Value::Count(u64::from(failures))),
+            Against::FailureRate { percent, others_percent } => {
+                each("failed_percent", Value::Count(u64::from(percent)));
+                each("others_failed_percent", Value::Count(u64::from(others_percent)));
+            }
+            Against::Latency { mean, others_mean } => {
+                each("mean", Value::Time(mean));
+                each("others_mean", Value::Time(others_mean));
+            }
+        }
+        if let Some(ejected_for) = self.ejected_for {
+            each("ejected_for", Value::Time(ejected_for));
+        }
+    }
+}
+
+impl Against {
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Against::Run { harm, .. } => harm.word(),
+            Against::FailureRate { .. } => "failure_percent",
+            Against::Latency { .. } => "latency_factor",
+        }
+    }
+}
+
 impl Because {
     pub const fn word(&self) -> &'static str {
         match self {
@@ -297,6 +368,10 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.what {
             What::VerdictChanged(changed) => changed.fmt(f),
+            What::TrafficFailed(failed) => failed.fmt(f),
+            What::EjectionOver { pool, backend } => {
+                write!(f, "backend {backend} of pool \"{pool}\": its ejection is over, it gets new work again")
+            }
             What::OrderGiven { pool, backend, from, to } => {
                 write!(f, "backend {backend} of pool \"{pool}\": order {}, was {}", to.word(), from.word())
             }
@@ -364,6 +439,27 @@ impl fmt::Display for VerdictChanged {
             }
             Because::CheckOff => f.write_str("its check was turned off, so it takes traffic unprobed"),
             Because::CheckChanged => f.write_str("the plan put it under another check and it shares that verdict now"),
+        }
+    }
+}
+
+impl fmt::Display for TrafficFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "backend {} of pool \"{}\" ", self.backend, self.pool)?;
+        match self.ejected_for {
+            Some(time) => write!(f, "ejected for {}: ", Short(time))?,
+            None => f.write_str("stays, for too many of its pool would be out, though ")?,
+        }
+        match self.against {
+            Against::Run { harm, failures } => {
+                write!(f, "{} ({} in a row)", harm, Counted(u64::from(failures), "time"))
+            }
+            Against::FailureRate { percent, others_percent } => {
+                write!(f, "{percent} % of its attempts failed, and {others_percent} % of those at the others")
+            }
+            Against::Latency { mean, others_mean } => {
+                write!(f, "it takes {} to the first byte, the others {}", Short(mean), Short(others_mean))
+            }
         }
     }
 }

@@ -93,6 +93,17 @@ impl Harm {
     }
 }
 
+impl std::fmt::Display for Harm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Harm::Connect => "it could not be connected to",
+            Harm::ServerError => "it answered 5xx",
+            Harm::Reset => "it broke the connection or sent no answer",
+            Harm::Timeout => "it did not answer in time",
+        })
+    }
+}
+
 /// How far a backend has been let back in after recovery (slow start).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Ramp {

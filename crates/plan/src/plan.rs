@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::Schedule;
-use evenkeel_health::settings::CheckSettings;
+use evenkeel_health::settings::{CheckSettings, PassiveSettings};
 use evenkeel_model::{BackendId, Cidr, CidrSet, PoolId, TargetId, limits};
 
 use crate::hsts::Hsts;
@@ -388,6 +388,8 @@ pub struct Pool {
     pub on_unhealthy: OnUnhealthy,
     /// Of the connections to the backends.
     pub tcp: SocketTcp,
+    /// When traffic speaks against a backend; `None`: never.
+    pub passive: Option<Arc<PassiveSettings>>,
     /// `None` when the check is off.
     pub check: Option<Arc<CheckSettings>>,
 }
@@ -423,6 +425,7 @@ impl Pool {
             proxy_protocol: None,
             on_unhealthy: OnUnhealthy::default(),
             tcp: SocketTcp::default(),
+            passive: None,
             check: None,
         }
     }

@@ -105,7 +105,7 @@ impl Bench {
         while let Some(output) = self.control.poll_output() {
             match output {
                 Output::StartProbe { key, .. } => self.probes.push_back((self.now + RESPONSE, key)),
-                Output::CancelProbe { .. } => {}
+                Output::CancelProbe { .. } | Output::LookAtTraffic { .. } => {}
                 Output::Publish(_) => self.published += 1,
                 Output::Record(_) => self.recorded += 1,
             }

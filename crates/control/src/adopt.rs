@@ -4,7 +4,7 @@
 //!
 //! - A *target* is (address and port, check settings). One that is in both plans keeps verdict, run, recent
 //!   findings, its place in the timetable and even the probe in flight.
-//! - A *backend* is (pool name, address). It keeps its order and its slow start. One that leaves a plan is
+//! - A *backend* is (pool name, address). It keeps its order, its slow start and what its traffic showed. One that leaves a plan is
 //!   forgotten, order included.
 //! - A target that is new because somebody edited a check (threshold, path, port, …) starts with the verdict that the
 //!   backends resting on it had, and needs a whole run to change it: a healthy backend must not
@@ -53,6 +53,7 @@ impl Control {
         let (fresh, checks_removed) = self.adopt_targets(&before);
         self.adopt_climbs(&before);
         self.adopt_verdicts(&before);
+        self.adopt_ejections();
         self.adopt_probing(&fresh);
         self.regroup();
         PlanChange {
@@ -101,11 +102,14 @@ impl Control {
             // The ramp is set again from the climb, under the pool's present `slow_start`.
             let standing = old.map_or(new, |old| Standing { ramp: Ramp::Full, ..old_standings[old] });
             self.standings.push(standing);
-            let ordered_at = old.map_or(self.now, |old| old_backends[old].ordered_at);
+            let kept = old.map(|old| &old_backends[old]);
             self.backends.push(BackendState {
                 pool,
                 address: backend.address,
-                ordered_at,
+                ordered_at: kept.map_or(self.now, |old| old.ordered_at),
+                conduct: kept.map(|old| old.conduct).unwrap_or_default(),
+                held_back_until: kept.map_or(self.now, |old| old.held_back_until),
+                totals: kept.and_then(|old| old.totals),
                 climb: None,
                 next_step: None,
             });

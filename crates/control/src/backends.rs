@@ -1,12 +1,13 @@
 //! What is kept of one backend besides its standing: who it is, and its slow start.
 //!
-//! A backend starts slowly when it comes back from `unhealthy`, when it comes back from `maintain`, and
+//! A backend starts slowly when it comes back from `unhealthy` or from an ejection, when it comes back from `maintain`, and
 //! when a reload adds it to a pool that was there before. All backends of a new pool, and all at the
 //! start of the node, begin together, so that none would be spared anything by a slow start.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use evenkeel_health::passive::{Conduct, Sample};
 use evenkeel_health::ramp::SlowStart;
 use evenkeel_model::standing::Ramp;
 use evenkeel_model::{BackendId, Instant};
@@ -20,6 +21,11 @@ pub(crate) struct BackendState {
     pub address: SocketAddr,
     /// When its order was given last; what a drain timeout counts from.
     pub ordered_at: Instant,
+    pub conduct: Conduct,
+    /// Until then nobody is told again that it would have been ejected.
+    pub held_back_until: Instant,
+    /// What it had done when its pool was last looked at.
+    pub totals: Option<Sample>,
     pub climb: Option<SlowStart>,
     /// Its entry in `steps`.
     pub next_step: Option<Instant>,

@@ -19,12 +19,13 @@ use evenkeel_health::suspicion::{self, Suspicion};
 use evenkeel_health::timetable::{self, Timetable, Turn, Waits};
 use evenkeel_model::event::{Because, NoSuch, VerdictChanged, What};
 use evenkeel_model::finding::{Finding, Pass, ProbeResult};
-use evenkeel_model::standing::{Order, Standing, Verdict};
+use evenkeel_model::standing::{Harm, Order, Standing, Verdict};
 use evenkeel_model::{BackendId, Instant, PoolId, TargetId, event};
 use evenkeel_plan::{Plan, PoolView, Snapshot};
 
 use crate::backends::BackendState;
 use crate::journal::Journal;
+use crate::passive::Totals;
 use crate::targets::TargetState;
 
 #[derive(Debug)]
@@ -40,6 +41,10 @@ pub struct Control {
     pub(crate) standings: Vec<Standing>,
     /// Backends in slow start by the moment of their next step.
     pub(crate) steps: BTreeSet<(Instant, BackendId)>,
+    /// Ejected backends by the moment they come back.
+    pub(crate) returns: BTreeSet<(Instant, BackendId)>,
+    /// Pools whose backends are compared by rates, by the moment of the next look.
+    pub(crate) looks: BTreeSet<(Instant, PoolId)>,
     pub(crate) timetable: Timetable,
     pub(crate) suspicion: Suspicion,
     pub(crate) journal: Journal,
@@ -72,6 +77,19 @@ pub enum Event {
         backend: SocketAddr,
         order: Order,
     },
+    /// A backend failed its clients so many times in a row in one way, workers taken together. May be told again for
+    /// the same run.
+    Harmed {
+        pool: Arc<str>,
+        backend: SocketAddr,
+        harm: Harm,
+        failures: u32,
+    },
+    /// The answer to [`Output::LookAtTraffic`].
+    Sampled {
+        pool: Arc<str>,
+        totals: Vec<Totals>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +104,10 @@ pub enum Output {
     /// Give it up and do not answer; the key is never used again.
     CancelProbe {
         key: ProbeKey,
+    },
+    /// Answer with the totals of this pool's backends.
+    LookAtTraffic {
+        pool: Arc<str>,
     },
     Publish(Arc<Snapshot>),
     Record(event::Event),
@@ -106,6 +128,8 @@ impl Control {
             backends: Vec::new(),
             standings: Vec::new(),
             steps: BTreeSet::new(),
+            returns: BTreeSet::new(),
+            looks: BTreeSet::new(),
             timetable: Timetable::new(seed),
             suspicion: Suspicion::new(),
             journal: Journal::default(),
@@ -131,6 +155,8 @@ impl Control {
             Event::PlanRefused { problems, first } => self.record(now, What::PlanRefused { problems, first }),
             Event::ProbeDone { key, finding } => self.probe_done(key, finding),
             Event::Ordered { pool, backend, order } => self.ordered(pool, backend, order),
+            Event::Harmed { pool, backend, harm, failures } => self.harmed(&pool, backend, harm, failures),
+            Event::Sampled { pool, totals } => self.sampled(&pool, &totals),
         }
         self.start_due();
     }
@@ -138,6 +164,8 @@ impl Control {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         self.climb();
+        self.bring_back();
+        self.look_at_rates();
         if let Some(voids) = self.journal.voids_due(now) {
             self.record(now, What::ProbesVoid(voids));
         }
@@ -147,7 +175,10 @@ impl Control {
     /// When [`Control::handle_timeout`] has something to do next, exactly.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let step = self.steps.first().map(|&(at, _)| at);
-        [self.timetable.poll_timeout(), step, self.journal.poll_timeout()].into_iter().flatten().min()
+        [self.timetable.poll_timeout(), step, self.next_of_traffic(), self.journal.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Call until `None` after each event or batch of events.

@@ -11,10 +11,12 @@ mod adopt;
 mod backends;
 mod control;
 mod journal;
+mod passive;
 mod status;
 mod targets;
 mod view;
 
 pub use control::{Control, Event, Output};
 pub use evenkeel_health::ProbeKey;
+pub use passive::Totals;
 pub use status::{Probing, TargetStatus};

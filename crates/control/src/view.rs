@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use evenkeel_balance::sticky::{Aside, Bystander};
 use evenkeel_balance::{BackendKey, Candidates, Member, Schedule};
-use evenkeel_model::standing::{Order, Standing};
+use evenkeel_model::standing::{Order, Standing, Traffic};
 use evenkeel_model::{BackendId, Cause, PoolId, limits};
 use evenkeel_plan::{Backend, Plan, PoolView, Snapshot};
 
@@ -39,20 +39,34 @@ impl Control {
 
 fn view(plan: &Plan, id: PoolId, standings: &[Standing], backends: &[BackendState]) -> PoolView {
     let pool = &plan.pools[id.index()];
-    let members = plan.backends_of(id).map(|(backend, settings)| {
-        let weight = standings[backend.index()].effective_weight(settings.weight);
-        Member::new(backend, settings.address, weight)
-    });
-    let candidates = Candidates::new(pool.schedule, members)
-        .with_bounded_load(pool.bounded_load)
-        .with_bystanders(bystanders(plan, id, standings, backends));
+    let serving = |standing: Standing, weight| standing.effective_weight(weight) > 0;
+    let somebody = plan.backends_of(id).any(|(backend, settings)| serving(standings[backend.index()], settings.weight));
+    // Somebody who fails sometimes is better than nobody: an ejection counts while others serve.
+    let seen = |backend: BackendId| match standings[backend.index()] {
+        standing if somebody => standing,
+        standing => Standing { traffic: Traffic::Good, ..standing },
+    };
+    let members = plan
+        .backends_of(id)
+        .map(|(backend, settings)| {
+            Member::new(backend, settings.address, seen(backend).effective_weight(settings.weight))
+        })
+        .collect::<Vec<_>>();
+    let bystanders = bystanders(plan, id, seen, backends);
+    let candidates =
+        Candidates::new(pool.schedule, members).with_bounded_load(pool.bounded_load).with_bystanders(bystanders);
     let refusal = candidates.is_empty().then(|| refusal(plan, id, standings));
     PoolView { candidates, refusal }
 }
 
 /// Who is no candidate, and why. Sticky clients may still reach it or have to leave it, and in every pool requests that wait for
 /// one whose verdict turned unhealthy are tried elsewhere. Deadlines are moments, so that no snapshot is due when one passes.
-fn bystanders(plan: &Plan, id: PoolId, standings: &[Standing], backends: &[BackendState]) -> Vec<Bystander> {
+fn bystanders(
+    plan: &Plan,
+    id: PoolId,
+    standing: impl Fn(BackendId) -> Standing,
+    backends: &[BackendState],
+) -> Vec<Bystander> {
     // Where nobody is sticky a drained backend keeps nobody.
     let pool = &plan.pools[id.index()];
     let by_cookie = pool.sticky.as_ref().map(|sticky| sticky.drain_timeout);
@@ -62,7 +76,7 @@ fn bystanders(plan: &Plan, id: PoolId, standings: &[Standing], backends: &[Backe
     let drain_timeout = by_cookie.max(by_address).max(by_cid).unwrap_or(Duration::ZERO);
     let bystander = |(backend, settings): (BackendId, &Backend)| {
         let drained_until = backends[backend.index()].ordered_at + drain_timeout;
-        let why = Aside::of(&standings[backend.index()], settings.weight, drained_until)?;
+        let why = Aside::of(&standing(backend), settings.weight, drained_until)?;
         Some(Bystander { backend, key: BackendKey::of(settings.address), why })
     };
     plan.backends_of(id).filter_map(bystander).collect()

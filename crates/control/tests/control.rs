@@ -76,6 +76,7 @@ impl Node {
                     self.cancelled.push(self.in_flight.remove(&key).expect("only a running probe is cancelled"));
                 }
                 Output::Publish(snapshot) => self.published.push(snapshot),
+                Output::LookAtTraffic { pool } => panic!("no pool of these stories compares rates, {pool} does"),
                 Output::Record(event) => self.events.push(event),
             }
         }

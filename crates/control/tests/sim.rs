@@ -308,6 +308,7 @@ impl Sim {
                     assert!(self.agenda.remove(&(running.finding.ended, Happening::ProbeEnds(key))));
                 }
                 Output::Publish(snapshot) => self.publish(snapshot),
+                Output::LookAtTraffic { pool } => panic!("no pool of these stories compares rates, {pool} does"),
                 Output::Record(event) => self.hear(event.what),
             }
         }
@@ -346,6 +347,7 @@ impl Sim {
             | What::PlanChanged(_)
             | What::PlanRefused { .. }
             | What::ProbesVoid(_) => {}
+            What::TrafficFailed(_) | What::EjectionOver { .. } => panic!("there is no traffic in these stories"),
         }
     }
 

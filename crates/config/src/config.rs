@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use evenkeel_balance::Schedule;
-use evenkeel_health::settings::{Silence, StatusSet, TcpProbe};
+use evenkeel_health::settings::{PassiveSettings, Silence, StatusSet, TcpProbe};
 use evenkeel_model::Cidr;
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_plan::{
@@ -265,6 +265,7 @@ pub(crate) struct Pool {
     pub queue_timeout: Duration,
     pub slow_start: Duration,
     pub sticky: Option<Sticky>,
+    pub passive: Option<Passive>,
     /// `None` when it is off.
     pub check: Option<Check>,
     pub written: Written,
@@ -320,6 +321,12 @@ pub(crate) struct PoolTls {
     pub verify: At<bool>,
     pub certificate: Option<File>,
     pub key: Option<File>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Passive {
+    pub settings: PassiveSettings,
+    pub written: Written,
 }
 
 #[derive(Debug)]

@@ -38,11 +38,12 @@ pub(crate) enum Section {
     PoolTcp,
     ProxyTo,
     Sticky,
+    Passive,
     Check,
 }
 
 impl Section {
-    pub(crate) const ALL: [Section; 25] = [
+    pub(crate) const ALL: [Section; 26] = [
         Section::Top,
         Section::Node,
         Section::Admin,
@@ -67,6 +68,7 @@ impl Section {
         Section::PoolTcp,
         Section::ProxyTo,
         Section::Sticky,
+        Section::Passive,
         Section::Check,
     ];
 
@@ -97,6 +99,7 @@ impl Section {
             Section::PoolTcp => "[pool.tcp]",
             Section::ProxyTo => "proxy_protocol of [[pool]]",
             Section::Sticky => "[pool.sticky]",
+            Section::Passive => "[pool.passive]",
             Section::Check => "[pool.check]",
         }
     }
@@ -115,6 +118,7 @@ impl Section {
             Section::Redirect => "redirect.",
             Section::Answer => "answer.",
             Section::Sticky => "sticky.",
+            Section::Passive => "passive.",
             Section::Check => "check.",
             // Their reader knows under which key they stand.
             Section::Rate | Section::HeaderEdits => "",
@@ -209,6 +213,11 @@ impl Section {
                 "Keeps a client on its backend: requests by a cookie, connections and UDP sessions by the client's address \
                  (`mode = \"address\"`). Off without this table. What a cookie says is authenticated, \
                  and nobody can tell from it which backend it means. A client whose backend is gone is moved, and its cookie set again."
+            }
+            Section::Passive => {
+                "What real traffic says of the backends. Off without this table; `passive = {}` turns it on with the defaults. A \
+                 backend that fails its clients is ejected: it gets no new work for a time, whatever its probes say, and its verdict is not \
+                 touched. A success of the same kind ends a run of failures. Where it would leave nobody, an ejection does not count."
             }
             Section::Check => {
                 "How backends are probed and judged. Left out, every setting has its default. `check = \"off\"` in the \
@@ -458,7 +467,8 @@ use LeftOut::{Is, Required, Text};
 use Only::{AddressSticky, CookieSticky, Everywhere};
 use Section::{
     Access, Admin, Answer, Backend, Certificate, Check, Compression, HeaderEdits, Hsts, Http2, Limit, Listener,
-    ListenerTcp, ListenerTls, Node, Pool, PoolTcp, PoolTls, ProxyFrom, ProxyTo, Rate, Redirect, Rule, Sticky, Top,
+    ListenerTcp, ListenerTls, Node, Passive, Pool, PoolTcp, PoolTls, ProxyFrom, ProxyTo, Rate, Redirect, Rule, Sticky,
+    Top,
 };
 
 /// A number for each second, or a table with a burst.
@@ -614,6 +624,7 @@ pub(crate) const KEYS: &[Key] = &[
     number(Pool, "queue_timeout", duration(limits::QUEUE_TIMEOUT), HTTP_POOL),
     number(Pool, "slow_start", duration(limits::SLOW_START), Everywhere),
     key(Pool, "sticky", Other("table"), Is("off"), Everywhere, "See `[pool.sticky]`."),
+    key(Pool, "passive", Other("table"), Is("off"), Everywhere, "See `[pool.passive]`."),
     key(Pool, "check", Other("`\"off\"` or a table"), Is("all defaults"), Everywhere, "See `[pool.check]`."),
 
     key(Backend, "address", Other("`\"address:port\"`"), Required, Everywhere, "An IP address and a port. IPv6 in brackets: `\"[2001:db8::7]:8080\"`."),
@@ -641,6 +652,19 @@ pub(crate) const KEYS: &[Key] = &[
     number(Sticky, "ipv6_prefix", Count(limits::AFFINITY_IPV6_PREFIX), AddressSticky),
     number(Sticky, "drain_timeout", duration(limits::STICKY_DRAIN_TIMEOUT), Everywhere),
 
+    number(Passive, "connect_failures", Count(limits::PASSIVE_CONNECT_FAILURES), Everywhere),
+    number(Passive, "server_errors", Count(limits::PASSIVE_SERVER_ERRORS), Everywhere),
+    number(Passive, "resets", Count(limits::PASSIVE_RESETS), Everywhere),
+    number(Passive, "timeouts", Count(limits::PASSIVE_TIMEOUTS), Everywhere),
+    optional(Passive, "failure_percent", OptionalCount(limits::PASSIVE_FAILURE_PERCENT), "no notice is taken of rates", Everywhere),
+    optional(Passive, "latency_factor", OptionalCount(limits::PASSIVE_LATENCY_FACTOR), "no notice is taken of times", Everywhere),
+    number(Passive, "latency_floor", duration(limits::PASSIVE_LATENCY_FLOOR), Everywhere),
+    number(Passive, "min_requests", Count(limits::PASSIVE_MIN_REQUESTS), Everywhere),
+    number(Passive, "interval", duration(limits::PASSIVE_INTERVAL), Everywhere),
+    number(Passive, "ejection_time", duration(limits::EJECTION_TIME), Everywhere),
+    number(Passive, "ejection_max", duration(limits::EJECTION_MAX), Everywhere),
+    number(Passive, "max_ejected", Count(limits::MAX_EJECTED), Everywhere),
+
     key(Check, "kind", Words(CHECK_KINDS), Is("`\"http\"` when an http or https listener uses the pool and the pool has none of `tls`, `proxy_protocol` and `protocol = \"h2\"`; `\"udp\"` when only udp listeners use it; otherwise `\"tcp\"`"), Everywhere, "What one probe is."),
     key(Check, "path", Other("path with a leading `/`"), Text("/"), HTTP_CHECK, "What is asked for, query included. Point it at a page that works only when the application works: a static page stays green in front of a dead application."),
     key(Check, "method", Other("HTTP method"), Text("HEAD"), HTTP_CHECK, "HEAD spares the body. Use GET where an application answers HEAD wrongly."),
@@ -660,8 +684,7 @@ pub(crate) const KEYS: &[Key] = &[
 
 /// Keys of the contract that this version does not have. They get an answer of their own, because
 /// "unknown key" would send the operator looking for a spelling mistake.
-pub(crate) const LATER: &[(Section, &str)] =
-    &[(Pool, "passive"), (Pool, "backup"), (Pool, "panic_below"), (Backend, "backup")];
+pub(crate) const LATER: &[(Section, &str)] = &[(Pool, "backup"), (Pool, "panic_below"), (Backend, "backup")];
 
 /// Words that operators bring from other balancers, and ours.
 pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[
@@ -858,6 +881,7 @@ mod tests {
                     Section::PoolTcp => "pool.tcp",
                     Section::ProxyTo => "pool.proxy_protocol",
                     Section::Sticky => "pool.sticky",
+                    Section::Passive => "pool.passive",
                     Section::Check => "pool.check",
                 };
                 let full = format!("{path}.{}", key.name);

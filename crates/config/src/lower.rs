@@ -95,6 +95,7 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             proxy_protocol: pool.proxy_protocol.as_ref().map(proxy_protocol),
             on_unhealthy: pool.on_unhealthy,
             tcp: pool.tcp,
+            passive: pool.passive.as_ref().map(|passive| Arc::new(passive.settings.clone())),
             check: settings,
         }));
     }

@@ -264,6 +264,7 @@ mod tests {
             Section::PoolTcp => under(under(vec![top], "pool"), "tcp"),
             Section::ProxyTo => under(under(vec![top], "pool"), "proxy_protocol"),
             Section::Sticky => under(under(vec![top], "pool"), "sticky"),
+            Section::Passive => under(under(vec![top], "pool"), "passive"),
             Section::Check => under(under(vec![top], "pool"), "check"),
         }
     }

@@ -5,11 +5,12 @@
 use std::ops::Range;
 
 use evenkeel_balance::Schedule;
+use evenkeel_health::settings::{PassiveSettings, Runs};
 use evenkeel_model::limits;
 use evenkeel_plan::{HashOn, OnUnhealthy, Speaks, StickyMode};
 
 use super::{check, inner, label, tls, transport};
-use crate::config::{At, Backend, Pool, Sticky, StickyBy};
+use crate::config::{At, Backend, Passive, Pool, Sticky, StickyBy};
 use crate::document::{Node, Table, Value};
 use crate::keys::Section;
 use crate::problem::Notes;
@@ -62,6 +63,7 @@ pub(super) fn pool(position: usize, table: &Table, head: Range<usize>, notes: &m
         queue_timeout: reader.duration(limits::QUEUE_TIMEOUT),
         slow_start: reader.duration(limits::SLOW_START),
         sticky: sticky(&mut reader),
+        passive: passive(&mut reader),
         check: check::check_of(&mut reader),
         written: Vec::new(),
     };
@@ -147,4 +149,33 @@ fn sticky(pool: &mut Reader<'_, '_>) -> Option<Sticky> {
     };
     let drain_timeout = reader.duration(limits::STICKY_DRAIN_TIMEOUT);
     Some(Sticky { head, by, drain_timeout, written: reader.finish() })
+}
+
+/// `None` when it is off.
+fn passive(pool: &mut Reader<'_, '_>) -> Option<Passive> {
+    let help = "write passive = {} to turn it on with the defaults; leave it out to have none";
+    let (table, head) = inner(pool, "passive", help)?;
+    let label = pool.label().to_owned();
+    let mut reader = Reader::new(Section::Passive, &label, table, head, pool.notes());
+    // Their ranges in the limits fit.
+    let mut count = |setting| reader.count(setting) as u32;
+    let runs = Runs {
+        connect_failures: count(limits::PASSIVE_CONNECT_FAILURES),
+        server_errors: count(limits::PASSIVE_SERVER_ERRORS),
+        resets: count(limits::PASSIVE_RESETS),
+        timeouts: count(limits::PASSIVE_TIMEOUTS),
+    };
+    let max_ejected = count(limits::MAX_EJECTED);
+    let settings = PassiveSettings {
+        runs,
+        failure_percent: reader.optional_count(limits::PASSIVE_FAILURE_PERCENT).map(|at| at.value as u32),
+        latency_factor: reader.optional_count(limits::PASSIVE_LATENCY_FACTOR).map(|at| at.value as u32),
+        latency_floor: reader.duration(limits::PASSIVE_LATENCY_FLOOR),
+        min_requests: reader.count(limits::PASSIVE_MIN_REQUESTS),
+        interval: reader.duration(limits::PASSIVE_INTERVAL),
+        ejection_time: reader.duration(limits::EJECTION_TIME),
+        ejection_max: reader.duration(limits::EJECTION_MAX),
+        max_ejected,
+    };
+    Some(Passive { settings, written: reader.finish() })
 }

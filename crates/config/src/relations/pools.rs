@@ -31,6 +31,7 @@ pub(super) fn alone(config: &Config, pool: &Pool, notes: &mut Notes) {
     kept_connections(pool, notes);
     hashing(pool, notes);
     attempts(pool, notes);
+    passive(pool, notes);
     queue(pool, notes);
     stickiness(config, pool, notes);
     if let Some(tls) = pool.tls.as_ref().filter(|tls| !tls.verify.value) {
@@ -143,6 +144,35 @@ fn queue(pool: &Pool, notes: &mut Notes) {
         };
         if let Some(span) = place_of(&pool.written, key) {
             without_effect(pool, key, because, &span, notes);
+        }
+    }
+}
+
+/// Passive checks that can eject nobody, or not as written.
+fn passive(pool: &Pool, notes: &mut Notes) {
+    let Some(passive) = &pool.passive else { return };
+    let settings = &passive.settings;
+    if pool.backends.len() == 1 && !pool.backends_incomplete {
+        if let Some(span) = place_of(&pool.written, "passive") {
+            without_effect(
+                pool,
+                "passive",
+                "the pool has one backend, and the last that serves is never ejected",
+                &span,
+                notes,
+            );
+        }
+        return;
+    }
+    let rates = settings.failure_percent.is_some() || settings.latency_factor.is_some();
+    for (key, used, because) in [
+        ("ejection_max", settings.ejection_max >= settings.ejection_time, "it is shorter than ejection_time"),
+        ("latency_floor", settings.latency_factor.is_some(), "latency_factor is not set"),
+        ("min_requests", rates, "neither failure_percent nor latency_factor is set"),
+        ("interval", rates, "neither failure_percent nor latency_factor is set"),
+    ] {
+        if let Some(span) = place_of(&passive.written, key).filter(|_| !used) {
+            without_effect(pool, &format!("passive.{key}"), because, &span, notes);
         }
     }
 }

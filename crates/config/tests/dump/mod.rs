@@ -58,6 +58,9 @@ pub fn dump(plan: &Plan) -> String {
         line.other("proxy_protocol", pool.proxy_protocol, None);
         line.other("on_unhealthy", pool.on_unhealthy, OnUnhealthy::Keep);
         line.other("tcp", pool.tcp, SocketTcp::default());
+        if let Some(passive) = &pool.passive {
+            line.always("passive", format!("{passive:?}"));
+        }
         line.end(&mut out);
         match &pool.check {
             Some(settings) => check(&mut out, settings),

@@ -7,10 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use evenkeel_control::{Control, Event, Output, ProbeKey};
+use evenkeel_control::{Control, Event, Output, ProbeKey, Totals};
+use evenkeel_health::passive::Sample;
+use evenkeel_l4::{Gates, Harmed};
+use evenkeel_model::Cause;
 use evenkeel_model::event;
-use evenkeel_model::standing::Order;
+use evenkeel_model::standing::{Harm, Order};
+use evenkeel_observe::metrics::BackendLabel;
+use evenkeel_observe::{BackendMetrics, Registry};
 use evenkeel_plan::{Plan, Publisher, Reader};
 use evenkeel_probe::{Job, Prober};
 use evenkeel_reactor::epoll::{EpollDriver, Waker};
@@ -51,7 +57,7 @@ pub struct Started {
 }
 
 impl Boss {
-    /// Starts the thread. `wake_workers` is called after each publication.
+    /// Starts the thread. `wake_workers` is called after each publication; what traffic shows is read from `traffic`.
     ///
     /// # Errors
     /// When the process is out of files or threads.
@@ -61,6 +67,7 @@ impl Boss {
         seed: u64,
         mut sink: EventSink,
         wake_workers: Box<dyn Fn() + Send>,
+        traffic: Traffic,
     ) -> Result<Started, std::io::Error> {
         let os = |Errno(number)| std::io::Error::from_raw_os_error(number);
         let mut driver = EpollDriver::new(clock).map_err(os)?;
@@ -69,8 +76,10 @@ impl Boss {
         let reader = publisher.reader();
         let (asks, asked) = channel();
         let boss = Boss { asks, waker: driver.waker() };
+        let waker = driver.waker();
+        traffic.gates.harms().wake_with(Box::new(move || waker.wake()));
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            let mut room = Room { control, prober: Prober::new(), publisher, wake_workers, asked };
+            let mut room = Room { control, prober: Prober::new(), publisher, wake_workers, asked, traffic };
             while room.turn(&mut driver, &mut sink) {}
         })?;
         Ok(Started { boss, reader, thread })
@@ -109,12 +118,44 @@ impl Boss {
     }
 }
 
+/// Where the control thread sees what traffic does.
+pub struct Traffic {
+    pub gates: Arc<Gates>,
+    pub registry: Arc<Registry>,
+}
+
+impl Traffic {
+    /// What the backends of a pool have done since the node runs, all workers together.
+    fn totals(&self, control: &Control, pool: &Arc<str>) -> Vec<Totals> {
+        let plan = Arc::clone(&control.snapshot().plan);
+        let of_pool = plan.backends.iter().filter(|backend| plan.pools[backend.pool.index()].name == *pool);
+        let totals = of_pool.map(|backend| {
+            let label = BackendLabel { pool: Arc::clone(pool), backend: backend.address.to_string().into() };
+            let number = |of: fn(&BackendMetrics) -> u64| self.registry.sum_backend(&label, of);
+            let harmed = number(|set| {
+                let harms = Cause::ALL.iter().filter(|cause| Harm::of(**cause).is_some());
+                harms.map(|cause| set.causes.read(*cause)).sum()
+            });
+            let answered = number(|set| set.first_byte.count());
+            let totals = Sample {
+                attempts: answered + harmed,
+                failed: harmed + number(|set| set.responses[4].read()),
+                waited: Duration::from_micros(number(|set| set.first_byte.sum_us())),
+                answered,
+            };
+            Totals { backend: backend.address, totals }
+        });
+        totals.collect()
+    }
+}
+
 struct Room {
     control: Control,
     prober: Prober,
     publisher: Publisher,
     wake_workers: Box<dyn Fn() + Send>,
     asked: Receiver<Ask>,
+    traffic: Traffic,
 }
 
 impl Room {
@@ -126,6 +167,10 @@ impl Room {
         driver.poll(&mut events, until);
         for event in events {
             if event.token == WOKEN {
+                for harmed in self.traffic.gates.harms().take() {
+                    let Harmed { pool, backend, harm, failures } = harmed;
+                    self.control.handle(Event::Harmed { pool, backend, harm, failures }, driver.now());
+                }
                 while let Ok(ask) = self.asked.try_recv() {
                     let now = driver.now();
                     match ask {
@@ -171,6 +216,10 @@ impl Room {
                         self.prober.start(driver, Job { key: key.0, address, check });
                     }
                     Output::CancelProbe { key } => self.prober.cancel(driver, key.0),
+                    Output::LookAtTraffic { pool } => {
+                        let totals = self.traffic.totals(&self.control, &pool);
+                        self.control.handle(Event::Sampled { pool, totals }, driver.now());
+                    }
                     Output::Publish(snapshot) => {
                         self.publisher.publish(snapshot);
                         published = true;

@@ -25,7 +25,7 @@ use evenkeel_reactor::epoll::{EpollDriver, Waker, address_in_use, bind_tcp, bind
 use evenkeel_reactor::{Clock, Errno};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::boss::{Boss, EventSink, Started};
+use crate::boss::{Boss, EventSink, Started, Traffic};
 use crate::worker::{Arrives, Command, Worker, listen_options};
 
 pub struct Node {
@@ -150,16 +150,17 @@ impl Node {
                 }
             })
         };
+        let registry = Arc::new(Registry::new());
+        let gates = Arc::new(Gates::new(secret().map_err(system("random numbers"))?));
+        let traffic = Traffic { gates: Arc::clone(&gates), registry: Arc::clone(&registry) };
         let Started { boss, reader, thread: boss_thread } =
-            Boss::start(Arc::clone(&plan), clock, seed, sink, wake).map_err(system("control thread"))?;
+            Boss::start(Arc::clone(&plan), clock, seed, sink, wake, traffic).map_err(system("control thread"))?;
 
         let connections_max = match plan.node.connections {
             0 => (files / 2).saturating_sub(64).max(16),
             connections => connections,
         } / worker_count;
         let loop_id = plan.node.loop_id().unwrap_or_else(|| format!("evenkeel-{seed:016x}"));
-        let registry = Arc::new(Registry::new());
-        let gates = Arc::new(Gates::new(secret().map_err(system("random numbers"))?));
         let mut workers = Vec::with_capacity(worker_count);
         for index in 0..worker_count {
             let driver = EpollDriver::new(clock)

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use evenkeel_control::{Control, Probing, TargetStatus};
 use evenkeel_model::event::{Event, Value as Field};
 use evenkeel_model::finding::{Finding, Pass, ProbeResult, Void};
-use evenkeel_model::standing::{Ramp, Verdict};
+use evenkeel_model::standing::{Ramp, Traffic, Verdict};
 use evenkeel_model::{BackendId, Epoch, Instant, ListenerId};
 use evenkeel_observe::Registry;
 use evenkeel_observe::metrics::{BackendLabel, escape};
@@ -111,6 +111,10 @@ fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, i
         "verdict": standing.verdict.word(),
         "since": epoch.rfc3339(standing.verdict_since),
         "order": standing.order.word(),
+        "ejected_until": match standing.traffic {
+            Traffic::Good => None,
+            Traffic::Ejected { until } => Some(epoch.rfc3339(until)),
+        },
         "ramp_percent": match standing.ramp { Ramp::Full => 100, Ramp::At(percent) => percent },
         "in_flight": number(|set| set.in_flight.read()),
         "attempts_total": number(|set| set.attempts.read()),
@@ -224,6 +228,13 @@ pub fn health_metrics(control: &Control) -> String {
             let holds = u8::from(control.standing(id).verdict == verdict);
             let _ = writeln!(out, "evenkeel_backend_verdict{{{},verdict=\"{}\"}} {holds}", labels(id), verdict.word());
         }
+    }
+    out.push_str("# HELP evenkeel_backend_ejected Whether traffic spoke against the backend and it is set aside.\n");
+    out.push_str("# TYPE evenkeel_backend_ejected gauge\n");
+    for index in 0..plan.backends.len() {
+        let id = BackendId::from_index(index);
+        let ejected = u8::from(control.standing(id).traffic.is_ejected());
+        let _ = writeln!(out, "evenkeel_backend_ejected{{{}}} {ejected}", labels(id));
     }
     out.push_str("# HELP evenkeel_backend_effective_weight Weight that schedules see: 0 takes no new work.\n");
     out.push_str("# TYPE evenkeel_backend_effective_weight gauge\n");

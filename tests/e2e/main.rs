@@ -25,6 +25,7 @@ mod l7_slow;
 mod l7_speak;
 mod lab;
 mod nginx;
+mod passive;
 mod passthrough;
 mod proxy_protocol;
 mod quic;

@@ -16,7 +16,9 @@ use evenkeel_balance::rate::{ConcurrencyTable, Gcra, RateTable, SharedRate};
 use evenkeel_balance::{AffinityTable, prefix};
 use evenkeel_model::exchange::Detail;
 use evenkeel_model::{Cause, Instant};
-use evenkeel_plan::{Listener, Rate};
+use evenkeel_plan::{Listener, PassiveSettings, Rate};
+
+use crate::harm::{Harms, Runs, Watch};
 
 /// One per node, handed to the [`crate::Roster`] of each worker.
 ///
@@ -30,6 +32,8 @@ pub struct Gates {
     affinities: Shared<AffinityTable>,
     /// By pool.
     cids: Shared<CidTable>,
+    runs: Mutex<HashMap<(Arc<str>, SocketAddr), Weak<Runs>>>,
+    harms: Arc<Harms>,
 }
 
 /// By name.
@@ -93,6 +97,8 @@ impl Gates {
             backends: Mutex::default(),
             affinities: Mutex::default(),
             cids: Mutex::default(),
+            runs: Mutex::default(),
+            harms: Arc::default(),
         }
     }
 
@@ -118,6 +124,27 @@ impl Gates {
             backends.insert((Arc::clone(pool), address), Arc::downgrade(&occupancy));
             occupancy
         })
+    }
+
+    /// What traffic says of backends, for the control thread.
+    pub fn harms(&self) -> &Arc<Harms> {
+        &self.harms
+    }
+
+    /// An eye on one backend of a pool with passive checks.
+    pub(crate) fn watch(&self, pool: &Arc<str>, backend: SocketAddr, settings: &Arc<PassiveSettings>) -> Watch {
+        let mut all = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(&(Arc::clone(pool), backend)).and_then(Weak::upgrade);
+        let runs = known.unwrap_or_else(|| {
+            if all.len() == all.capacity() {
+                all.retain(|_, runs| runs.strong_count() > 0);
+            }
+            let runs = Arc::new(Runs::default());
+            all.insert((Arc::clone(pool), backend), Arc::downgrade(&runs));
+            runs
+        });
+        let (settings, harms) = (Arc::clone(settings), Arc::clone(&self.harms));
+        Watch { pool: Arc::clone(pool), backend, settings, runs, harms }
     }
 
     /// Which backends the clients of a pool were with.

@@ -7,6 +7,7 @@
 mod arena;
 mod core;
 mod gate;
+mod harm;
 pub mod machine;
 mod pump;
 mod relay;
@@ -16,6 +17,7 @@ mod udp;
 pub use arena::{Arena, Key, Owner, owner_of, token};
 pub use core::{Accepted, Core, Origin, dial_failure};
 pub use gate::{Gate, Gates, Pass, Turned};
+pub use harm::{Harmed, Harms};
 pub use pump::{Ends, Then, pump};
 pub use relay::Relays;
 pub use roster::{Arrival, Asked, BackendSlot, ListenerSlot, PickFor, Picked, PoolSlot, Refused, Roster};

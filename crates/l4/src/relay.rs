@@ -318,8 +318,14 @@ impl<D: Driver> Relay<D> {
             let metrics = &picked.backend.metrics;
             metrics.bytes_out.add(bytes_in);
             metrics.bytes_in.add(bytes_out);
-            if let Some(cause @ (Cause::BackendResetRelay | Cause::BackendTurnedUnhealthy)) = cause {
-                metrics.causes.one(cause);
+            if bytes_out > 0 {
+                picked.backend.spoke();
+            }
+            match cause {
+                // Without a word of its own it served nobody; after that a reset may be how its protocol says goodbye.
+                Some(cause @ Cause::BackendResetRelay) if bytes_out == 0 => picked.backend.failed(cause),
+                Some(cause @ (Cause::BackendResetRelay | Cause::BackendTurnedUnhealthy)) => metrics.causes.one(cause),
+                _ => {}
             }
         }
         core.discharge(&self.listener);

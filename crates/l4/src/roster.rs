@@ -184,6 +184,10 @@ impl Roster {
                     }
                 })
                 .collect();
+            for member in &members {
+                let watch = |passive| self.gates.watch(&pool.name, member.address, passive);
+                member.set_watch(pool.passive.as_ref().map(watch));
+            }
             for slot in &old_members {
                 slot.removed.set(!members.iter().any(|member| Rc::ptr_eq(member, slot)));
             }

@@ -173,8 +173,7 @@ impl Http {
         let begun = client.exchange.begin_answer(head, client.coder.is_some(), draining, now);
         if let Some(picked) = &client.attempt.picked {
             let took = now - client.attempt.started;
-            picked.backend.metrics.response(head.status);
-            picked.backend.metrics.first_byte.record(took);
+            picked.backend.answered(head.status, took);
             client.attempt.attempts.push(Attempt { backend: picked.backend.address, cause: None, took });
         }
         let mut received_status = [0_u8; 40];

@@ -271,7 +271,7 @@ impl Client {
         let slot = Rc::clone(&picked.backend);
         drop(picked);
         if let Some(cause) = cause {
-            slot.metrics.causes.one(cause);
+            slot.failed(cause);
         }
         let took = now - self.attempt.started;
         self.attempt.attempts.push(Attempt { backend: slot.address, cause, took });

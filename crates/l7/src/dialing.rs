@@ -172,6 +172,7 @@ impl Http {
         };
         backend.state = State::Busy;
         backend.slot.heard();
+        backend.slot.connected();
         backend.slot.asked(now);
         if self.is_hedge(made) {
             self.send_hedge(core, key);

@@ -218,7 +218,7 @@ impl Http {
         if let Some(picked) = &client.attempt.picked
             && cause.entry().blame == evenkeel_model::Blame::Backend
         {
-            picked.backend.metrics.causes.one(cause);
+            picked.backend.failed(cause);
             // The attempt that brought the head did not bring the whole answer after all.
             if let Some(attempt) = client.attempt.attempts.last_mut() {
                 attempt.cause = Some(cause);

@@ -292,10 +292,15 @@ impl Http {
         let Some(picked) = client.attempt.picked.take() else { return false };
         let slot = Rc::clone(&picked.backend);
         drop(picked);
-        slot.metrics.causes.one(cause);
         let took = now - client.attempt.started;
         client.attempt.attempts.push(Attempt { backend: slot.address, cause: Some(cause), took });
         let retry = client.exchange.attempt_failed(cause, tried);
+        if retry == Retry::FreshConnection {
+            // It closed a connection that had lain idle, as it may.
+            slot.metrics.causes.one(cause);
+        } else {
+            slot.failed(cause);
+        }
         if retry != Retry::FreshConnection {
             client.attempt.tried.push(slot);
         }

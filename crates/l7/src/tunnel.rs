@@ -63,8 +63,7 @@ impl Http {
         client.exchange.stage = Stage::Relaying;
         if let Some(picked) = &client.attempt.picked {
             let took = now - client.attempt.started;
-            picked.backend.metrics.response(head.status);
-            picked.backend.metrics.first_byte.record(took);
+            picked.backend.answered(head.status, took);
             client.attempt.attempts.push(Attempt { backend: picked.backend.address, cause: None, took });
         }
         let mut tunnel = Box::<Tunnel>::default();

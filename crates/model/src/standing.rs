@@ -4,6 +4,7 @@
 //! the *ramp* is how far a recovered backend has been let back in. Who may receive new work follows from all four, in
 //! one place: [`Standing::share`].
 
+use crate::cause::Cause;
 use crate::time::Instant;
 
 /// What probes say of a backend.
@@ -81,6 +82,28 @@ pub enum Harm {
 }
 
 impl Harm {
+    /// How a failed attempt speaks against its backend; `None` when it does not: our own shortage, a matter of one request, or
+    /// something that happens to healthy backends as well.
+    pub const fn of(cause: Cause) -> Option<Harm> {
+        match cause {
+            Cause::BackendConnectRefused
+            | Cause::BackendConnectTimeout
+            | Cause::BackendUnreachable
+            | Cause::BackendTlsFailed => Some(Harm::Connect),
+            Cause::BackendResetBeforeResponse
+            | Cause::BackendClosedBeforeResponse
+            | Cause::BackendMalformedResponse
+            | Cause::BackendResetMidResponse
+            | Cause::BackendResetRelay
+            | Cause::BackendMalformedBody => Some(Harm::Reset),
+            Cause::BackendResponseTimeout
+            | Cause::BackendBodyTimeout
+            | Cause::BackendWriteTimeout
+            | Cause::BackendNoReply => Some(Harm::Timeout),
+            _ => None,
+        }
+    }
+
     pub const ALL: [Harm; 4] = [Harm::Connect, Harm::ServerError, Harm::Reset, Harm::Timeout];
 
     pub const fn word(self) -> &'static str {

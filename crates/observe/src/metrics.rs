@@ -66,6 +66,14 @@ pub struct Histogram {
 }
 
 impl Histogram {
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(Count::read).sum()
+    }
+
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.read()
+    }
+
     pub fn record(&self, duration: Duration) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let bucket = BUCKETS_US.iter().position(|&bound| us <= bound).unwrap_or(BUCKETS_US.len());

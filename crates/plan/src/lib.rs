@@ -13,6 +13,7 @@ mod rules;
 mod snapshot;
 
 pub use asked::Asked;
+pub use evenkeel_health::settings::PassiveSettings;
 pub use hsts::Hsts;
 pub use names::{NameRule, Names};
 pub use plan::{

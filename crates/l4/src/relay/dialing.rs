@@ -86,7 +86,7 @@ impl<D: Driver> Relay<D> {
             core.driver.close(sock, Close::Reset);
         }
         if let Some(picked) = self.picked.take() {
-            picked.backend.metrics.causes.one(cause);
+            picked.backend.failed(cause);
             let took = now - self.attempt_started;
             self.attempts.push(Attempt { backend: picked.backend.address, cause: Some(cause), took });
             self.tried.push(Rc::clone(&picked.backend));
@@ -117,6 +117,7 @@ impl<D: Driver> Relay<D> {
         self.deadline = (now + idle).min(self.ends);
         let Some(picked) = &self.picked else { return };
         picked.backend.metrics.first_byte.record(now - self.attempt_started);
+        picked.backend.connected();
         let Some(pool) = &self.pool else { return };
         pool.settled(self.client.ip(), &picked.backend, now);
         if let Some(asked) = pool.read(|settings| settings.proxy_protocol) {

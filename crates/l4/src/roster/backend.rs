@@ -12,11 +12,13 @@ use std::time::Duration;
 use evenkeel_balance::silence::{Awaited, Request};
 use evenkeel_balance::sticky::Moved;
 use evenkeel_balance::{BackendKey, InFlight, Silence, Ticket};
-use evenkeel_model::{Instant, limits};
+use evenkeel_model::standing::Harm;
+use evenkeel_model::{Cause, Instant, limits};
 use evenkeel_observe::BackendMetrics;
 
 use crate::arena::Key;
 use crate::gate::{Occupancy, Occupant};
+use crate::harm::Watch;
 
 pub struct BackendSlot {
     pub address: SocketAddr,
@@ -27,6 +29,8 @@ pub struct BackendSlot {
     /// Over all workers.
     pub(super) occupancy: Arc<Occupancy>,
     silence: Cell<Silence>,
+    /// Where its pool has passive checks.
+    watch: RefCell<Option<Watch>>,
     /// When its host last refused a datagram.
     refused: Cell<Option<Instant>>,
     /// Kept connections, the one used last at the end.
@@ -45,6 +49,7 @@ impl BackendSlot {
             in_flight: InFlight::default(),
             occupancy,
             silence: Cell::default(),
+            watch: RefCell::default(),
             refused: Cell::default(),
             idle: RefCell::default(),
             carriers: RefCell::default(),
@@ -61,6 +66,8 @@ impl BackendSlot {
             in_flight: self.in_flight.clone(),
             occupancy: Arc::clone(&self.occupancy),
             silence: self.silence.clone(),
+            // Set by whoever brings it into a plan.
+            watch: RefCell::default(),
             refused: self.refused.clone(),
             idle: RefCell::default(),
             carriers: RefCell::default(),
@@ -70,6 +77,41 @@ impl BackendSlot {
 
     pub fn is_removed(&self) -> bool {
         self.removed.get()
+    }
+
+    pub(super) fn set_watch(&self, watch: Option<Watch>) {
+        *self.watch.borrow_mut() = watch;
+    }
+
+    /// An attempt here failed.
+    pub fn failed(&self, cause: Cause) {
+        self.metrics.causes.one(cause);
+        if let (Some(watch), Some(harm)) = (&*self.watch.borrow(), Harm::of(cause)) {
+            watch.failed(harm);
+        }
+    }
+
+    /// A connection to it stands.
+    pub fn connected(&self) {
+        if let Some(watch) = &*self.watch.borrow() {
+            watch.connected();
+        }
+    }
+
+    /// It answered a request with this status, after such a time.
+    pub fn answered(&self, status: u16, took: Duration) {
+        self.metrics.response(status);
+        self.metrics.first_byte.record(took);
+        if let Some(watch) = &*self.watch.borrow() {
+            watch.answered(status >= 500);
+        }
+    }
+
+    /// Bytes of it reached a client of a listener without requests.
+    pub fn spoke(&self) {
+        if let Some(watch) = &*self.watch.borrow() {
+            watch.answered(false);
+        }
     }
 
     /// A request goes to it: say so when its first byte is sent, or when a connection is begun for it.

@@ -249,6 +249,8 @@ impl Session {
     pub(super) fn heard(&mut self, now: Instant) {
         if !self.machine.is_heard() {
             self.picked.backend.metrics.first_byte.record(now - self.attempt_started);
+            self.picked.backend.connected();
+            self.picked.backend.spoke();
             self.times.first_byte = self.times.first_byte.or(Some(now));
         }
     }
@@ -270,7 +272,7 @@ impl Session {
             )
         );
         if let Some(cause) = cause.filter(|_| of_backend) {
-            backend.metrics.causes.one(cause);
+            backend.failed(cause);
         }
         let took = now - self.attempt_started;
         if self.attempts.len() < evenkeel_model::exchange::ATTEMPTS_MAX {
@@ -313,7 +315,7 @@ fn dial<D: Driver>(
             }
             Err(errno) => {
                 let cause = dial_failure(errno, from);
-                backend.metrics.causes.one(cause);
+                backend.failed(cause);
                 attempts.push(Attempt {
                     backend: backend.address,
                     cause: Some(cause),

@@ -110,7 +110,7 @@ fn a_backend_that_fails_more_often_than_the_rest_is_ejected_by_its_rate() {
     // Every second answer is an error, so that no run ever comes about.
     let sick = backend(move |mut stream: TcpStream| {
         while let Some(head) = read_head(&mut stream) {
-            let bad = !head.contains(" /health ") && counter.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+            let bad = !head.contains(" /health ") && counter.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
             let answer: &[u8] = if bad {
                 b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
             } else {

@@ -32,7 +32,7 @@ pub struct Gates {
     affinities: Shared<AffinityTable>,
     /// By pool.
     cids: Shared<CidTable>,
-    runs: Mutex<HashMap<(Arc<str>, SocketAddr), Weak<Runs>>>,
+    runs: Mutex<AllRuns>,
     harms: Arc<Harms>,
 }
 
@@ -41,6 +41,9 @@ type Shared<T> = Mutex<HashMap<Arc<str>, Weak<T>>>;
 
 /// By pool and address.
 type Occupancies = HashMap<(Arc<str>, SocketAddr), Weak<Occupancy>>;
+
+/// By pool and address.
+type AllRuns = HashMap<(Arc<str>, SocketAddr), Weak<Runs>>;
 
 /// What is counted of one listener.
 #[derive(Debug)]

@@ -16,9 +16,12 @@ use evenkeel_plan::PassiveSettings;
 /// Runs that have reached their threshold and wait to be heard of.
 #[derive(Default)]
 pub struct Harms {
-    told: Mutex<BTreeMap<(Arc<str>, SocketAddr, Harm), u32>>,
+    told: Mutex<Told>,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
+
+/// Failures by pool, backend and kind.
+type Told = BTreeMap<(Arc<str>, SocketAddr, Harm), u32>;
 
 /// One run that has reached its threshold.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,11 @@ use crate::count;
 use crate::generate::Temper;
 use crate::http::Story;
 use crate::secured;
-use crate::world::{Behind, Operator, Patience, World, backend_address, config, config_with, plan};
+use crate::world::{Behind, Operator, Patience, TOLD, World, backend_address, config, config_with, plan};
+
+/// All that a plan of these stories may have.
+const LISTENERS: [(&str, u16); 5] =
+    [("web", 80), ("side", 81), ("secure", 443), ("told", TOLD[0]), ("told-secure", TOLD[1])];
 
 /// Something the operator, or the checks, do at a time.
 enum Order {
@@ -40,7 +44,7 @@ impl Orders {
                 Order::Verdicts(out) => self.out = out,
                 Order::Plan { backends, listeners } => {
                     // Bind before publish, as the node does.
-                    for (name, port) in [("web", 80), ("side", 81), ("secure", 443)] {
+                    for (name, port) in LISTENERS {
                         if listeners.contains(&name) && !self.listeners.contains(&name) {
                             operator.listen(name, port);
                         }
@@ -77,7 +81,7 @@ fn drawn(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &m
 fn drawn_mixed(seed: u64, faults: Faults, patience: Patience, temper: Temper, dice: &mut Dice) -> (Story, Orders) {
     // One that was away and comes back is a new one, and may cost a request another try.
     let (story, behind) = secured::drawn(seed, faults, patience, temper, 4, dice);
-    let all: &[&str] = &["web", "side", "secure"];
+    let all = &LISTENERS.map(|(name, _)| name)[..];
     let text = config_with(patience, &[1, 2, 3, 4], all, behind);
     let choices = if temper == Temper::Kind { &[all][..] } else { &[&["web"], all, &["secure"], &["web", "secure"]] };
     let orders = orders(&story, dice, text, patience, behind, choices);
@@ -110,8 +114,8 @@ fn orders(
     for (at, _) in &due {
         story.world.net.alarm(*at);
     }
-    let listeners =
-        ["web", "side", "secure"].into_iter().filter(|name| text.contains(&format!("\"{name}\""))).collect();
+    let named = |name: &&str| text.contains(&format!("name = \"{name}\""));
+    let listeners = LISTENERS.map(|(name, _)| name).into_iter().filter(named).collect();
     Orders { due, text, patience, behind, listeners, out: Vec::new(), drain_deadline: None }
 }
 

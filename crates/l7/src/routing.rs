@@ -92,7 +92,7 @@ impl Http {
             client.exchange.line.came_by_http2();
         }
         client.attempt.wants.grpc = grpc_type(head);
-        let destination = destination(core, client, &settings, head);
+        let destination = destination(client, &settings, head);
         if let Destination::Pool(pool, ruled) = &destination {
             let unix = self.epoch.unix_nanos_at(now) / 1_000_000_000;
             prepare(client, pool, ruled.as_ref(), &settings, head, &forwarding, unix);
@@ -174,12 +174,7 @@ impl Http {
     }
 }
 
-fn destination<D: Driver>(
-    core: &Core<D>,
-    client: &Client,
-    settings: &Arc<Listener>,
-    head: &RequestHead<'_, '_>,
-) -> Destination {
+fn destination(client: &Client, settings: &Arc<Listener>, head: &RequestHead<'_, '_>) -> Destination {
     if let (Some(port), false) = (settings.http.redirect_to_https, client.secure) {
         return Destination::Https(port);
     }
@@ -190,9 +185,9 @@ fn destination<D: Driver>(
             Ok(position) => {
                 let ruled = Ruled { settings: Arc::clone(settings), position };
                 return match settings.rules.get(position).map(|rule| &rule.action) {
-                    Some(Action::Pool(pool)) => match core.roster.pool(*pool) {
-                        Some(pool) => Destination::Pool(Rc::clone(pool), Some(ruled)),
-                        // The roster follows the plan whole; should that ever break, refusing beats a panic.
+                    Some(Action::Pool(pool)) => match client.listener.ruled(*pool) {
+                        Some(pool) => Destination::Pool(pool, Some(ruled)),
+                        // A listener knows the pools of its rules; should that ever break, refusing beats a panic.
                         None => Destination::Nowhere(Cause::NoBackendConfigured),
                     },
                     _ => Destination::Rule(ruled),

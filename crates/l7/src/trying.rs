@@ -24,6 +24,16 @@ enum Price {
     Free,
 }
 
+impl Price {
+    /// What the attempt that is left is recorded with.
+    const fn cause(self) -> Cause {
+        match self {
+            Price::Budget => Cause::BackendResponseTimeout,
+            Price::Free => Cause::BackendTurnedUnhealthy,
+        }
+    }
+}
+
 impl Http {
     /// The time of a step of the attempt's patience has come.
     pub(crate) fn patience_over<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
@@ -73,7 +83,7 @@ impl Http {
         let Some(client) = self.clients.get_mut(key) else { return false };
         if client.attempt.hedge.is_some() {
             // The second one is asked already; the first is let go for it.
-            self.promote_hedge(core, key, Some(Cause::BackendResponseTimeout), now);
+            self.promote_hedge(core, key, Some(price.cause()), now);
             return true;
         }
         if !client.exchange.is_repeatable() || client.exchange.stage != Stage::Awaiting {
@@ -96,7 +106,7 @@ impl Http {
             backend.link.close(&mut core.driver, &mut self.carriers, Close::Reset);
         }
         let Some(client) = self.clients.get_mut(key) else { return false };
-        client.abandon(Some(Cause::BackendResponseTimeout), now);
+        client.abandon(Some(price.cause()), now);
         self.attempt(core, key, Connection::Fresh, now);
         true
     }

@@ -319,7 +319,7 @@ causes! {
     }
     BackendTurnedUnhealthy {
         "backend_turned_unhealthy", Backend, Relay, None, None, ["backend", "bytes_in", "bytes_out"],
-        "The backend's verdict became unhealthy and the pool says `on_unhealthy = \"reset\"`, so its established connections were reset.",
+        "The backend's verdict became unhealthy. Where the pool says `on_unhealthy = \"reset\"` its established connections were reset; a request that waited for it and may be made twice was tried elsewhere, and this stands with the attempt it left.",
         "The event of the verdict says which probes led to it. With `on_unhealthy = \"keep\"` such connections go on for as long as the backend answers."
     }
     BackendNoReply {

@@ -168,7 +168,8 @@ fn finding(finding: &Finding, epoch: Epoch) -> Value {
     });
     match &finding.result {
         ProbeResult::Passed(Pass::Status(status)) => value["status"] = json!(status),
-        ProbeResult::Passed(_) => {}
+        ProbeResult::Passed(Pass::Secured { days_left }) => value["days_left"] = json!(days_left),
+        ProbeResult::Passed(Pass::Connected | Pass::Answered | Pass::Silent) => {}
         ProbeResult::Failed(failure) => {
             use evenkeel_model::finding::FailureReason as Reason;
             value["phase"] = json!(failure.phase.word());
@@ -176,10 +177,12 @@ fn finding(finding: &Finding, epoch: Epoch) -> Value {
             match &failure.reason {
                 Reason::Unreachable { errno } | Reason::Socket { errno } => value["errno"] = json!(errno),
                 Reason::Status { got } => value["status"] = json!(got),
+                Reason::Expiring { days_left, .. } => value["days_left"] = json!(days_left),
                 Reason::TimedOut
                 | Reason::Refused
                 | Reason::Reset
                 | Reason::Closed
+                | Reason::Tls { .. }
                 | Reason::NotHttp { .. }
                 | Reason::Mismatch { .. } => {}
             }

@@ -20,7 +20,8 @@ use source::Source;
 /// and has a page in docs/decisions.
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("health", &["model"]),
+    // tls, for the settings of checks: docs/decisions/0007
+    ("health", &["model", "tls"]),
     ("balance", &["model"]),
     ("wire", &["model"]),
     ("tls", &["model"]),

@@ -365,6 +365,15 @@ impl Sticky {
     }
 }
 
+/// Whether probes speak TLS.
+#[derive(Debug)]
+pub(crate) enum CheckTls {
+    Off,
+    /// With the settings of `[pool.tls]`, or the defaults of that table.
+    On,
+    Own(PoolTls),
+}
+
 #[derive(Debug)]
 pub(crate) struct Check {
     /// `None`: by the listeners that use the pool.
@@ -379,6 +388,9 @@ pub(crate) struct Check {
     pub send: Vec<u8>,
     pub expect: Option<Vec<u8>>,
     pub silence: Silence,
+    /// `None`: as traffic does, where the check goes where traffic goes.
+    pub tls: Option<At<CheckTls>>,
+    pub min_days_left: Option<u64>,
     pub port: Option<u16>,
     pub source: Option<Sources>,
     pub timeout: Duration,

@@ -199,7 +199,7 @@ impl Section {
             Section::Backend => "One server of a pool, when it needs more than an address.",
             Section::PoolTls => {
                 "TLS to the backends. Off without this table; `tls = {}` turns it on with the defaults: the backend's \
-                 certificate is verified. Probes do not speak TLS in this version, so the pool's default check is `tcp`."
+                 certificate is verified. Probes do as traffic does."
             }
             Section::PoolTcp => {
                 "How the kernel treats connections to the backends. Left out, every setting has its default."
@@ -301,7 +301,7 @@ pub(crate) enum Only {
     /// In pools that a listener uses which speaks one of these.
     PoolsOf(&'static [Protocol]),
     Schedules(&'static [Schedule]),
-    Checks(ProbeKind),
+    Checks(&'static [ProbeKind]),
     /// In `[pool.sticky]` with a mode of cookies.
     CookieSticky,
     AddressSticky,
@@ -327,9 +327,11 @@ const LAYER_4_POOL: Only = Only::PoolsOf(LAYER_4);
 const HASH_POOL: Only = Only::Schedules(&[Schedule::Source, Schedule::Maglev, Schedule::Tuple, Schedule::QuicCid]);
 const QUIC_CID_POOL: Only = Only::Schedules(&[Schedule::QuicCid]);
 const MAGLEV_POOL: Only = Only::Schedules(&[Schedule::Maglev]);
-const HTTP_CHECK: Only = Only::Checks(ProbeKind::Http);
-const TCP_CHECK: Only = Only::Checks(ProbeKind::Tcp);
-const UDP_CHECK: Only = Only::Checks(ProbeKind::Udp);
+const HTTP_CHECK: Only = Only::Checks(&[ProbeKind::Http]);
+const TCP_CHECK: Only = Only::Checks(&[ProbeKind::Tcp]);
+const TLS_CHECK: Only = Only::Checks(&[ProbeKind::Tls]);
+const UDP_CHECK: Only = Only::Checks(&[ProbeKind::Udp]);
+const SECURED_CHECK: Only = Only::Checks(&[ProbeKind::Http, ProbeKind::Tls]);
 
 const fn works(word: &'static str, means: &'static str) -> Word {
     Word { word, means, status: WordStatus::Works }
@@ -364,8 +366,8 @@ pub(crate) const SCHEDULES: &[Word] = &[
 pub(crate) const CHECK_KINDS: &[Word] = &[
     works("http", "one request; the status decides"),
     works("tcp", "one SYN; the SYN+ACK decides"),
+    works("tls", "one TLS handshake; the certificate decides, and perhaps how long it lives on"),
     works("udp", "one datagram; an ICMP refusal or a wrong answer fails"),
-    later("tls"),
     later("grpc"),
     later("command"),
     later("agent"),
@@ -665,7 +667,7 @@ pub(crate) const KEYS: &[Key] = &[
     number(Passive, "ejection_max", duration(limits::EJECTION_MAX), Everywhere),
     number(Passive, "max_ejected", Count(limits::MAX_EJECTED), Everywhere),
 
-    key(Check, "kind", Words(CHECK_KINDS), Is("`\"http\"` when an http or https listener uses the pool and the pool has none of `tls`, `proxy_protocol` and `protocol = \"h2\"`; `\"udp\"` when only udp listeners use it; otherwise `\"tcp\"`"), Everywhere, "What one probe is."),
+    key(Check, "kind", Words(CHECK_KINDS), Is("`\"http\"` when an http or https listener uses the pool and the pool has neither `proxy_protocol` nor `protocol = \"h2\"`, or the check a port of its own; `\"udp\"` when only udp listeners use it; otherwise `\"tcp\"`"), Everywhere, "What one probe is."),
     key(Check, "path", Other("path with a leading `/`"), Text("/"), HTTP_CHECK, "What is asked for, query included. Point it at a page that works only when the application works: a static page stays green in front of a dead application."),
     key(Check, "method", Other("HTTP method"), Text("HEAD"), HTTP_CHECK, "HEAD spares the body. Use GET where an application answers HEAD wrongly."),
     key(Check, "host", Other("host, perhaps with a port"), Is("the probed address and port"), HTTP_CHECK, "Value of the Host field, for backends that serve several names."),
@@ -674,6 +676,8 @@ pub(crate) const KEYS: &[Key] = &[
     key(Check, "send", Other("string with escapes"), Is("`''` (an empty datagram)"), UDP_CHECK, "Payload of the datagram. See \"Bytes\"."),
     key(Check, "expect", Other("string with escapes"), Is("any answer passes"), UDP_CHECK, "The answer has to equal it, byte for byte; silence then fails. See \"Bytes\"."),
     key(Check, "silence", Words(SILENCES), Text("pass"), UDP_CHECK, "What no answer before the timeout means. Silence can lie: a busy host sends few ICMP errors."),
+    key(Check, "tls", Other("`true`, `false` or a table with the keys of `[pool.tls]`"), Is("as traffic, where the check has no port of its own; always on for kind tls"), SECURED_CHECK, "Whether probes speak TLS, and as whom and to whom. `true` takes the settings of `[pool.tls]`, or without that table its defaults. Each probe makes a whole handshake, so that it is shown the certificate a new client would be shown."),
+    optional(Check, "min_days_left", OptionalCount(limits::MIN_DAYS_LEFT), "the days left are shown and change nothing", TLS_CHECK),
     key(Check, "port", Other("1 to 65535"), Is("the backend's own"), Everywhere, "Port that is probed, when health is served on a port of its own."),
     key(Check, "source", Other("IP address, `\"address/length\"`, or a list of them"), Is("the kernel's choice"), Everywhere, "Addresses of this host that probes come from, as in `source` of the pool, so that backends can allow them in their firewall and leave them out of their logs."),
     number(Check, "timeout", Kind::Duration { setting: limits::CHECK_TIMEOUT, udp: Some(limits::UDP_CHECK_TIMEOUT) }, Everywhere),

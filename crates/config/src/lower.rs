@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 
-use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Timing, UdpProbe};
+use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Timing, TlsProbe, UdpProbe};
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::{BackendId, CidrSet, PoolId, TargetId, limits};
 use evenkeel_plan::{
@@ -16,9 +17,9 @@ use evenkeel_plan::{
     Listener, NameRule, Names, Node, Plan, Pool, Protocol, ProxyProtocol, Rate, Rates, Rule, Rules, Source, Speaks,
     Sticky, StreamLimits, Target,
 };
-use evenkeel_tls::Server;
+use evenkeel_tls::{Client, Server};
 
-use crate::config::{self, At, Check, Config, StickyBy, Tlv, place_of};
+use crate::config::{self, At, Check, CheckTls, Config, StickyBy, Tlv, place_of};
 use crate::material::Material;
 use crate::relations::rule_name;
 
@@ -52,7 +53,7 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
         let settings = pool
             .check
             .as_ref()
-            .map(|check| Arc::new(check_settings(check, kind_of(config, position), &material.check_sources[position])));
+            .map(|check| Arc::new(check_settings(check, kind_of(config, position), material.probing(position))));
         let first_backend = BackendId::from_index(plan.backends.len());
         for backend in &pool.backends {
             let address = backend.address.value;
@@ -109,7 +110,7 @@ pub(crate) fn kind_of(config: &Config, pool: usize) -> ProbeKind {
     if let Some(kind) = check.and_then(|check| check.kind) {
         return kind;
     }
-    // A port of its own is one where health is served, in plain HTTP.
+    // A port of its own is one where health is served.
     let understood = beyond_probes(pool).is_none() || check.is_some_and(|check| check.port.is_some());
     if used_by_http(config, pool) && understood {
         ProbeKind::Http
@@ -137,10 +138,36 @@ pub(crate) fn beyond_probes(pool: &config::Pool) -> Option<&'static str> {
     if pool.proxy_protocol.is_some() {
         return Some("proxy_protocol");
     }
-    match (&pool.tls, pool.speaks) {
-        (Some(_), _) => Some("tls"),
-        (None, Speaks::Http2) => Some("protocol = \"h2\""),
-        (None, Speaks::Http1) => None,
+    match pool.speaks {
+        Speaks::Http2 => Some("protocol = \"h2\""),
+        Speaks::Http1 => None,
+    }
+}
+
+/// Whose settings the TLS of a probe has.
+pub(crate) enum ProbeTls<'c> {
+    OfPool,
+    Own(&'c config::PoolTls),
+    /// Those of an empty `[pool.tls]` that would stand at this place.
+    Defaults(Range<usize>),
+}
+
+/// Whether probes speak TLS: as the check says, else as traffic does. A port of its own says nothing of what is spoken there.
+pub(crate) fn tls_of_probes(config: &Config, position: usize) -> Option<ProbeTls<'_>> {
+    let pool = &config.pools[position];
+    let check = pool.check.as_ref()?;
+    let kind = kind_of(config, position);
+    let of_pool = |span: &Range<usize>| match pool.tls {
+        Some(_) => ProbeTls::OfPool,
+        None => ProbeTls::Defaults(span.clone()),
+    };
+    match (kind, &check.tls) {
+        (ProbeKind::Tcp | ProbeKind::Udp, _) => None,
+        (ProbeKind::Http | ProbeKind::Tls, Some(At { value: CheckTls::Off, .. })) => None,
+        (ProbeKind::Http | ProbeKind::Tls, Some(At { value: CheckTls::Own(own), .. })) => Some(ProbeTls::Own(own)),
+        (ProbeKind::Http | ProbeKind::Tls, Some(At { value: CheckTls::On, span })) => Some(of_pool(span)),
+        (ProbeKind::Tls, None) => Some(of_pool(&place_of(&check.written, "kind").unwrap_or(pool.head.clone()))),
+        (ProbeKind::Http, None) => (pool.tls.is_some() && check.port.is_none()).then_some(ProbeTls::OfPool),
     }
 }
 
@@ -356,15 +383,24 @@ fn pool_called(config: &Config, name: &str) -> PoolId {
     PoolId::from_index(position.expect("in a config without errors every pool that is named exists"))
 }
 
-fn check_settings(check: &Check, kind: ProbeKind, sources: &Arc<[IpAddr]>) -> CheckSettings {
+fn check_settings(
+    check: &Check,
+    kind: ProbeKind,
+    (sources, tls): (&Arc<[IpAddr]>, &Option<Arc<Client>>),
+) -> CheckSettings {
     let probe = match kind {
         ProbeKind::Http => ProbeSettings::Http(HttpProbe {
             method: check.method.clone(),
             path: check.path.clone(),
             host: check.host.clone(),
             expect_status: check.expect_status.clone(),
+            tls: tls.clone(),
         }),
         ProbeKind::Tcp => ProbeSettings::Tcp(check.handshake),
+        ProbeKind::Tls => ProbeSettings::Tls(TlsProbe {
+            client: tls.clone().expect("a config without errors has settings for a tls check"),
+            min_days_left: check.min_days_left.map(narrow),
+        }),
         ProbeKind::Udp => ProbeSettings::Udp(UdpProbe {
             send: check.send.clone(),
             expect: check.expect.clone(),

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::limits;
 use evenkeel_plan::{Access, HostPattern, Protocol, Speaks};
 use evenkeel_tls::{
@@ -18,8 +19,8 @@ use evenkeel_tls::{
     Warning,
 };
 
-use crate::config::{self, At, ClientCertificate, Config, File, Listener, Pool};
-use crate::lower::listener_name;
+use crate::config::{self, At, ClientCertificate, Config, File, Listener, Pool, PoolTls};
+use crate::lower::{ProbeTls, kind_of, listener_name, tls_of_probes, used_by_http};
 use crate::problem::{Note, Notes, Quoted};
 use lists::Addresses;
 
@@ -92,13 +93,23 @@ pub(crate) struct Material {
     /// In the order of the pools; empty where the kernel chooses.
     pub sources: Vec<Arc<[IpAddr]>>,
     pub check_sources: Vec<Arc<[IpAddr]>>,
+    /// In the order of the pools; `None` where probes speak no TLS.
+    pub check_clients: Vec<Option<Arc<Client>>>,
+}
+
+impl Material {
+    /// What the probes of a pool need: where they come from, and the TLS they speak.
+    pub fn probing(&self, pool: usize) -> (&Arc<[IpAddr]>, &Option<Arc<Client>>) {
+        (&self.check_sources[pool], &self.check_clients[pool])
+    }
 }
 
 pub(crate) fn material(config: &Config, files: &mut dyn Files, notes: &mut Notes) -> Material {
     let mut desk = Desk { clock: files.clock(), files, read: HashMap::new(), notes };
     let sticky_secret = config.node.sticky_secret.as_ref().and_then(|file| desk.secret(file));
     let servers = config.listeners.iter().map(|listener| desk.server(listener).map(Arc::new)).collect();
-    let clients = config.pools.iter().map(|pool| desk.client(pool).map(Arc::new)).collect();
+    let clients: Vec<_> = config.pools.iter().map(|pool| desk.client(pool).map(Arc::new)).collect();
+    let check_clients = (0..config.pools.len()).map(|position| desk.check_client(config, position, &clients)).collect();
     let access = config.listeners.iter().map(|listener| desk.access(listener)).collect();
     let addresses = Addresses::of(config, desk.files);
     let sources = config.pools.iter().map(|pool| {
@@ -112,7 +123,7 @@ pub(crate) fn material(config: &Config, files: &mut dyn Files, notes: &mut Notes
         taken.unwrap_or_default().into()
     });
     let check_sources = check_sources.collect();
-    Material { sticky_secret, servers, clients, access, sources, check_sources }
+    Material { sticky_secret, servers, clients, access, sources, check_sources, check_clients }
 }
 
 /// Where the files of one config are laid out.
@@ -283,8 +294,41 @@ impl Desk<'_> {
 
     /// `None` also when the pool speaks no TLS.
     fn client(&mut self, pool: &Pool) -> Option<Client> {
-        let tls = pool.tls.as_ref()?;
-        let label = &pool.label;
+        let offers = match pool.speaks {
+            Speaks::Http1 => Offers::Http1,
+            Speaks::Http2 => Offers::Http2,
+        };
+        self.to_backends(&pool.label, pool.tls.as_ref()?, offers)
+    }
+
+    /// `None` also when the pool's probes speak no TLS.
+    fn check_client(
+        &mut self,
+        config: &Config,
+        position: usize,
+        clients: &[Option<Arc<Client>>],
+    ) -> Option<Arc<Client>> {
+        let pool = &config.pools[position];
+        // A handshake finds out whether traffic's would succeed, so it offers the same.
+        let offers = match (kind_of(config, position), pool.speaks) {
+            (ProbeKind::Tls, _) if !used_by_http(config, pool) => Offers::Nothing,
+            (ProbeKind::Tls, Speaks::Http2) => Offers::Http2,
+            (ProbeKind::Http | ProbeKind::Tcp | ProbeKind::Udp | ProbeKind::Tls, _) => Offers::Http1,
+        };
+        let label = format!("{} check", pool.label);
+        let client = match tls_of_probes(config, position)? {
+            ProbeTls::OfPool => clients[position].as_ref()?.for_probes(offers),
+            ProbeTls::Own(tls) => self.to_backends(&label, tls, offers)?.for_probes(offers),
+            ProbeTls::Defaults(head) => {
+                let verify = At { value: true, span: head.clone() };
+                let tls = PoolTls { head, name: None, ca: None, verify, certificate: None, key: None };
+                self.to_backends(&label, &tls, offers)?.for_probes(offers)
+            }
+        };
+        Some(Arc::new(client))
+    }
+
+    fn to_backends(&mut self, label: &str, tls: &PoolTls, offers: Offers) -> Option<Client> {
         let ca = match &tls.ca {
             Some(file) => self.bytes(label, "tls.ca", file).map(Some),
             None if tls.verify.value => Some(self.files.authorities().map(Arc::from)),
@@ -300,10 +344,7 @@ impl Desk<'_> {
             ca: ca.as_deref(),
             verify: tls.verify.value,
             certificate,
-            offers: match pool.speaks {
-                Speaks::Http1 => Offers::Http1,
-                Speaks::Http2 => Offers::Http2,
-            },
+            offers,
             clock: Arc::clone(&self.clock),
         };
         let places = |part: Part| match (part, &tls.ca, &tls.name) {

@@ -150,7 +150,7 @@ fn row(out: &mut String, key: &Key) {
         Only::Schedules(schedules) => {
             format!(" *Schedules {} only.*", plain(schedules.iter().map(|schedule| schedule.word())))
         }
-        Only::Checks(kind) => format!(" *{} checks only.*", kind.word()),
+        Only::Checks(kinds) => format!(" *{} checks only.*", plain(kinds.iter().map(|kind| kind.word()))),
         Only::CookieSticky => " *Modes insert and rewrite only.*".to_owned(),
         Only::AddressSticky => " *Mode address only.*".to_owned(),
     };

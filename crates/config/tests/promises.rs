@@ -166,6 +166,7 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
         path: "/health?deep=1".into(),
         host: Some("www.example.com".into()),
         expect_status: StatusSet::from_ranges(vec![(200, 299), (301, 301), (401, 403)]),
+        ..HttpProbe::default()
     };
     assert_eq!(check.probe, ProbeSettings::Http(probe));
     assert_eq!(*check.sources, ["10.0.0.5".parse::<IpAddr>().expect("an address")]);
@@ -243,7 +244,11 @@ fn rules_and_pools_of_the_full_example_arrive_in_the_plan() {
     assert_eq!((&api.hash_on, api.bounded_load), (&HashOn::Header("x-user".into()), Some(125)));
     assert!(api.tls.as_ref().is_some_and(|tls| tls.name.is_some()) && api.sticky.is_none());
     let check = api.check.as_ref().expect("the check is on");
-    assert_eq!(check.probe, ProbeSettings::Tcp(TcpProbe::HalfOpen), "probes speak no TLS");
+    let ProbeSettings::Tls(handshake) = &check.probe else { panic!("api has a tls check") };
+    assert_eq!(
+        (handshake.min_days_left, &handshake.client.name),
+        (Some(7), &api.tls.as_ref().expect("it speaks TLS").name)
+    );
 
     let rules: Vec<&Rule> = plan.listeners[0].rules.iter().collect();
     let text = |text: &str| Box::<str>::from(text);
@@ -274,6 +279,29 @@ fn rules_and_pools_of_the_full_example_arrive_in_the_plan() {
     assert_eq!(rules[1].action, Action::Redirect { status: 301, to: "https://www.example.com/new".into() });
     let pong = Action::Answer { status: 200, content_type: "text/html".into(), body: "pong".into() };
     assert_eq!((&rules[2].action, rules.len()), (&pong, 3));
+}
+
+/// One check is probed once, and what a probe says inside TLS is part of the check.
+#[test]
+fn checks_over_tls_are_one_target_when_their_settings_are_equal() {
+    let plan = |second: &str| {
+        let text = format!(
+            "[[listener]]\nlisten = '127.0.0.1:80'\npool = 'a'\n[[listener.rule]]\npath = '/b'\npool = 'b'\n\
+             [[pool]]\nname = 'a'\nbackends = ['10.0.0.1:443']\ntls = {{ name = 'a.example', ca = 'ca.pem' }}\n\
+             [[pool]]\nname = 'b'\nbackends = ['10.0.0.1:443']\n{second}\n"
+        );
+        plan_of("case.toml", &text)
+    };
+    for (second, targets) in [
+        ("tls = { name = 'a.example', ca = 'ca.pem' }", 1),
+        ("check = { tls = { name = 'a.example', ca = 'ca.pem' } }", 1),
+        ("tls = { name = 'b.example', ca = 'ca.pem' }", 2),
+        ("tls = { name = 'a.example', ca = 'ca.pem' }\ncheck = { tls = false }", 2),
+        ("tls = { name = 'a.example', certificate = 'client.pem', key = 'client.key' }", 2),
+        ("", 2),
+    ] {
+        assert_eq!(plan(second).targets.len(), targets, "{second}");
+    }
 }
 
 /// A reload compares plans; certificates that were read again must not look like new ones.
@@ -309,8 +337,7 @@ fn what_is_left_out_has_the_default_of_the_limits() {
     assert!(pool.sticky.is_none() && pool.tls.is_none() && pool.bounded_load.is_none());
     assert!(pool.try_timeout.is_none() && pool.hedge_after.is_none() && pool.backend_limit.is_none());
     let check = pool.check.as_ref().expect("checks are on by default");
-    let probe = HttpProbe { method: "HEAD".into(), path: "/".into(), host: None, expect_status: StatusSet::default() };
-    assert_eq!(check.probe, ProbeSettings::Http(probe));
+    assert_eq!(check.probe, ProbeSettings::Http(HttpProbe::default()));
     assert_eq!(
         (check.timing.timeout, check.timing.interval),
         (limits::CHECK_TIMEOUT.default, limits::CHECK_INTERVAL.default)

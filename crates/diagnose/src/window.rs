@@ -51,7 +51,7 @@ impl CheckWindows {
     fn of(check: &CheckSettings) -> Self {
         let timing = check.timing;
         let (response, silence_fails) = match &check.probe {
-            ProbeSettings::Http(_) | ProbeSettings::Tcp(_) => (Duration::ZERO, true),
+            ProbeSettings::Http(_) | ProbeSettings::Tcp(_) | ProbeSettings::Tls(_) => (Duration::ZERO, true),
             ProbeSettings::Udp(UdpProbe { expect: Some(_), .. }) => (Duration::ZERO, true),
             ProbeSettings::Udp(UdpProbe { expect: None, silence, .. }) => match silence {
                 Silence::Pass => (timing.timeout, false),

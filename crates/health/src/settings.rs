@@ -12,6 +12,7 @@ use std::time::Duration;
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::limits;
 use evenkeel_model::standing::Harm;
+use evenkeel_tls::Client;
 
 /// How to probe and how to judge. Two checks with equal settings against one address and port are
 /// one target and are probed once (SPEC 4.1), which is why this is `Eq` and `Hash`.
@@ -27,6 +28,7 @@ pub struct CheckSettings {
 pub enum ProbeSettings {
     Http(HttpProbe),
     Tcp(TcpProbe),
+    Tls(TlsProbe),
     Udp(UdpProbe),
 }
 
@@ -35,6 +37,7 @@ impl ProbeSettings {
         match self {
             ProbeSettings::Http(_) => ProbeKind::Http,
             ProbeSettings::Tcp(_) => ProbeKind::Tcp,
+            ProbeSettings::Tls(_) => ProbeKind::Tls,
             ProbeSettings::Udp(_) => ProbeKind::Udp,
         }
     }
@@ -47,6 +50,30 @@ pub struct HttpProbe {
     /// Value of the Host header; the target's own address and port when `None`.
     pub host: Option<String>,
     pub expect_status: StatusSet,
+    /// Over TLS with these settings, made by [`Client::for_probes`].
+    pub tls: Option<Arc<Client>>,
+}
+
+impl Default for HttpProbe {
+    /// What config says when nothing is written.
+    fn default() -> Self {
+        HttpProbe {
+            method: "HEAD".to_owned(),
+            path: "/".to_owned(),
+            host: None,
+            expect_status: StatusSet::default(),
+            tls: None,
+        }
+    }
+}
+
+/// A handshake and nothing behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsProbe {
+    /// Made by [`Client::for_probes`].
+    pub client: Arc<Client>,
+    /// A certificate with fewer days to live fails.
+    pub min_days_left: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

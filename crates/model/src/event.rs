@@ -497,8 +497,12 @@ impl fmt::Display for Told<'_> {
                     | FailureReason::Reset
                     | FailureReason::Closed
                     | FailureReason::Unreachable { .. }
-                    | FailureReason::Socket { .. } => write!(f, "{} ", phase.word())?,
-                    FailureReason::Status { .. } | FailureReason::NotHttp { .. } | FailureReason::Mismatch { .. } => {}
+                    | FailureReason::Socket { .. }
+                    | FailureReason::Tls { .. } => write!(f, "{} ", phase.word())?,
+                    FailureReason::Expiring { .. }
+                    | FailureReason::Status { .. }
+                    | FailureReason::NotHttp { .. }
+                    | FailureReason::Mismatch { .. } => {}
                 }
                 write!(f, "{reason}")?;
             }

@@ -27,16 +27,18 @@ impl Finding {
 pub enum ProbeKind {
     Http,
     Tcp,
+    Tls,
     Udp,
 }
 
 impl ProbeKind {
-    pub const ALL: [ProbeKind; 3] = [ProbeKind::Http, ProbeKind::Tcp, ProbeKind::Udp];
+    pub const ALL: [ProbeKind; 4] = [ProbeKind::Http, ProbeKind::Tcp, ProbeKind::Tls, ProbeKind::Udp];
 
     pub const fn word(self) -> &'static str {
         match self {
             ProbeKind::Http => "http",
             ProbeKind::Tcp => "tcp",
+            ProbeKind::Tls => "tls",
             ProbeKind::Udp => "udp",
         }
     }
@@ -56,6 +58,9 @@ pub enum Pass {
     Status(u16),
     /// SYN+ACK.
     Connected,
+    /// A whole TLS handshake. The days until the backend's certificate ends, where it can be read; negative after its end,
+    /// which a check that verifies nothing lets pass.
+    Secured { days_left: Option<i64> },
     /// The expected datagram.
     Answered,
     /// Nothing came back before the timeout and `silence = "pass"`: the verdict rests on silence.
@@ -71,6 +76,7 @@ pub struct Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProbePhase {
     Connect,
+    Tls,
     Write,
     Read,
 }
@@ -79,6 +85,7 @@ impl ProbePhase {
     pub const fn word(self) -> &'static str {
         match self {
             ProbePhase::Connect => "connect",
+            ProbePhase::Tls => "tls",
             ProbePhase::Write => "write",
             ProbePhase::Read => "read",
         }
@@ -100,6 +107,15 @@ pub enum FailureReason {
     /// Any other error of the socket.
     Socket {
         errno: i32,
+    },
+    /// TLS failed, in fixed words: the certificate, its name or authority, an alert, something that is no TLS.
+    Tls {
+        why: &'static str,
+    },
+    /// The certificate ends sooner than the check allows.
+    Expiring {
+        days_left: i64,
+        least: u32,
     },
     /// HTTP status outside the list.
     Status {
@@ -157,6 +173,8 @@ impl FailureReason {
             FailureReason::Closed => "closed",
             FailureReason::Unreachable { .. } => "unreachable",
             FailureReason::Socket { .. } => "socket",
+            FailureReason::Tls { .. } => "tls",
+            FailureReason::Expiring { .. } => "expiring",
             FailureReason::Status { .. } => "status",
             FailureReason::NotHttp { .. } => "not_http",
             FailureReason::Mismatch { .. } => "mismatch",
@@ -184,6 +202,8 @@ impl fmt::Display for Pass {
         match self {
             Pass::Status(status) => write!(f, "status {status}"),
             Pass::Connected => f.write_str("connected"),
+            Pass::Secured { days_left: Some(days) } => write!(f, "handshake done, {}", DaysLeft(*days)),
+            Pass::Secured { days_left: None } => f.write_str("handshake done"),
             Pass::Answered => f.write_str("expected answer"),
             Pass::Silent => f.write_str("silence, no icmp refusal"),
         }
@@ -199,6 +219,10 @@ impl fmt::Display for FailureReason {
             FailureReason::Closed => f.write_str("closed by backend before a whole answer"),
             FailureReason::Unreachable { errno } => write!(f, "unreachable (errno {errno})"),
             FailureReason::Socket { errno } => write!(f, "socket error (errno {errno})"),
+            FailureReason::Tls { why } => f.write_str(why),
+            FailureReason::Expiring { days_left, least } => {
+                write!(f, "{}, and {least} are wanted", DaysLeft(*days_left))
+            }
             FailureReason::Status { got } => write!(f, "status {got} is not expected"),
             FailureReason::NotHttp { why } => write!(f, "answer is not http: {why}"),
             FailureReason::Mismatch { got } => write!(f, "unexpected answer \"{}\"", got.escape_ascii()),
@@ -213,6 +237,19 @@ impl fmt::Display for Void {
             Void::NoResources { errno } => write!(f, "we could not start it (errno {errno})"),
             Void::Cancelled => f.write_str("cancelled by a change of plan"),
             Void::Silent => f.write_str("silence, which this check keeps out of the verdict"),
+        }
+    }
+}
+
+/// How long a certificate lives, as evidence shows it.
+struct DaysLeft(i64);
+
+impl fmt::Display for DaysLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ..=-1 => write!(f, "certificate ended {} days ago", self.0.unsigned_abs()),
+            1 => f.write_str("certificate has 1 day left"),
+            days => write!(f, "certificate has {days} days left"),
         }
     }
 }

@@ -220,6 +220,8 @@ macro_rules! optional {
 }
 
 optional! {
+    MIN_DAYS_LEFT: u64 = "pool.check.min_days_left", 0, 3_650,
+        "Days that the backend's certificate must live on. A probe that finds fewer fails, and so takes the backend out: meant for certificates that renew themselves, where few days left say that something has stopped.";
     LIMIT_CONNECTIONS: u64 = "listener.limit.connections", 1, 10_000_000,
         "Connections at once. Further clients are refused.";
     LIMIT_CLIENT_CONNECTIONS: u64 = "listener.limit.client_connections", 1, 10_000_000,

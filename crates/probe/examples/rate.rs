@@ -12,9 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use evenkeel_health::settings::{
-    CheckSettings, HttpProbe, ProbeSettings, Silence, StatusSet, TcpProbe, Timing, UdpProbe,
-};
+use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Silence, TcpProbe, Timing, UdpProbe};
 use evenkeel_model::Instant;
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_probe::{Job, Prober};
@@ -33,8 +31,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let http =
-        HttpProbe { method: "HEAD".to_owned(), path: "/".to_owned(), host: None, expect_status: StatusSet::default() };
+    let http = HttpProbe::default();
     let udp = UdpProbe { send: b"ping".to_vec(), expect: Some(b"pong".to_vec()), silence: Silence::Fail };
     let kinds = [
         ("tcp_half_open", listener_that_waits(), ProbeSettings::Tcp(TcpProbe::HalfOpen)),

@@ -109,7 +109,7 @@ impl Http {
 
 /// The settings are valid (no control bytes in them), so the request cannot be split by its own parts.
 fn request(settings: &HttpProbe, to: SocketAddr) -> Vec<u8> {
-    let HttpProbe { method, path, host, expect_status: _ } = settings;
+    let HttpProbe { method, path, host, expect_status: _, tls: _ } = settings;
     let target;
     let host = match host {
         Some(host) => host,
@@ -128,12 +128,7 @@ mod tests {
     use evenkeel_reactor::errno;
 
     fn settings() -> HttpProbe {
-        HttpProbe {
-            method: "HEAD".to_owned(),
-            path: "/health".to_owned(),
-            host: None,
-            expect_status: StatusSet::default(),
-        }
+        HttpProbe { path: "/health".to_owned(), ..HttpProbe::default() }
     }
 
     fn target() -> SocketAddr {

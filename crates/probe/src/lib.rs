@@ -14,6 +14,7 @@ mod head;
 mod http;
 mod machine;
 mod prober;
+mod secured;
 mod tcp;
 mod udp;
 

@@ -1,16 +1,18 @@
-//! What the three kinds of probe have in common: the facts they are told and the questions they answer.
+//! What the kinds of probe have in common: the facts they are told and the questions they answer.
 //!
 //! A machine is told facts until it answers with a result, and is never asked again after that. It has no
 //! deadline of its own: one timeout covers the whole probe (SPEC W3), so the prober keeps it for all kinds and
 //! asks the machine only what its passing means.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use evenkeel_health::settings::ProbeSettings;
 use evenkeel_model::finding::{ProbePhase, ProbeResult};
 use evenkeel_reactor::{Errno, Handshake};
 
 use crate::http::Http;
+use crate::secured::{Inside, Secured};
 use crate::tcp::Tcp;
 use crate::udp::Udp;
 
@@ -25,9 +27,29 @@ pub enum Fact<'a> {
     Failed(Errno),
 }
 
+/// Whose turn it is: the network's to decide the dial, ours to send, the backend's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Connect,
+    Write,
+    Read,
+}
+
+impl From<ProbePhase> for Turn {
+    fn from(phase: ProbePhase) -> Self {
+        match phase {
+            ProbePhase::Connect => Turn::Connect,
+            ProbePhase::Write => Turn::Write,
+            ProbePhase::Tls | ProbePhase::Read => Turn::Read,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub enum Machine {
     Http(Http),
+    /// Any of the others inside TLS.
+    Secured(Box<Secured>),
     Tcp(Tcp),
     Udp(Udp),
 }
@@ -35,8 +57,18 @@ pub enum Machine {
 impl Machine {
     pub fn new(probe: &ProbeSettings, to: SocketAddr) -> Self {
         match probe {
-            ProbeSettings::Http(settings) => Machine::Http(Http::new(settings, to)),
+            ProbeSettings::Http(settings) => {
+                let http = Http::new(settings, to);
+                match &settings.tls {
+                    Some(tls) => Machine::Secured(Box::new(Secured::new(Arc::clone(tls), to.ip(), Inside::Http(http)))),
+                    None => Machine::Http(http),
+                }
+            }
             ProbeSettings::Tcp(_) => Machine::Tcp(Tcp),
+            ProbeSettings::Tls(settings) => {
+                let inside = Inside::Nothing { min_days_left: settings.min_days_left };
+                Machine::Secured(Box::new(Secured::new(Arc::clone(&settings.client), to.ip(), inside)))
+            }
             ProbeSettings::Udp(settings) => Machine::Udp(Udp::new(settings)),
         }
     }
@@ -45,6 +77,7 @@ impl Machine {
     pub fn handle(&mut self, fact: Fact<'_>) -> Option<ProbeResult> {
         match self {
             Machine::Http(http) => http.handle(fact),
+            Machine::Secured(secured) => secured.handle(fact),
             Machine::Tcp(tcp) => tcp.handle(fact),
             Machine::Udp(udp) => udp.handle(fact),
         }
@@ -54,17 +87,19 @@ impl Machine {
     pub fn handle_deadline(&self) -> ProbeResult {
         match self {
             Machine::Http(http) => http.handle_deadline(),
+            Machine::Secured(secured) => secured.handle_deadline(),
             Machine::Tcp(tcp) => tcp.handle_deadline(),
             Machine::Udp(udp) => udp.handle_deadline(),
         }
     }
 
-    /// `Connect` while the connection is open to decide, `Write` while [`Machine::to_send`] has something, then `Read`.
-    pub fn phase(&self) -> ProbePhase {
+    /// What the hands have to do next. Inside TLS it goes back and forth between writing and reading.
+    pub fn turn(&self) -> Turn {
         match self {
-            Machine::Http(http) => http.phase(),
-            Machine::Tcp(_) => ProbePhase::Connect,
-            Machine::Udp(udp) => udp.phase(),
+            Machine::Http(http) => http.phase().into(),
+            Machine::Secured(secured) => secured.turn(),
+            Machine::Tcp(_) => Turn::Connect,
+            Machine::Udp(udp) => udp.phase().into(),
         }
     }
 
@@ -72,18 +107,21 @@ impl Machine {
     pub fn to_send(&self) -> &[u8] {
         match self {
             Machine::Http(http) => http.to_send(),
+            Machine::Secured(secured) => secured.to_send(),
             Machine::Tcp(_) => &[],
             Machine::Udp(udp) => udp.to_send(),
         }
     }
 
-    /// So many bytes of [`Machine::to_send`] were taken.
-    pub fn sent(&mut self, bytes: usize) {
+    /// So many bytes of [`Machine::to_send`] were taken. `Some` ends the probe.
+    pub fn sent(&mut self, bytes: usize) -> Option<ProbeResult> {
         match self {
             Machine::Http(http) => http.sent(bytes),
+            Machine::Secured(secured) => return secured.sent(bytes),
             Machine::Tcp(_) => {}
             Machine::Udp(udp) => udp.sent(),
         }
+        None
     }
 }
 
@@ -91,7 +129,7 @@ impl Machine {
 pub fn handshake(probe: &ProbeSettings) -> Option<Handshake> {
     use evenkeel_health::settings::TcpProbe;
     match probe {
-        ProbeSettings::Http(_) | ProbeSettings::Tcp(TcpProbe::Full) => Some(Handshake::Full),
+        ProbeSettings::Http(_) | ProbeSettings::Tls(_) | ProbeSettings::Tcp(TcpProbe::Full) => Some(Handshake::Full),
         ProbeSettings::Tcp(TcpProbe::HalfOpen) => Some(Handshake::HalfOpen),
         ProbeSettings::Udp(_) => None,
     }

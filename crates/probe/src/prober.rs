@@ -28,7 +28,7 @@ use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Recv, Send, Sock, Sour
 use slab::Slab;
 
 use crate::failure;
-use crate::machine::{Fact, Machine, handshake};
+use crate::machine::{Fact, Machine, Turn, handshake};
 
 /// One probe to run. The key is the caller's; no two running probes may share one (SPEC W2).
 #[derive(Clone, Debug)]
@@ -133,11 +133,14 @@ impl Prober {
         self.deadlines.insert((deadline, slot));
         // A datagram needs no connection. Bytes of a stream wait for the event that says how the dial was decided.
         let run = &mut self.runs[slot];
-        if run.machine.phase() == ProbePhase::Write
-            && let Err(errno) = run.other_than_us(driver).and_then(|()| run.write(driver))
-            && let Some(result) = run.machine.handle(Fact::Failed(errno))
-        {
-            self.finish(driver, slot, driver.now(), result, Close::Reset);
+        if run.machine.turn() == Turn::Write {
+            let result = match run.other_than_us(driver).and_then(|()| run.write(driver)) {
+                Ok(result) => result,
+                Err(errno) => run.machine.handle(Fact::Failed(errno)),
+            };
+            if let Some(result) = result {
+                self.finish(driver, slot, driver.now(), result, Close::Reset);
+            }
         }
     }
 
@@ -221,38 +224,62 @@ impl Prober {
 /// in a reset by contract (SPEC 4.1).
 fn farewell(kind: ProbeKind, event: Event) -> Close {
     match kind {
-        ProbeKind::Http if event.hangup => Close::Orderly,
-        ProbeKind::Http | ProbeKind::Tcp | ProbeKind::Udp => Close::Reset,
+        ProbeKind::Http | ProbeKind::Tls if event.hangup => Close::Orderly,
+        ProbeKind::Http | ProbeKind::Tcp | ProbeKind::Tls | ProbeKind::Udp => Close::Reset,
     }
+}
+
+/// How far to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Until less came than there was room for: the socket is empty then, or an event comes for what follows.
+    Short,
+    /// Until the socket has nothing, not even its end.
+    Dry,
+    /// The same, but not beyond the point where the backend waits for us.
+    OurTurn,
 }
 
 impl Run {
     /// Does all that `event` allows. `Some` ends the probe.
     fn advance<D: Driver>(&mut self, driver: &mut D, event: Event, scratch: &mut [u8]) -> Option<ProbeResult> {
-        if self.machine.phase() == ProbePhase::Connect {
+        if self.machine.turn() == Turn::Connect {
             let result = self.connected(driver);
-            if result.is_some() || self.machine.phase() == ProbePhase::Connect {
+            if result.is_some() || self.machine.turn() == Turn::Connect {
                 return result;
             }
         }
-        let written = self.write(driver);
-        if event.readable || event.hangup || written.is_err() {
-            // A backend may answer and close without reading our request. The answer then lies
-            // before the error and counts.
-            if let Some(result) = self.read(driver, scratch, event.hangup || written.is_err()) {
+        let mut look = event.readable || event.hangup;
+        loop {
+            let written = self.write(driver);
+            if let Ok(Some(result)) = written {
                 return Some(result);
             }
+            if look || written.is_err() {
+                // A backend may answer and close without reading our request. The answer then lies
+                // before the error and counts.
+                let until = if event.hangup || written.is_err() { Until::Dry } else { Until::Short };
+                if let Some(result) = self.read(driver, scratch, until) {
+                    return Some(result);
+                }
+            }
+            if let Err(errno) = written {
+                return self.machine.handle(Fact::Failed(errno));
+            }
+            // What was read may ask for an answer, as a handshake does; without one it was all for now.
+            if !std::mem::take(&mut look) || self.machine.turn() != Turn::Write {
+                return None;
+            }
         }
-        written.err().and_then(|errno| self.machine.handle(Fact::Failed(errno)))
     }
 
-    /// Takes what is there and asks for nothing more. A backend that has not had our whole request owes no
+    /// Takes what is there and asks for nothing more. A backend that has not had all we have to say owes no
     /// answer, so its silence, and its losing patience with us, are ours.
     fn look<D: Driver>(&mut self, driver: &mut D, scratch: &mut [u8]) -> Option<ProbeResult> {
-        match self.machine.phase() {
-            ProbePhase::Connect => self.connected(driver),
-            ProbePhase::Write => None,
-            ProbePhase::Read => self.read(driver, scratch, true),
+        match self.machine.turn() {
+            Turn::Connect => self.connected(driver),
+            Turn::Write => None,
+            Turn::Read => self.read(driver, scratch, Until::OurTurn),
         }
     }
 
@@ -273,22 +300,27 @@ impl Run {
     }
 
     /// Sends until all is sent or the socket is full; then `writable` calls again.
-    fn write<D: Driver>(&mut self, driver: &mut D) -> Result<(), Errno> {
-        while self.machine.phase() == ProbePhase::Write {
+    fn write<D: Driver>(&mut self, driver: &mut D) -> Result<Option<ProbeResult>, Errno> {
+        while self.machine.turn() == Turn::Write {
             let rest = self.machine.to_send();
             let whole = rest.is_empty();
             match driver.send(self.sock, rest) {
                 // Of an empty datagram all of its 0 bytes were taken.
-                Send::Taken(0) if !whole => return Ok(()),
-                Send::Taken(bytes) => self.machine.sent(bytes),
+                Send::Taken(0) if !whole => return Ok(None),
+                Send::Taken(bytes) => {
+                    let result = self.machine.sent(bytes);
+                    if result.is_some() {
+                        return Ok(result);
+                    }
+                }
                 Send::Failed(errno) => return Err(errno),
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Reads until something is decided or nothing is left; a short read is the end of it unless `to_the_end`.
-    fn read<D: Driver>(&mut self, driver: &mut D, scratch: &mut [u8], to_the_end: bool) -> Option<ProbeResult> {
+    /// Reads until something is decided or nothing is left.
+    fn read<D: Driver>(&mut self, driver: &mut D, scratch: &mut [u8], until: Until) -> Option<ProbeResult> {
         loop {
             let (fact, short) = match driver.recv(self.sock, scratch) {
                 Recv::Bytes(bytes) => (Fact::Received(&scratch[..bytes]), bytes < scratch.len()),
@@ -299,7 +331,12 @@ impl Run {
                 Recv::Failed(errno) => (Fact::Failed(errno), true),
             };
             let result = self.machine.handle(fact);
-            if result.is_some() || (short && !to_the_end) {
+            let enough = match until {
+                Until::Short => short,
+                Until::Dry => false,
+                Until::OurTurn => self.machine.turn() == Turn::Write,
+            };
+            if result.is_some() || enough {
                 return result;
             }
         }

@@ -451,6 +451,7 @@ fn possible(target: u8, result: &ProbeResult) -> bool {
         ProbeResult::Void(_) => return false,
         ProbeResult::Passed(Pass::Status(status)) => return target == 1 && *status == 200,
         ProbeResult::Passed(Pass::Connected) => return target == 3,
+        ProbeResult::Passed(Pass::Secured { .. }) => return false,
         ProbeResult::Passed(Pass::Answered) => return target == 7,
         ProbeResult::Passed(Pass::Silent) => return target >= 7,
         ProbeResult::Failed(failure) => &failure.reason,
@@ -461,7 +462,11 @@ fn possible(target: u8, result: &ProbeResult) -> bool {
         FailureReason::Unreachable { .. } => target == 6,
         FailureReason::Reset | FailureReason::Closed => target <= 3,
         FailureReason::Status { got } => target == 2 && *got == 503,
-        FailureReason::Socket { .. } | FailureReason::NotHttp { .. } | FailureReason::Mismatch { .. } => false,
+        FailureReason::Socket { .. }
+        | FailureReason::Tls { .. }
+        | FailureReason::Expiring { .. }
+        | FailureReason::NotHttp { .. }
+        | FailureReason::Mismatch { .. } => false,
     }
 }
 

@@ -3,10 +3,11 @@
 //! Whom it trusts is an operator's word: the web's authorities, his own, or, said out loud, anybody. A name is never taken from a
 //! request, since a client could then choose which certificate passes.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
@@ -18,6 +19,8 @@ use crate::fault::{Fault, Part};
 use crate::identity::Identity;
 use crate::policy::Policy;
 use crate::server::authorities;
+use crate::session::Session;
+use crate::subject::days_left;
 
 /// What a pool that speaks TLS to its backends needs.
 #[derive(Clone, Debug)]
@@ -26,6 +29,9 @@ pub struct Client {
     /// The name the backend's certificate is checked for and that is sent as SNI; `None` uses the backend's
     /// address.
     pub name: Option<ServerName<'static>>,
+    /// Whether sessions keep the backend's certificates when their handshake is done.
+    pub(crate) keeps_certificates: bool,
+    clock: Arc<dyn Clock>,
     identity: Identity,
 }
 
@@ -33,6 +39,58 @@ pub struct Client {
 impl PartialEq for Client {
     fn eq(&self, other: &Self) -> bool {
         self.identity == other.identity
+    }
+}
+
+impl Eq for Client {}
+
+impl Hash for Client {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity.hash(state);
+    }
+}
+
+impl Client {
+    /// The same settings for sessions that find out about the backend instead of using it.
+    ///
+    /// Each makes a whole handshake: one that takes up an earlier session is shown no certificate, and would pass for as
+    /// long as tickets live although every new client is refused. They keep the certificates they are shown.
+    pub fn for_probes(&self, offers: Offers) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::disabled();
+        config.alpn_protocols = offers.protocols();
+        let identity = Identity::new("probes").part(self.identity.bytes()).part(&[offers.byte()]).finish();
+        Client {
+            config: Arc::new(config),
+            name: self.name.clone(),
+            keeps_certificates: true,
+            clock: self.clock.clone(),
+            identity,
+        }
+    }
+
+    /// Whole days until the certificate ends that the backend showed in `session`; negative after its end. `None` before the
+    /// handshake is done, when the session keeps no certificates, and when this one cannot be read.
+    pub fn days_left(&self, session: &Session) -> Option<i64> {
+        days_left(session.certificates()?, self.clock.unix_seconds())
+    }
+}
+
+impl Offers {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        match self {
+            Offers::Nothing => Vec::new(),
+            Offers::Http1 => vec![b"http/1.1".to_vec()],
+            Offers::Http2 => vec![b"h2".to_vec()],
+        }
+    }
+
+    const fn byte(self) -> u8 {
+        match self {
+            Offers::Nothing => 0,
+            Offers::Http1 => 1,
+            Offers::Http2 => 2,
+        }
     }
 }
 
@@ -64,7 +122,8 @@ pub fn client(settings: ClientSettings<'_>) -> Result<Client, Fault> {
     // Backends are the operator's own, but an old one is no reason to speak what browsers no longer do.
     let policy = Policy::Intermediate;
     let provider = policy.provider();
-    let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(Told(settings.clock)))
+    let clock = settings.clock;
+    let builder = ClientConfig::builder_with_details(provider.clone(), Arc::new(Told(clock.clone())))
         .with_protocol_versions(policy.protocol_versions())
         .map_err(|error| Fault::new(Part::Settings, "policy", error.to_string(), "use another tls policy"))?;
     let verifier: Arc<dyn ServerCertVerifier> = match (settings.verify, settings.ca) {
@@ -95,13 +154,9 @@ pub fn client(settings: ClientSettings<'_>) -> Result<Client, Fault> {
         Some(certificate) => builder.with_client_cert_resolver(Arc::new(Shown(certificate.key))),
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = match settings.offers {
-        Offers::Nothing => Vec::new(),
-        Offers::Http1 => vec![b"http/1.1".to_vec()],
-        Offers::Http2 => vec![b"h2".to_vec()],
-    };
+    config.alpn_protocols = settings.offers.protocols();
     config.enable_secret_extraction = true;
-    Ok(Client { config: Arc::new(config), name, identity })
+    Ok(Client { config: Arc::new(config), name, keeps_certificates: false, clock, identity })
 }
 
 fn server_name(name: &str) -> Result<ServerName<'static>, Fault> {
@@ -116,15 +171,10 @@ fn server_name(name: &str) -> Result<ServerName<'static>, Fault> {
 }
 
 fn identity(settings: &ClientSettings<'_>) -> Identity {
-    let offers = match settings.offers {
-        Offers::Nothing => 0,
-        Offers::Http1 => 1,
-        Offers::Http2 => 2,
-    };
     let mut identity = Identity::new("client")
         .maybe(settings.name.map(str::as_bytes))
         .maybe(settings.ca)
-        .part(&[u8::from(settings.verify), offers]);
+        .part(&[u8::from(settings.verify), settings.offers.byte()]);
     for der in settings.certificate.iter().flat_map(Certificate::chain) {
         identity = identity.part(der);
     }

@@ -13,6 +13,11 @@ impl Identity {
     pub(crate) fn new(of: &str) -> Builder {
         Builder(Context::new(&SHA256)).part(of.as_bytes())
     }
+
+    /// To make one identity part of another.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 pub(crate) struct Builder(Context);

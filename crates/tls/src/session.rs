@@ -41,6 +41,8 @@ pub struct Session {
     closing: bool,
     closed: bool,
     failed: Option<Failed>,
+    /// Whether the certificates of the other side are of use after the handshake.
+    keeps_certificates: bool,
     agreed: Agreed,
 }
 
@@ -84,6 +86,7 @@ impl Session {
         let failed = |error| Failed::new(words(&error));
         let connection = UnbufferedClientConnection::new(settings.config.clone(), name).map_err(failed)?;
         let mut session = Session::new(Handshake::Client(Box::new(connection)), None);
+        session.keeps_certificates = settings.keeps_certificates;
         if let Stage::Handshake { handshake, .. } = &mut session.stage {
             handshake.start(session.out.end()).map_err(failed)?;
         }
@@ -91,6 +94,8 @@ impl Session {
     }
 
     fn new(handshake: Handshake, choice: Option<Arc<Choice>>) -> Self {
+        // A backend's are checked and of no more use to traffic; thousands of kept connections need not hold them.
+        let keeps_certificates = matches!(handshake, Handshake::Server(_));
         Session {
             stage: Stage::Handshake { handshake, choice },
             out: Outgoing::default(),
@@ -101,6 +106,7 @@ impl Session {
             closing: false,
             closed: false,
             failed: None,
+            keeps_certificates,
             agreed: Agreed::default(),
         }
     }
@@ -259,8 +265,7 @@ impl Session {
         self.agreed.version = common.protocol_version();
         self.agreed.suite = common.negotiated_cipher_suite().and_then(suite_name);
         self.agreed.resumed = common.handshake_kind() == Some(HandshakeKind::Resumed);
-        // A backend's are checked and of no more use; thousands of kept connections need not hold them.
-        if matches!(handshake, Handshake::Server(_)) {
+        if self.keeps_certificates {
             self.agreed.certificates = common.peer_certificates().map(Box::from);
         }
         match handshake.finish() {
@@ -396,7 +401,8 @@ impl Session {
         self.agreed.resumed
     }
 
-    /// The client's certificates, verified, its own first. `None` when it showed none, and for sessions with backends.
+    /// The other side's certificates, verified, its own first. `None` when it showed none, and for sessions with backends
+    /// unless they are probes.
     pub fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.agreed.certificates.as_deref()
     }

@@ -1,4 +1,4 @@
-//! Who a client's certificate says it is, as text that fits into a header.
+//! What certificates say of themselves: who a client is, as text that fits into a header, and when a backend's ends.
 //!
 //! Call these with what [`crate::Session::certificates`] gives, which a handshake has verified; they verify nothing.
 
@@ -25,6 +25,14 @@ pub fn client_fingerprint(certificates: &[CertificateDer<'_>]) -> Option<String>
         let _ = write!(text, "{byte:02x}");
         text
     }))
+}
+
+/// Whole days from `now` (seconds since 1970) to the end of the first certificate; negative when it has ended.
+pub(crate) fn days_left(certificates: &[CertificateDer<'_>], now: u64) -> Option<i64> {
+    const DAY: i64 = 86_400;
+    let (_, certificate) = X509Certificate::from_der(certificates.first()?).ok()?;
+    let ends = certificate.validity().not_after.timestamp();
+    Some(ends.saturating_sub(i64::try_from(now).ok()?).div_euclid(DAY))
 }
 
 fn one_line(name: &X509Name<'_>) -> String {

@@ -8,7 +8,7 @@ use evenkeel_health::settings::{Silence, StatusSet, TcpProbe};
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::limits;
 
-use super::transport;
+use super::{tls, transport};
 use crate::config::Check;
 use crate::document::{Node, Table, Value};
 use crate::keys::Section;
@@ -44,7 +44,9 @@ fn check(label: &str, table: &Table, head: Range<usize>, notes: &mut Notes) -> C
     let kind = ProbeKind::ALL.into_iter().find(|kind| Some(kind.word()) == word);
     let (timeout, interval) = match kind {
         Some(ProbeKind::Udp) => (limits::UDP_CHECK_TIMEOUT, limits::UDP_CHECK_INTERVAL),
-        Some(ProbeKind::Http | ProbeKind::Tcp) | None => (limits::CHECK_TIMEOUT, limits::CHECK_INTERVAL),
+        Some(ProbeKind::Http | ProbeKind::Tcp | ProbeKind::Tls) | None => {
+            (limits::CHECK_TIMEOUT, limits::CHECK_INTERVAL)
+        }
     };
     let check = Check {
         kind,
@@ -65,6 +67,8 @@ fn check(label: &str, table: &Table, head: Range<usize>, notes: &mut Notes) -> C
             Some("keep") => Silence::Keep,
             _ => Silence::Pass,
         },
+        tls: tls::of_check(&mut reader),
+        min_days_left: reader.optional_count(limits::MIN_DAYS_LEFT).map(|at| at.value),
         port: reader.port("port"),
         source: transport::sources(&mut reader),
         timeout: reader.duration(timeout),

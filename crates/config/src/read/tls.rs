@@ -1,15 +1,18 @@
-//! What is encrypted and with which files: `[[listener.certificate]]`, `[listener.tls]`, `[pool.tls]`.
+//! What is encrypted and with which files: `[[listener.certificate]]`, `[listener.tls]`, `[pool.tls]`, `tls` of `[pool.check]`.
 //!
 //! Here a file is a path. What is in it is looked at when everything was read ([`crate::material`]).
+
+use std::ops::Range;
 
 use evenkeel_model::limits;
 use evenkeel_tls::Policy;
 
 use super::{file, inner, inner_or_empty, tables};
-use crate::config::{At, Certificate, ClientCertificate, ListenerTls, PoolTls};
-use crate::document::Table;
+use crate::config::{At, Certificate, CheckTls, ClientCertificate, ListenerTls, PoolTls};
+use crate::document::{Table, Value};
 use crate::keys::Section;
-use crate::reader::Reader;
+use crate::problem::Notes;
+use crate::reader::{Reader, wrong_type};
 use crate::values;
 
 /// And whether one of them could not be read.
@@ -62,7 +65,31 @@ pub(super) fn of_pool(pool: &mut Reader<'_, '_>) -> Option<PoolTls> {
     let help = "write tls = {} to speak TLS to the backends; leave it out to speak plain HTTP";
     let (table, head) = inner(pool, "tls", help)?;
     let label = pool.label().to_owned();
-    let mut reader = Reader::new(Section::PoolTls, &label, table, head.clone(), pool.notes());
+    Some(to_backends(&label, table, head, pool.notes()))
+}
+
+/// `tls` of `[pool.check]`; a table has the keys of `[pool.tls]`.
+pub(super) fn of_check(check: &mut Reader<'_, '_>) -> Option<At<CheckTls>> {
+    let entry = check.entry("tls")?;
+    let span = entry.node.span.clone();
+    let value = match &entry.node.value {
+        Value::Flag(false) => CheckTls::Off,
+        Value::Flag(true) => CheckTls::On,
+        Value::Table(table) => {
+            let label = format!("{} check", check.label());
+            CheckTls::Own(to_backends(&label, table, span.clone(), check.notes()))
+        }
+        other => {
+            let help = "write true, false, or a table with the keys of [pool.tls]: tls = { name = \"app.internal\" }";
+            check.refuse(wrong_type(other, "true, false or a table", help), "tls", &entry.node);
+            return None;
+        }
+    };
+    Some(At { value, span })
+}
+
+fn to_backends(label: &str, table: &Table, head: Range<usize>, notes: &mut Notes) -> PoolTls {
+    let mut reader = Reader::new(Section::PoolTls, label, table, head.clone(), notes);
     let verify = At {
         value: reader.flag("verify"),
         span: table.get("verify").map_or_else(|| head.clone(), |entry| entry.node.span.clone()),
@@ -85,5 +112,5 @@ pub(super) fn of_pool(pool: &mut Reader<'_, '_>) -> Option<PoolTls> {
         );
     }
     reader.finish();
-    Some(tls)
+    tls
 }

@@ -9,10 +9,11 @@ use evenkeel_model::finding::ProbeKind;
 use evenkeel_plan::Protocol;
 
 use super::transport::protocols;
-use crate::config::{At, Check, Config, Pool, Sources, place_of};
+use crate::config::{At, Check, CheckTls, Config, Pool, Sources, place_of};
 use crate::keys::Only;
 use crate::lower::{beyond_probes, kind_of, timing, used_by_streams, users};
 use crate::problem::{Note, Notes, Quoted};
+use crate::reader::one_of;
 use crate::values::show_duration;
 
 pub(super) fn check(config: &Config, users_known: bool, notes: &mut Notes) {
@@ -30,6 +31,7 @@ pub(super) fn check(config: &Config, users_known: bool, notes: &mut Notes) {
         other_protocol(config, pool, check, kind, notes);
         rests_on_silence(pool, check, kind, notes);
         slower_than_traffic(pool, check, kind, notes);
+        tls_without_tls(pool, check, kind, notes);
         if kind == ProbeKind::Udp
             && check.expect.is_some()
             && check.silence != Silence::Fail
@@ -46,7 +48,7 @@ pub(super) fn check(config: &Config, users_known: bool, notes: &mut Notes) {
 fn keys_of_kind(config: &Config, pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
     for (key, span) in &check.written {
         let Only::Checks(theirs) = key.only else { continue };
-        if theirs == kind {
+        if theirs.contains(&kind) {
             continue;
         }
         let because = if check.kind.is_some() {
@@ -58,13 +60,15 @@ fn keys_of_kind(config: &Config, pool: &Pool, check: &Check, kind: ProbeKind, no
         } else {
             format!("no listener uses the pool, so its check is {}", kind.word())
         };
-        let text = format!("{}: {} is a key of {} checks, and {because}", pool.label, Quoted(key.name), theirs.word());
-        let help = format!("remove it, or write kind = \"{}\" in the check", theirs.word());
+        let words = || theirs.iter().map(|kind| kind.word());
+        let kinds = words().collect::<Vec<_>>().join(" and ");
+        let text = format!("{}: {} is a key of {kinds} checks, and {because}", pool.label, Quoted(key.name));
+        let help = format!("remove it, or write kind = {} in the check", one_of(words()));
         notes.add(Note::error("key_of_other_kind", span.clone(), text).help(help).about_the_file());
     }
 }
 
-/// An http probe is HTTP/1.1 without TLS, whatever traffic speaks.
+/// An http probe is HTTP/1.1, whatever traffic speaks.
 fn not_understood(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
     let span = place_of(&check.written, "kind").unwrap_or_else(|| pool.head.clone());
     if kind == ProbeKind::Udp && pool.proxy_protocol.is_some() && check.expect.is_some() && check.port.is_none() {
@@ -75,12 +79,26 @@ fn not_understood(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes
         );
         return;
     }
-    let Some(speaks) = beyond_probes(pool).filter(|_| kind == ProbeKind::Http && check.port.is_none()) else { return };
-    let text = format!("{}: probes speak plain HTTP/1.1, which backends with {speaks} may not understand", pool.label);
-    notes.add(
-        Note::warning("check_not_understood", span, text)
-            .help("write kind = \"tcp\", or give a port where health is served in plain HTTP"),
-    );
+    let beyond = match kind {
+        ProbeKind::Http => beyond_probes(pool),
+        ProbeKind::Tls if pool.proxy_protocol.is_some() => beyond_probes(pool),
+        ProbeKind::Tcp | ProbeKind::Tls | ProbeKind::Udp => None,
+    };
+    let Some(speaks) = beyond.filter(|_| check.port.is_none()) else { return };
+    let spoken = if kind == ProbeKind::Tls { "TLS from the first byte" } else { "HTTP/1.1" };
+    let text = format!("{}: probes speak {spoken}, which backends with {speaks} may not understand", pool.label);
+    let kind = if pool.tls.is_some() && pool.proxy_protocol.is_none() { ProbeKind::Tls } else { ProbeKind::Tcp };
+    let help = format!("write kind = \"{}\", or give a port where {spoken} is understood", kind.word());
+    notes.add(Note::warning("check_not_understood", span, text).help(help));
+}
+
+/// A handshake that is not to be made.
+fn tls_without_tls(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
+    let Some(At { value: CheckTls::Off, span }) = &check.tls else { return };
+    if kind == ProbeKind::Tls {
+        let text = format!("{}: check.tls is false, and a tls check is a TLS handshake", pool.label);
+        notes.add(Note::error("tls_check_without_tls", span.clone(), text).help("remove tls, or write kind = \"tcp\""));
+    }
 }
 
 /// A check of one protocol for backends that are used by another too, or alone.
@@ -104,13 +122,16 @@ fn other_protocol(config: &Config, pool: &Pool, check: &Check, kind: ProbeKind, 
                 ))
                 .about_the_file(),
         );
-    } else if check.kind == Some(ProbeKind::Http) && check.port.is_none() && !used_by_streams(config, pool) {
+    } else if matches!(check.kind, Some(ProbeKind::Http | ProbeKind::Tls))
+        && check.port.is_none()
+        && !used_by_streams(config, pool)
+    {
         let span = place_of(&check.written, "kind").unwrap_or_else(|| pool.head.clone());
-        let text = format!("{}: http probes go by tcp, to the ports that backends have for udp", pool.label);
+        let text = format!("{}: {} probes go by tcp, to the ports that backends have for udp", pool.label, kind.word());
         notes.add(
             Note::warning("check_not_understood", span, text)
                 .related(udp.head.clone(), "this listener uses the pool")
-                .help("give the port where health is served by http")
+                .help("give the port where health is served")
                 .about_the_file(),
         );
     }
@@ -136,7 +157,7 @@ fn rests_on_silence(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Not
 /// A check more patient than traffic keeps a backend that no client can use.
 fn slower_than_traffic(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
     let (patience, keys) = match kind {
-        ProbeKind::Tcp => (pool.connect_timeout, "connect_timeout"),
+        ProbeKind::Tcp | ProbeKind::Tls => (pool.connect_timeout, "connect_timeout"),
         ProbeKind::Http => (
             pool.connect_timeout.saturating_add(pool.response_timeout),
             "connect_timeout and response_timeout together",

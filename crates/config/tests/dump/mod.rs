@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use evenkeel_health::settings::{CheckSettings, ProbeSettings};
 use evenkeel_model::limits;
 use evenkeel_plan::{HashOn, OnUnhealthy, Plan, SocketTcp, Source, Speaks};
+use evenkeel_tls::Client;
 
 pub fn dump(plan: &Plan) -> String {
     let mut out = String::new();
@@ -40,7 +41,7 @@ pub fn dump(plan: &Plan) -> String {
         line.other("bounded_load", pool.bounded_load, None);
         line.other("speaks", pool.speaks, Speaks::Http1);
         if let Some(tls) = &pool.tls {
-            line.always("tls", tls.name.as_ref().map_or("(address)".into(), |name| name.to_str().into_owned()));
+            line.always("tls", tls_name(tls));
         }
         line.other("try_timeout", pool.try_timeout, None);
         line.other("hedge_after", pool.hedge_after, None);
@@ -91,9 +92,18 @@ fn check(out: &mut String, settings: &CheckSettings) {
             let mut line = Line::new(format!("  check http {} {}", probe.method, probe.path));
             line.always("host", probe.host.as_deref().unwrap_or("(target)").into());
             line.always("expect", format!("{:?}", probe.expect_status.ranges()));
+            if let Some(tls) = &probe.tls {
+                line.always("tls", tls_name(tls));
+            }
             line
         }
         ProbeSettings::Tcp(handshake) => Line::new(format!("  check tcp {handshake:?}")),
+        ProbeSettings::Tls(probe) => {
+            let mut line = Line::new("  check tls".into());
+            line.always("name", tls_name(&probe.client));
+            line.other("min_days_left", probe.min_days_left, None);
+            line
+        }
         ProbeSettings::Udp(probe) => {
             let mut line = Line::new("  check udp".into());
             line.always("send", format!("\"{}\"", probe.send.escape_ascii()));
@@ -113,6 +123,10 @@ fn check(out: &mut String, settings: &CheckSettings) {
         line.always("source", source.to_string());
     }
     line.end(out);
+}
+
+fn tls_name(tls: &Client) -> String {
+    tls.name.as_ref().map_or("(address)".into(), |name| name.to_str().into_owned())
 }
 
 struct Line(String);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::Schedule;
-use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, StatusSet, TcpProbe, Timing, UdpProbe};
+use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, TcpProbe, Timing, UdpProbe};
 use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
 use evenkeel_model::standing::Order;
 
@@ -101,7 +101,7 @@ fn silence(check: &CheckSettings) -> (Duration, ProbeResult) {
     let result = match &check.probe {
         ProbeSettings::Udp(UdpProbe { silence: Silence::Pass, .. }) => ProbeResult::Passed(Pass::Silent),
         ProbeSettings::Udp(UdpProbe { silence: Silence::Keep, .. }) => ProbeResult::Void(Void::Silent),
-        ProbeSettings::Udp(_) | ProbeSettings::Tcp(_) | ProbeSettings::Http(_) => {
+        ProbeSettings::Udp(_) | ProbeSettings::Tcp(_) | ProbeSettings::Tls(_) | ProbeSettings::Http(_) => {
             ProbeResult::Failed(Failure { phase: ProbePhase::Connect, reason: FailureReason::TimedOut })
         }
     };
@@ -120,12 +120,7 @@ pub fn some_check(dice: &mut Dice) -> CheckSettings {
     let silence = *dice.one_of(&[Silence::Pass, Silence::Fail, Silence::Keep]);
     let probe = match dice.below(4) {
         0 => ProbeSettings::Udp(UdpProbe { silence, ..UdpProbe::default() }),
-        1 => ProbeSettings::Http(HttpProbe {
-            method: "HEAD".into(),
-            path: (*dice.one_of(&["/", "/health"])).into(),
-            host: None,
-            expect_status: StatusSet::default(),
-        }),
+        1 => ProbeSettings::Http(HttpProbe { path: (*dice.one_of(&["/", "/health"])).into(), ..HttpProbe::default() }),
         _ => ProbeSettings::Tcp(TcpProbe::HalfOpen),
     };
     let seconds = |dice: &mut Dice, list: &[u64]| Duration::from_secs(*dice.one_of(list));

@@ -28,6 +28,7 @@ pub fn http(method: &str, host: Option<&str>, expect_status: StatusSet) -> Probe
         path: "/health?deep=1".to_owned(),
         host: host.map(str::to_owned),
         expect_status,
+        ..HttpProbe::default()
     })
 }
 

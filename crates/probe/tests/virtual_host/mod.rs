@@ -8,9 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_health::settings::{
-    CheckSettings, HttpProbe, ProbeSettings, Silence, StatusSet, TcpProbe, Timing, UdpProbe,
-};
+use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Silence, TcpProbe, Timing, UdpProbe};
 use evenkeel_model::finding::{Failure, FailureReason, Finding, ProbePhase, ProbeResult};
 use evenkeel_probe::{Done, Job, Prober};
 use evenkeel_reactor::sim::{Backend, DriverId, End, Ended, Net, SimDriver, UdpService, run};
@@ -29,12 +27,7 @@ pub fn check(probe: ProbeSettings) -> Arc<CheckSettings> {
 }
 
 pub fn http() -> ProbeSettings {
-    ProbeSettings::Http(HttpProbe {
-        method: "HEAD".to_owned(),
-        path: "/".to_owned(),
-        host: None,
-        expect_status: StatusSet::default(),
-    })
+    ProbeSettings::Http(HttpProbe::default())
 }
 
 pub fn tcp() -> ProbeSettings {

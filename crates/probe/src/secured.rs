@@ -1,0 +1,167 @@
+//! A probe inside TLS: carries out the handshake, then hands on plain bytes to the probe within and seals what it says.
+//!
+//! With nothing within, the handshake is the probe (kind `tls`): it passes when the handshake is over and the days left of the
+//! certificate suffice. A probe over TLS is otherwise the plain one; only here is it known that there is TLS.
+//!
+//! In TLS 1.3 our side of the handshake ends before the backend has looked at the certificate we show. A backend that
+//! refuses it says so afterwards, which an http probe hears and a mere handshake does not.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult};
+use evenkeel_tls::{Client, Failed, Session};
+
+use crate::failure;
+use crate::http::Http;
+use crate::machine::{Fact, Turn};
+
+pub struct Secured {
+    client: Arc<Client>,
+    address: IpAddr,
+    /// `None` until the connection stands: a refused one needs no keys.
+    session: Option<Session>,
+    inside: Inside,
+    /// What the backend said, in plain; empty between two facts.
+    plain: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub enum Inside {
+    Http(Http),
+    Nothing { min_days_left: Option<u32> },
+}
+
+impl fmt::Debug for Secured {
+    /// Without the session, which holds keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secured").field("address", &self.address).field("inside", &self.inside).finish_non_exhaustive()
+    }
+}
+
+impl Secured {
+    pub fn new(client: Arc<Client>, address: IpAddr, inside: Inside) -> Self {
+        Secured { client, address, session: None, inside, plain: Vec::new() }
+    }
+
+    pub fn handle(&mut self, fact: Fact<'_>) -> Option<ProbeResult> {
+        match fact {
+            Fact::Connected => match Session::client(&self.client, self.address) {
+                Ok(session) => {
+                    self.session = Some(session);
+                    None
+                }
+                Err(refused) => Some(tls(&refused)),
+            },
+            Fact::Received(bytes) => self.read(bytes),
+            // Without a goodbye somebody may have cut the answer short, so this is no end the probe within could count on.
+            Fact::Ended => Some(failed(self.phase(), FailureReason::Closed)),
+            Fact::Failed(errno) => Some(failure::failed(self.phase(), errno)),
+        }
+    }
+
+    pub fn handle_deadline(&self) -> ProbeResult {
+        match (&self.inside, self.phase()) {
+            (Inside::Http(http), ProbePhase::Read) => http.handle_deadline(),
+            (_, phase) => failed(phase, FailureReason::TimedOut),
+        }
+    }
+
+    pub fn turn(&self) -> Turn {
+        match &self.session {
+            None => Turn::Connect,
+            Some(session) if session.output().is_empty() => Turn::Read,
+            Some(_) => Turn::Write,
+        }
+    }
+
+    pub fn to_send(&self) -> &[u8] {
+        self.session.as_ref().map_or(&[], Session::output)
+    }
+
+    pub fn sent(&mut self, bytes: usize) -> Option<ProbeResult> {
+        if let Some(session) = &mut self.session {
+            session.sent(bytes);
+        }
+        self.shaken()
+    }
+
+    /// Where we are, as evidence has it.
+    fn phase(&self) -> ProbePhase {
+        match (&self.session, &self.inside) {
+            (None, _) => ProbePhase::Connect,
+            (Some(session), _) if session.is_handshaking() => ProbePhase::Tls,
+            (Some(_), Inside::Nothing { .. }) => ProbePhase::Tls,
+            (Some(session), Inside::Http(_)) if !session.output().is_empty() => ProbePhase::Write,
+            (Some(_), Inside::Http(http)) => http.phase(),
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Option<ProbeResult> {
+        let session = self.session.as_mut()?;
+        let received = session.receive(&mut bytes.to_vec(), &mut self.plain);
+        if received.as_ref().is_ok_and(|progress| progress.established)
+            && let Some(result) = self.established()
+        {
+            return Some(result);
+        }
+        // What came before a failure or a goodbye was received rightly and counts.
+        let plain = std::mem::take(&mut self.plain);
+        if !plain.is_empty()
+            && let Inside::Http(http) = &mut self.inside
+            && let Some(result) = http.handle(Fact::Received(&plain))
+        {
+            return Some(result);
+        }
+        match received {
+            Err(refused) => Some(tls(&refused)),
+            Ok(progress) if progress.closed => match &mut self.inside {
+                Inside::Http(http) => http.handle(Fact::Ended),
+                Inside::Nothing { .. } => self.shaken(),
+            },
+            Ok(_) => self.shaken(),
+        }
+    }
+
+    /// The handshake has just ended: the probe within may begin.
+    fn established(&mut self) -> Option<ProbeResult> {
+        let session = self.session.as_mut()?;
+        match &mut self.inside {
+            Inside::Http(http) => {
+                let result = http.handle(Fact::Connected);
+                let request = http.to_send();
+                let (bytes, sealed) = (request.len(), session.send(request));
+                http.sent(bytes);
+                result.or_else(|| sealed.err().as_ref().map(tls))
+            }
+            Inside::Nothing { min_days_left: Some(least) } => match self.client.days_left(session) {
+                Some(days_left) if days_left < i64::from(*least) => {
+                    Some(failed(ProbePhase::Tls, FailureReason::Expiring { days_left, least: *least }))
+                }
+                Some(_) => None,
+                None => Some(failed(ProbePhase::Tls, FailureReason::Tls { why: "certificate that cannot be read" })),
+            },
+            Inside::Nothing { min_days_left: None } => None,
+        }
+    }
+
+    /// A mere handshake passes when its last message has left: gone before that, we would look like a client that failed.
+    fn shaken(&self) -> Option<ProbeResult> {
+        match (&self.session, &self.inside) {
+            (Some(session), Inside::Nothing { .. }) if !session.is_handshaking() && session.output().is_empty() => {
+                let days_left = self.client.days_left(session);
+                Some(ProbeResult::Passed(Pass::Secured { days_left }))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn tls(refused: &Failed) -> ProbeResult {
+    failed(ProbePhase::Tls, FailureReason::Tls { why: refused.detail })
+}
+
+fn failed(phase: ProbePhase, reason: FailureReason) -> ProbeResult {
+    ProbeResult::Failed(Failure { phase, reason })
+}

@@ -298,7 +298,7 @@ impl Desk<'_> {
             Speaks::Http1 => Offers::Http1,
             Speaks::Http2 => Offers::Http2,
         };
-        self.to_backends(&pool.label, pool.tls.as_ref()?, offers)
+        self.client_of(&pool.label, pool.tls.as_ref()?, offers)
     }
 
     /// `None` also when the pool's probes speak no TLS.
@@ -318,17 +318,17 @@ impl Desk<'_> {
         let label = format!("{} check", pool.label);
         let client = match tls_of_probes(config, position)? {
             ProbeTls::OfPool => clients[position].as_ref()?.for_probes(offers),
-            ProbeTls::Own(tls) => self.to_backends(&label, tls, offers)?.for_probes(offers),
+            ProbeTls::Own(tls) => self.client_of(&label, tls, offers)?.for_probes(offers),
             ProbeTls::Defaults(head) => {
                 let verify = At { value: true, span: head.clone() };
                 let tls = PoolTls { head, name: None, ca: None, verify, certificate: None, key: None };
-                self.to_backends(&label, &tls, offers)?.for_probes(offers)
+                self.client_of(&label, &tls, offers)?.for_probes(offers)
             }
         };
         Some(Arc::new(client))
     }
 
-    fn to_backends(&mut self, label: &str, tls: &PoolTls, offers: Offers) -> Option<Client> {
+    fn client_of(&mut self, label: &str, tls: &PoolTls, offers: Offers) -> Option<Client> {
         let ca = match &tls.ca {
             Some(file) => self.bytes(label, "tls.ca", file).map(Some),
             None if tls.verify.value => Some(self.files.authorities().map(Arc::from)),

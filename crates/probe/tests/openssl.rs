@@ -1,4 +1,6 @@
 //! Probes inside TLS against another's TLS on real sockets: OpenSSL's own server, on a port the kernel chose.
+//!
+//! A session of our own on both sides, as in `secured.rs`, would agree with itself on any mistake.
 
 mod real;
 

@@ -2,6 +2,8 @@
 //!
 //! It repeats a probe only when it is void; anything else is what the test asked for.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,6 +2,8 @@
 //!
 //! The stories told with it are in `sim.rs`; asserted here is only what holds in all of them.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;

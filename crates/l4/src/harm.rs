@@ -144,10 +144,11 @@ mod tests {
 
     #[test]
     fn each_kind_is_ended_by_what_disproves_it() {
+        type Happened = fn(&Watch);
         let (harms, runs) = (Arc::new(Harms::default()), Arc::new(Runs::default()));
         let watch = watch(&harms, &runs);
         // An answer of 5xx is an answer: neither a reset nor a timeout, and yet an error.
-        let ends: [(fn(&Watch), [bool; 4]); 3] = [
+        let ends: [(Happened, [bool; 4]); 3] = [
             (Watch::connected, [true, false, false, false]),
             (|watch| watch.answered(false), [false, true, true, true]),
             (|watch| watch.answered(true), [false, false, true, true]),

@@ -110,6 +110,42 @@ fn a_reload_adds_and_removes_and_leaves_the_rest_alone() {
 }
 
 #[test]
+fn a_request_that_a_reload_meets_in_mid_head_goes_where_the_rules_of_its_listener_meant() {
+    let named = |name: &'static str| {
+        backend(move |mut stream| {
+            while read_head(&mut stream).is_some() {
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+                if stream.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        })
+    };
+    let (meant, other) = (named("meant"), named("other"));
+    let (going, staying) = (free_address(), free_address());
+    let pool = |name: &str, backend: SocketAddr| {
+        format!("[[pool]]\nname = \"{name}\"\nbackends = [\"{backend}\"]\ncheck = \"off\"\n")
+    };
+    let stays = format!("[[listener]]\nname = \"stays\"\nlisten = \"{staying}\"\nprotocol = \"http\"\npool = \"b\"\n");
+    let goes = format!(
+        "[[listener]]\nname = \"goes\"\nlisten = \"{going}\"\nprotocol = \"http\"\n\
+         [[listener.rule]]\nhost = \"e2e\"\npool = \"a\"\n"
+    );
+    let before = format!("{stays}{goes}{}{}", pool("a", meant), pool("b", other));
+    let daemon = Daemon::start("reload_mid_head", &before);
+    let mut wire = Wire::open(going);
+    // The answer to the first says that the half of the second was read with it.
+    wire.send("GET /1 HTTP/1.1\r\nHost: e2e\r\n\r\nGET /2 HTTP/1.1\r\nHost: ");
+    assert_eq!(wire.answer().expect("an answer").payload(), b"meant");
+    // Without the rule's pool, and with another in the place that it had.
+    let told = daemon.reload(&format!("{stays}{}", pool("b", other)));
+    assert!(told.contains("node.reloaded"), "{told}");
+    until("the worker to follow", || Wire::try_open(going).is_err().then_some(()));
+    wire.send("e2e\r\n\r\n");
+    assert_eq!(wire.answer().expect("an answer").payload(), b"meant");
+}
+
+#[test]
 fn a_reload_is_no_reason_to_probe_an_unchanged_backend() {
     let (address, server) = (free_address(), backend(polite));
     // The first probe comes at once and the next one long after this test.

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use evenkeel::files::DiskFiles;
 use evenkeel_config::{Compiled, Files, Format, Severity, Source, compile_with, render, render_json};
 use evenkeel_diagnose::host::{self, Missing};
+use evenkeel_model::event::Counted;
 use evenkeel_plan::Plan;
 use serde_json::Value;
 
@@ -28,16 +29,21 @@ pub fn check(file: &Path, json: bool, host: Host) -> ExitCode {
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning) + missing.len());
         match &plan {
             Some(plan) => println!(
-                "{name}: good: {} listeners, {} pools, {} backends, {} checks; {warnings} warnings",
-                plan.listeners.len(),
-                plan.pools.len(),
-                plan.backends.len(),
-                plan.targets.len(),
+                "{name}: good: {}, {}, {}, {}; {}",
+                counted(plan.listeners.len(), "listener"),
+                counted(plan.pools.len(), "pool"),
+                counted(plan.backends.len(), "backend"),
+                counted(plan.targets.len(), "check"),
+                counted(warnings, "warning"),
             ),
-            None => println!("{name}: {errors} errors, {warnings} warnings"),
+            None => println!("{name}: {}, {}", counted(errors, "error"), counted(warnings, "warning")),
         }
     }
     if plan.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+fn counted(number: usize, noun: &'static str) -> Counted {
+    Counted(number as u64, noun)
 }
 
 /// Whether this host is looked at as well.

@@ -526,7 +526,7 @@ impl fmt::Display for Short {
 }
 
 /// `1 probe`, `3 probes`, `2 unrelated groups of pools`.
-struct Counted(u64, &'static str);
+pub struct Counted(pub u64, pub &'static str);
 
 impl fmt::Display for Counted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -238,7 +238,7 @@ impl<D: Driver> Relays<D> {
             let (Some(pool), Some(picked)) = (&relay.pool, &relay.picked) else { return false };
             pool.read(|settings| settings.on_unhealthy) == OnUnhealthy::Reset && pool.is_unhealthy(&picked.backend)
         };
-        if !self.relays.iter().any(is_struck) {
+        if !core.roster.resets_on_unhealthy() {
             return;
         }
         for key in self.relays.keys() {

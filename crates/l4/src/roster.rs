@@ -13,7 +13,7 @@ use std::sync::Arc;
 use evenkeel_model::{Instant, PoolId};
 use evenkeel_observe::metrics::BackendLabel;
 use evenkeel_observe::{ListenerMetrics, Registry};
-use evenkeel_plan::{Listener, Plan, Pool, Snapshot};
+use evenkeel_plan::{Listener, OnUnhealthy, Plan, Pool, Snapshot};
 
 use crate::gate::{Gate, Gates, Pass, Turned};
 
@@ -140,6 +140,11 @@ impl Roster {
     /// The pool that a rule of the plan followed last names.
     pub fn pool(&self, id: PoolId) -> Option<&Rc<PoolSlot>> {
         self.by_id.get(id.index())
+    }
+
+    /// Whether any pool wants what its unhealthy backends hold ended: if not, nobody need be looked through for it.
+    pub fn resets_on_unhealthy(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.pools.iter().any(|pool| pool.on_unhealthy == OnUnhealthy::Reset))
     }
 
     /// Brings the slots in step with `snapshot`. True when the plan itself changed, not only verdicts.

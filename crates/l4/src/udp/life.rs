@@ -136,11 +136,7 @@ impl Sessions {
     /// New verdicts: ends the sessions whose pool wants that when their backend is unhealthy. The others are looked at when
     /// their client speaks.
     pub fn verdicts_changed<D: Driver>(&mut self, core: &mut Core<D>, now: Instant) {
-        let resets = core
-            .roster
-            .plan()
-            .is_some_and(|plan| plan.pools.iter().any(|pool| pool.on_unhealthy == OnUnhealthy::Reset));
-        if !resets {
+        if !core.roster.resets_on_unhealthy() {
             return;
         }
         let reset = |session: &Session| {

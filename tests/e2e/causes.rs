@@ -394,7 +394,7 @@ fn config(rows: &[Row], addresses: &[SocketAddr]) -> String {
     for (row, address) in rows.iter().zip(addresses) {
         let Row { name, listener, pool, backends, .. } = row;
         let backends: Vec<String> = backends.iter().map(|backend| format!("\"{backend}\"")).collect();
-        let check = if pool.contains("check") { "" } else { "check = \"off\"" };
+        let check = if pool.contains("check =") { "" } else { "check = \"off\"" };
         config.push_str(&format!(
             "[[listener]]\nname = \"{name}\"\nlisten = \"{address}\"\npool = \"{name}\"\n{listener}\n\
              [[pool]]\nname = \"{name}\"\nbackends = [{}]\n{check}\n{pool}\n",
@@ -455,7 +455,7 @@ fn every_fault_has_one_name_in_answer_log_metric_and_explanation() {
     let config = config(&rows, &addresses);
     let setup = Setup { name: "causes", node: "cluster = \"e2e\"", body: &config, namespace: None };
     let daemon = Daemon::start_with(&setup);
-    for row in rows.iter().filter(|row| row.pool.contains("check")) {
+    for row in rows.iter().filter(|row| row.pool.contains("check =")) {
         daemon.wait_verdict(row.name, &row.backends[0].to_string(), "unhealthy");
     }
     for (row, address) in rows.iter().zip(&addresses) {

@@ -448,7 +448,7 @@ fn config(forge: &Forge, rows: &[Row], sites: &[Site]) -> String {
             continue;
         };
         let backends: Vec<String> = backends.iter().map(|backend| format!("\"{backend}\"")).collect();
-        let check = if pool.contains("check") { "" } else { "check = \"off\"" };
+        let check = if pool.contains("check =") { "" } else { "check = \"off\"" };
         config += &forge.listeners(name, *site, &certificate, &format!("pool = \"{name}\"\n{listener}"));
         config += &format!("[[pool]]\nname = \"{name}\"\nbackends = [{}]\n{check}\n{pool}\n", backends.join(", "));
     }

@@ -291,7 +291,7 @@ mod tests {
     /// A story that went as promised: requests every 10 ms by the backends that may serve.
     fn good() -> Record {
         let second = Duration::from_secs(1);
-        let timing = Timing { timeout: second, interval: second / 2, healthy_threshold: 3, unhealthy_threshold: 3 };
+        let timing = Timing::new(second, second / 2, 3, 3);
         let mut record = Record::new(timing);
         record.changes = vec![
             change(0, Mode::Works, Mode::Killed, 1000, 2200),

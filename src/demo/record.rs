@@ -210,8 +210,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    const TIMING: Timing =
-        Timing { timeout: millis(1000), interval: millis(500), healthy_threshold: 3, unhealthy_threshold: 3 };
+    const TIMING: Timing = Timing::new(millis(1000), millis(500), 3, 3);
 
     fn bounds(from: Mode, to: Mode) -> (u128, u128) {
         let change = Change { backend: 0, from, to, ordered: Instant::START, ruling: None };

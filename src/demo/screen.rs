@@ -403,7 +403,7 @@ mod tests {
 
     fn draw(width: usize, height: usize) -> Vec<String> {
         let second = Duration::from_secs(1);
-        let timing = Timing { timeout: second, interval: second / 2, healthy_threshold: 3, unhealthy_threshold: 3 };
+        let timing = Timing::new(second, second / 2, 3, 3);
         let mut record = Record::new(timing);
         let ordered = Instant::START;
         record.changes.push(Change { backend: 1, from: Mode::Works, to: Mode::Hangs, ordered, ruling: None });

@@ -28,12 +28,7 @@ use crate::client::Steady;
 use crate::daemon::{Daemon, Folder, Setup, connections_to, has, skipped, unix_time, until};
 use crate::lab::{BACKENDS, Lab};
 
-const TIMING: Timing = Timing {
-    timeout: Duration::from_secs(1),
-    interval: Duration::from_millis(500),
-    healthy_threshold: 3,
-    unhealthy_threshold: 3,
-};
+const TIMING: Timing = Timing::new(Duration::from_secs(1), Duration::from_millis(500), 3, 3);
 
 /// A well backend answers its probe within this, on a busy machine too.
 const RESPONSE: Duration = Duration::from_millis(50);

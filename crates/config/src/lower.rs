@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
+use evenkeel_health::pattern::{Covers, Pattern};
 use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Timing, TlsProbe, UdpProbe};
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::{BackendId, CidrSet, PoolId, TargetId, limits};
@@ -125,12 +126,12 @@ pub(crate) fn kind_of(config: &Config, pool: usize) -> ProbeKind {
 /// The timing of a check; what is left out follows from the kind, which its reader may not have known.
 pub(crate) fn timing(check: &Check, kind: ProbeKind) -> Timing {
     let left_out = |name| kind == ProbeKind::Udp && place_of(&check.written, name).is_none();
-    Timing {
-        timeout: if left_out("timeout") { limits::UDP_CHECK_TIMEOUT.default } else { check.timeout },
-        interval: if left_out("interval") { limits::UDP_CHECK_INTERVAL.default } else { check.interval },
-        healthy_threshold: narrow(check.healthy_threshold),
-        unhealthy_threshold: narrow(check.unhealthy_threshold),
-    }
+    Timing::new(
+        if left_out("timeout") { limits::UDP_CHECK_TIMEOUT.default } else { check.timeout },
+        if left_out("interval") { limits::UDP_CHECK_INTERVAL.default } else { check.interval },
+        narrow(check.healthy_threshold),
+        narrow(check.unhealthy_threshold),
+    )
 }
 
 /// What the backends speak that an http probe does not.
@@ -162,12 +163,12 @@ pub(crate) fn tls_of_probes(config: &Config, position: usize) -> Option<ProbeTls
         None => ProbeTls::Defaults(span.clone()),
     };
     match (kind, &check.tls) {
-        (ProbeKind::Tcp | ProbeKind::Udp, _) => None,
         (ProbeKind::Http | ProbeKind::Tls, Some(At { value: CheckTls::Off, .. })) => None,
         (ProbeKind::Http | ProbeKind::Tls, Some(At { value: CheckTls::Own(own), .. })) => Some(ProbeTls::Own(own)),
         (ProbeKind::Http | ProbeKind::Tls, Some(At { value: CheckTls::On, span })) => Some(of_pool(span)),
         (ProbeKind::Tls, None) => Some(of_pool(&place_of(&check.written, "kind").unwrap_or(pool.head.clone()))),
         (ProbeKind::Http, None) => (pool.tls.is_some() && check.port.is_none()).then_some(ProbeTls::OfPool),
+        _ => None,
     }
 }
 
@@ -395,6 +396,7 @@ fn check_settings(
             host: check.host.clone(),
             expect_status: check.expect_status.clone(),
             tls: tls.clone(),
+            ..HttpProbe::default()
         }),
         ProbeKind::Tcp => ProbeSettings::Tcp(check.handshake),
         ProbeKind::Tls => ProbeSettings::Tls(TlsProbe {
@@ -403,9 +405,11 @@ fn check_settings(
         }),
         ProbeKind::Udp => ProbeSettings::Udp(UdpProbe {
             send: check.send.clone(),
-            expect: check.expect.clone(),
+            expect: check.expect.as_deref().map(|expected| Pattern::literal(expected, Covers::Whole)),
             silence: check.silence,
+            ..UdpProbe::default()
         }),
+        other => unreachable!("no config asks for kind {} yet", other.word()),
     };
     CheckSettings { probe, timing: timing(check, kind), sources: Arc::clone(sources) }
 }

@@ -313,7 +313,7 @@ impl Desk<'_> {
         let offers = match (kind_of(config, position), pool.speaks) {
             (ProbeKind::Tls, _) if !used_by_http(config, pool) => Offers::Nothing,
             (ProbeKind::Tls, Speaks::Http2) => Offers::Http2,
-            (ProbeKind::Http | ProbeKind::Tcp | ProbeKind::Udp | ProbeKind::Tls, _) => Offers::Http1,
+            _ => Offers::Http1,
         };
         let label = format!("{} check", pool.label);
         let client = match tls_of_probes(config, position)? {

@@ -119,7 +119,7 @@ fn millis(duration: Duration) -> f64 {
 
 fn plan(targets: usize, interval: Duration) -> Arc<Plan> {
     let second = Duration::from_secs(1);
-    let timing = Timing { timeout: 5 * second, interval, healthy_threshold: 3, unhealthy_threshold: 3 };
+    let timing = Timing::new(5 * second, interval, 3, 3);
     let check =
         Arc::new(CheckSettings { probe: ProbeSettings::Tcp(TcpProbe::HalfOpen), timing, sources: Default::default() });
     let address = |index: usize| SocketAddr::from((Ipv4Addr::from(0x0a00_0000 + index as u32), 8080));

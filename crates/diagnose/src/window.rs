@@ -51,13 +51,13 @@ impl CheckWindows {
     fn of(check: &CheckSettings) -> Self {
         let timing = check.timing;
         let (response, silence_fails) = match &check.probe {
-            ProbeSettings::Http(_) | ProbeSettings::Tcp(_) | ProbeSettings::Tls(_) => (Duration::ZERO, true),
             ProbeSettings::Udp(UdpProbe { expect: Some(_), .. }) => (Duration::ZERO, true),
             ProbeSettings::Udp(UdpProbe { expect: None, silence, .. }) => match silence {
                 Silence::Pass => (timing.timeout, false),
                 Silence::Keep => (Duration::ZERO, false),
                 Silence::Fail => (Duration::ZERO, true),
             },
+            _ => (Duration::ZERO, true),
         };
         let silent = |span: fn(&Timing, Failing, Duration) -> Span| {
             silence_fails.then(|| span(&timing, Failing::Silent, response))
@@ -91,7 +91,7 @@ pub fn text(rows: &[WindowRow]) -> String {
             let _ = writeln!(text, "pool \"{}\": the check is off; a failed backend is never noticed\n", row.pool);
             continue;
         };
-        let Timing { timeout, interval, healthy_threshold, unhealthy_threshold } = check.timing;
+        let Timing { timeout, interval, healthy_threshold, unhealthy_threshold, .. } = check.timing;
         let _ = writeln!(
             text,
             "pool \"{}\": {} probe, timeout {}, interval {}, unhealthy after {unhealthy_threshold}, healthy after {healthy_threshold}",
@@ -203,6 +203,7 @@ impl std::fmt::Display for Seconds {
 
 #[cfg(test)]
 mod tests {
+    use evenkeel_health::pattern::{Covers, Pattern};
     use std::sync::Arc;
 
     use evenkeel_health::settings::TcpProbe;
@@ -238,15 +239,20 @@ mod tests {
         }
     }
 
-    const TCP: Timing = Timing { timeout: secs(5), interval: secs(2), healthy_threshold: 3, unhealthy_threshold: 3 };
-    const UDP: Timing = Timing { timeout: secs(10), interval: secs(5), healthy_threshold: 3, unhealthy_threshold: 3 };
+    const TCP: Timing = Timing::new(secs(5), secs(2), 3, 3);
+    const UDP: Timing = Timing::new(secs(10), secs(5), 3, 3);
 
     fn tcp() -> ProbeSettings {
         ProbeSettings::Tcp(TcpProbe::HalfOpen)
     }
 
     fn udp(expect: Option<&[u8]>, silence: Silence) -> ProbeSettings {
-        ProbeSettings::Udp(UdpProbe { send: Vec::new(), expect: expect.map(<[u8]>::to_vec), silence })
+        ProbeSettings::Udp(UdpProbe {
+            send: Vec::new(),
+            expect: expect.map(|expected| Pattern::literal(expected, Covers::Whole)),
+            silence,
+            ..UdpProbe::default()
+        })
     }
 
     #[test]

@@ -270,12 +270,7 @@ mod tests {
     fn check() -> CheckSettings {
         CheckSettings {
             probe: ProbeSettings::Tcp(TcpProbe::HalfOpen),
-            timing: Timing {
-                timeout: Duration::from_secs(5),
-                interval: Duration::from_secs(2),
-                healthy_threshold: HEALTHY_THRESHOLD,
-                unhealthy_threshold: UNHEALTHY_THRESHOLD,
-            },
+            timing: Timing::new(Duration::from_secs(5), Duration::from_secs(2), HEALTHY_THRESHOLD, UNHEALTHY_THRESHOLD),
             sources: Default::default(),
         }
     }

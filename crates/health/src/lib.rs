@@ -10,6 +10,7 @@
 
 pub mod judge;
 pub mod passive;
+pub mod pattern;
 pub mod ramp;
 pub mod settings;
 pub mod suspicion;

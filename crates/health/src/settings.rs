@@ -9,10 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::limits;
 use evenkeel_model::standing::Harm;
-use evenkeel_tls::Client;
 
 /// How to probe and how to judge. Two checks with equal settings against one address and port are
 /// one target and are probed once (SPEC 4.1), which is why this is `Eq` and `Hash`.
@@ -24,93 +22,45 @@ pub struct CheckSettings {
     pub sources: Arc<[IpAddr]>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ProbeSettings {
-    Http(HttpProbe),
-    Tcp(TcpProbe),
-    Tls(TlsProbe),
-    Udp(UdpProbe),
-}
+mod probes;
 
-impl ProbeSettings {
-    pub const fn kind(&self) -> ProbeKind {
-        match self {
-            ProbeSettings::Http(_) => ProbeKind::Http,
-            ProbeSettings::Tcp(_) => ProbeKind::Tcp,
-            ProbeSettings::Tls(_) => ProbeKind::Tls,
-            ProbeSettings::Udp(_) => ProbeKind::Udp,
-        }
-    }
-}
+pub use probes::{
+    AgentProbe, BodyMatch, CommandProbe, DnsProbe, GrpcProbe, HttpProbe, HttpVersion, IcmpProbe, ProbeSettings, Record,
+    Silence, Step, StepsProbe, TcpProbe, TlsProbe, UdpProbe,
+};
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HttpProbe {
-    pub method: String,
-    pub path: String,
-    /// Value of the Host header; the target's own address and port when `None`.
-    pub host: Option<String>,
-    pub expect_status: StatusSet,
-    /// Over TLS with these settings, made by [`Client::for_probes`].
-    pub tls: Option<Arc<Client>>,
-}
-
-impl Default for HttpProbe {
-    /// What config says when nothing is written.
-    fn default() -> Self {
-        HttpProbe {
-            method: "HEAD".to_owned(),
-            path: "/".to_owned(),
-            host: None,
-            expect_status: StatusSet::default(),
-            tls: None,
-        }
-    }
-}
-
-/// A handshake and nothing behind it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TlsProbe {
-    /// Made by [`Client::for_probes`].
-    pub client: Arc<Client>,
-    /// A certificate with fewer days to live fails.
-    pub min_days_left: Option<u32>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum TcpProbe {
-    /// SYN, SYN+ACK, RST: the application never sees a connection.
-    #[default]
-    HalfOpen,
-    /// SYN, SYN+ACK, ACK, RST: the application may see a reset.
-    Full,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct UdpProbe {
-    /// Payload of the datagram; empty sends an empty one.
-    pub send: Vec<u8>,
-    /// The answer must equal this. `None`: any answer passes, and silence is up to `silence`.
-    pub expect: Option<Vec<u8>>,
-    pub silence: Silence,
-}
-
-/// What a udp probe without an answer means. With `expect` set, silence always fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Silence {
-    #[default]
-    Pass,
-    Fail,
-    /// Neither passes nor fails: the verdict and the run stay as they are.
-    Keep,
-}
-
-/// The four numbers of the window (SPEC 4.2).
+/// When to probe and how many results make a verdict (SPEC 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     pub timeout: Duration,
+    /// Gap between probes while nothing contradicts the verdict and it is not `unhealthy`.
     pub interval: Duration,
+    /// Gap while the verdict is `unhealthy` and nothing contradicts it.
+    pub unhealthy_interval: Duration,
+    /// Gap while results contradict the verdict: between the probes of a window.
+    pub transition_interval: Duration,
+    /// Percent by which each gap is longer or shorter at random.
+    pub jitter: u32,
+    /// Gap in the place of `interval` while real traffic passes; `None`: traffic changes nothing.
+    pub trust_traffic: Option<Duration>,
     pub healthy_threshold: u32,
     pub unhealthy_threshold: u32,
+}
+
+impl Timing {
+    /// The four numbers of the window: the same gap in every state, to the nanosecond.
+    pub const fn new(timeout: Duration, interval: Duration, healthy_threshold: u32, unhealthy_threshold: u32) -> Self {
+        Timing {
+            timeout,
+            interval,
+            unhealthy_interval: interval,
+            transition_interval: interval,
+            jitter: 0,
+            trust_traffic: None,
+            healthy_threshold,
+            unhealthy_threshold,
+        }
+    }
 }
 
 /// When traffic speaks against a backend, and for how long it is set aside then (see [`crate::passive`]).

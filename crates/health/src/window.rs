@@ -124,8 +124,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    const DEFAULTS: Timing =
-        Timing { timeout: secs(5), interval: secs(2), healthy_threshold: 3, unhealthy_threshold: 3 };
+    const DEFAULTS: Timing = Timing::new(secs(5), secs(2), 3, 3);
 
     #[test]
     fn defaults_give_the_windows_of_the_modelled_service() {

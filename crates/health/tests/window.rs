@@ -80,7 +80,7 @@ fn nanos(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
 /// Thresholds 1 to 5 in every combination, each with the timing given.
 fn every_threshold(timeout: Duration, interval: Duration) -> impl Iterator<Item = Timing> {
     (1..=5).flat_map(move |healthy_threshold| {
-        (1..=5).map(move |unhealthy_threshold| Timing { timeout, interval, healthy_threshold, unhealthy_threshold })
+        (1..=5).map(move |unhealthy_threshold| Timing::new(timeout, interval, healthy_threshold, unhealthy_threshold))
     })
 }
 

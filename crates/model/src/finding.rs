@@ -29,10 +29,25 @@ pub enum ProbeKind {
     Tcp,
     Tls,
     Udp,
+    Icmp,
+    Grpc,
+    Agent,
+    Dns,
+    Command,
 }
 
 impl ProbeKind {
-    pub const ALL: [ProbeKind; 4] = [ProbeKind::Http, ProbeKind::Tcp, ProbeKind::Tls, ProbeKind::Udp];
+    pub const ALL: [ProbeKind; 9] = [
+        ProbeKind::Http,
+        ProbeKind::Tcp,
+        ProbeKind::Tls,
+        ProbeKind::Udp,
+        ProbeKind::Icmp,
+        ProbeKind::Grpc,
+        ProbeKind::Agent,
+        ProbeKind::Dns,
+        ProbeKind::Command,
+    ];
 
     pub const fn word(self) -> &'static str {
         match self {
@@ -40,6 +55,11 @@ impl ProbeKind {
             ProbeKind::Tcp => "tcp",
             ProbeKind::Tls => "tls",
             ProbeKind::Udp => "udp",
+            ProbeKind::Icmp => "icmp",
+            ProbeKind::Grpc => "grpc",
+            ProbeKind::Agent => "agent",
+            ProbeKind::Dns => "dns",
+            ProbeKind::Command => "command",
         }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use evenkeel_health::pattern::{Covers, Pattern};
 use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Silence, TcpProbe, Timing, UdpProbe};
 use evenkeel_model::Instant;
 use evenkeel_model::finding::ProbeKind;
@@ -32,7 +33,12 @@ fn main() -> ExitCode {
         }
     };
     let http = HttpProbe::default();
-    let udp = UdpProbe { send: b"ping".to_vec(), expect: Some(b"pong".to_vec()), silence: Silence::Fail };
+    let udp = UdpProbe {
+        send: b"ping".to_vec(),
+        expect: Some(Pattern::literal(b"pong", Covers::Whole)),
+        silence: Silence::Fail,
+        ..UdpProbe::default()
+    };
     let kinds = [
         ("tcp_half_open", listener_that_waits(), ProbeSettings::Tcp(TcpProbe::HalfOpen)),
         ("tcp_full", listener_that_accepts(), ProbeSettings::Tcp(TcpProbe::Full)),
@@ -50,12 +56,7 @@ fn main() -> ExitCode {
 
 /// Keeps `keys` probes running until `probes` are done.
 fn measure(address: SocketAddr, probe: ProbeSettings, keys: u64, probes: u64) -> String {
-    let timing = Timing {
-        timeout: Duration::from_secs(5),
-        interval: Duration::ZERO,
-        healthy_threshold: 1,
-        unhealthy_threshold: 1,
-    };
+    let timing = Timing::new(Duration::from_secs(5), Duration::ZERO, 1, 1);
     let check = Arc::new(CheckSettings { probe, timing, sources: Default::default() });
     let job = |key| Job { key, address, check: Arc::clone(&check) };
     let (clock, _) = Clock::start();

@@ -109,7 +109,7 @@ impl Http {
 
 /// The settings are valid (no control bytes in them), so the request cannot be split by its own parts.
 fn request(settings: &HttpProbe, to: SocketAddr) -> Vec<u8> {
-    let HttpProbe { method, path, host, expect_status: _, tls: _ } = settings;
+    let HttpProbe { method, path, host, .. } = settings;
     let target;
     let host = match host {
         Some(host) => host,

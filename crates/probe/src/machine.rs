@@ -70,6 +70,7 @@ impl Machine {
                 Machine::Secured(Box::new(Secured::new(Arc::clone(&settings.client), to.ip(), inside)))
             }
             ProbeSettings::Udp(settings) => Machine::Udp(Udp::new(settings)),
+            other => unreachable!("config makes no {} probe yet", other.kind().word()),
         }
     }
 
@@ -132,5 +133,6 @@ pub fn handshake(probe: &ProbeSettings) -> Option<Handshake> {
         ProbeSettings::Http(_) | ProbeSettings::Tls(_) | ProbeSettings::Tcp(TcpProbe::Full) => Some(Handshake::Full),
         ProbeSettings::Tcp(TcpProbe::HalfOpen) => Some(Handshake::HalfOpen),
         ProbeSettings::Udp(_) => None,
+        other => unreachable!("config makes no {} probe yet", other.kind().word()),
     }
 }

@@ -225,7 +225,7 @@ impl Prober {
 fn farewell(kind: ProbeKind, event: Event) -> Close {
     match kind {
         ProbeKind::Http | ProbeKind::Tls if event.hangup => Close::Orderly,
-        ProbeKind::Http | ProbeKind::Tcp | ProbeKind::Tls | ProbeKind::Udp => Close::Reset,
+        _ => Close::Reset,
     }
 }
 

@@ -7,6 +7,7 @@
 //! What silence means is the operator's choice. It passes by default, which is weak: a busy host holds back its
 //! ICMP errors, and a route that eats datagrams is silent too. `Pass::Silent` keeps that visible.
 
+use evenkeel_health::pattern::Pattern;
 use evenkeel_health::settings::{Silence, UdpProbe};
 use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
 use evenkeel_model::limits;
@@ -18,7 +19,7 @@ use crate::machine::Fact;
 #[derive(Debug)]
 pub struct Udp {
     payload: Vec<u8>,
-    expect: Option<Vec<u8>>,
+    expect: Option<Pattern>,
     silence: Silence,
     sent: bool,
 }
@@ -68,7 +69,7 @@ impl Udp {
 
     fn judge(&self, datagram: &[u8]) -> ProbeResult {
         match &self.expect {
-            Some(expected) if expected != datagram => {
+            Some(expected) if !expected.matches(datagram) => {
                 let kept = datagram.len().min(limits::PROBE_EVIDENCE.value as usize);
                 let reason = FailureReason::Mismatch { got: datagram[..kept].to_vec() };
                 ProbeResult::Failed(Failure { phase: ProbePhase::Read, reason })
@@ -81,9 +82,15 @@ impl Udp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use evenkeel_health::pattern::Covers;
 
     fn asked(expect: Option<&[u8]>, silence: Silence) -> Udp {
-        let mut udp = Udp::new(&UdpProbe { send: b"ping".to_vec(), expect: expect.map(<[u8]>::to_vec), silence });
+        let mut udp = Udp::new(&UdpProbe {
+            send: b"ping".to_vec(),
+            expect: expect.map(|expected| Pattern::literal(expected, Covers::Whole)),
+            silence,
+            ..UdpProbe::default()
+        });
         assert_eq!(udp.to_send(), b"ping");
         udp.sent();
         udp

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use evenkeel_health::pattern::{Covers, Pattern};
 use evenkeel_health::settings::{CheckSettings, ProbeSettings, Silence, StatusSet, TcpProbe, UdpProbe};
 use evenkeel_model::finding::{FailureReason, Pass, ProbePhase, ProbeResult, Void};
 use real::{BRIEF, PATIENT, failed, probe, settings, udp};
@@ -271,7 +272,12 @@ fn an_empty_datagram_is_a_datagram() {
         socket.send_to(b"", from).expect("its socket is open");
         length
     });
-    let check = ProbeSettings::Udp(UdpProbe { send: Vec::new(), expect: Some(Vec::new()), silence: Silence::Fail });
+    let check = ProbeSettings::Udp(UdpProbe {
+        send: Vec::new(),
+        expect: Some(Pattern::literal(b"", Covers::Whole)),
+        silence: Silence::Fail,
+        ..UdpProbe::default()
+    });
     assert_eq!(probe(address, settings(check, PATIENT)).result, ProbeResult::Passed(Pass::Answered));
     assert_eq!(answering.join().expect("the server does not panic"), 0);
 }

@@ -44,9 +44,7 @@ fn check(label: &str, table: &Table, head: Range<usize>, notes: &mut Notes) -> C
     let kind = ProbeKind::ALL.into_iter().find(|kind| Some(kind.word()) == word);
     let (timeout, interval) = match kind {
         Some(ProbeKind::Udp) => (limits::UDP_CHECK_TIMEOUT, limits::UDP_CHECK_INTERVAL),
-        Some(ProbeKind::Http | ProbeKind::Tcp | ProbeKind::Tls) | None => {
-            (limits::CHECK_TIMEOUT, limits::CHECK_INTERVAL)
-        }
+        _ => (limits::CHECK_TIMEOUT, limits::CHECK_INTERVAL),
     };
     let check = Check {
         kind,

@@ -82,7 +82,7 @@ fn not_understood(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes
     let beyond = match kind {
         ProbeKind::Http => beyond_probes(pool),
         ProbeKind::Tls if pool.proxy_protocol.is_some() => beyond_probes(pool),
-        ProbeKind::Tcp | ProbeKind::Tls | ProbeKind::Udp => None,
+        _ => None,
     };
     let Some(speaks) = beyond.filter(|_| check.port.is_none()) else { return };
     let spoken = if kind == ProbeKind::Tls { "TLS from the first byte" } else { "HTTP/1.1" };
@@ -163,7 +163,7 @@ fn slower_than_traffic(pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut 
             "connect_timeout and response_timeout together",
         ),
         // Traffic of a pool with a udp check has no timeout to compare with.
-        ProbeKind::Udp => return,
+        _ => return,
     };
     let timeout = timing(check, kind).timeout;
     if timeout <= patience {

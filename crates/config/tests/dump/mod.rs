@@ -107,13 +107,11 @@ fn check(out: &mut String, settings: &CheckSettings) {
         ProbeSettings::Udp(probe) => {
             let mut line = Line::new("  check udp".into());
             line.always("send", format!("\"{}\"", probe.send.escape_ascii()));
-            line.always(
-                "expect",
-                probe.expect.as_ref().map_or("(any)".into(), |bytes| format!("\"{}\"", bytes.escape_ascii())),
-            );
+            line.always("expect", probe.expect.as_ref().map_or("(any)".into(), |expected| expected.to_string()));
             line.always("silence", format!("{:?}", probe.silence));
             line
         }
+        other => Line::new(format!("  check {} {other:?}", other.kind().word())),
     };
     let timing = settings.timing;
     line.always("timeout", format!("{:?}", timing.timeout));

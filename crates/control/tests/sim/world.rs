@@ -101,9 +101,7 @@ fn silence(check: &CheckSettings) -> (Duration, ProbeResult) {
     let result = match &check.probe {
         ProbeSettings::Udp(UdpProbe { silence: Silence::Pass, .. }) => ProbeResult::Passed(Pass::Silent),
         ProbeSettings::Udp(UdpProbe { silence: Silence::Keep, .. }) => ProbeResult::Void(Void::Silent),
-        ProbeSettings::Udp(_) | ProbeSettings::Tcp(_) | ProbeSettings::Tls(_) | ProbeSettings::Http(_) => {
-            ProbeResult::Failed(Failure { phase: ProbePhase::Connect, reason: FailureReason::TimedOut })
-        }
+        _ => ProbeResult::Failed(Failure { phase: ProbePhase::Connect, reason: FailureReason::TimedOut }),
     };
     (check.timing.timeout, result)
 }
@@ -124,12 +122,12 @@ pub fn some_check(dice: &mut Dice) -> CheckSettings {
         _ => ProbeSettings::Tcp(TcpProbe::HalfOpen),
     };
     let seconds = |dice: &mut Dice, list: &[u64]| Duration::from_secs(*dice.one_of(list));
-    let timing = Timing {
-        timeout: seconds(dice, &[1, 5, 10]),
-        interval: seconds(dice, &[5, 10, 20, 50]),
-        healthy_threshold: 1 + dice.below(5) as u32,
-        unhealthy_threshold: 1 + dice.below(5) as u32,
-    };
+    let timing = Timing::new(
+        seconds(dice, &[1, 5, 10]),
+        seconds(dice, &[5, 10, 20, 50]),
+        1 + dice.below(5) as u32,
+        1 + dice.below(5) as u32,
+    );
     CheckSettings { probe, timing, sources: Default::default() }
 }
 

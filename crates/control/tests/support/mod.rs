@@ -37,7 +37,7 @@ pub fn check(healthy_threshold: u32, unhealthy_threshold: u32) -> CheckSettings 
     let (timeout, interval) = (Duration::from_secs(5), Duration::from_secs(2));
     CheckSettings {
         probe: ProbeSettings::Tcp(TcpProbe::HalfOpen),
-        timing: Timing { timeout, interval, healthy_threshold, unhealthy_threshold },
+        timing: Timing::new(timeout, interval, healthy_threshold, unhealthy_threshold),
         sources: Default::default(),
     }
 }

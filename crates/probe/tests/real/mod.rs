@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_health::pattern::{Covers, Pattern};
 use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Silence, StatusSet, Timing, UdpProbe};
 use evenkeel_model::finding::{Failure, FailureReason, Finding, ProbePhase, ProbeResult, Void};
 use evenkeel_probe::{Job, Prober};
@@ -20,7 +21,7 @@ pub const PATIENT: Duration = Duration::from_secs(60);
 pub const BRIEF: Duration = Duration::from_millis(200);
 
 pub fn settings(probe: ProbeSettings, timeout: Duration) -> CheckSettings {
-    let timing = Timing { timeout, interval: BRIEF, healthy_threshold: 3, unhealthy_threshold: 3 };
+    let timing = Timing::new(timeout, BRIEF, 3, 3);
     CheckSettings { probe, timing, sources: Default::default() }
 }
 
@@ -35,7 +36,12 @@ pub fn http(method: &str, host: Option<&str>, expect_status: StatusSet) -> Probe
 }
 
 pub fn udp(expect: Option<&[u8]>, silence: Silence) -> ProbeSettings {
-    ProbeSettings::Udp(UdpProbe { send: b"ping".to_vec(), expect: expect.map(<[u8]>::to_vec), silence })
+    ProbeSettings::Udp(UdpProbe {
+        send: b"ping".to_vec(),
+        expect: expect.map(|expected| Pattern::literal(expected, Covers::Whole)),
+        silence,
+        ..UdpProbe::default()
+    })
 }
 
 pub fn failed(phase: ProbePhase, reason: FailureReason) -> ProbeResult {

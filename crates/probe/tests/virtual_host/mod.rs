@@ -23,8 +23,7 @@ pub fn address(last: u8) -> SocketAddr {
 }
 
 pub fn check(probe: ProbeSettings) -> Arc<CheckSettings> {
-    let timing =
-        Timing { timeout: TIMEOUT, interval: Duration::from_secs(2), healthy_threshold: 3, unhealthy_threshold: 3 };
+    let timing = Timing::new(TIMEOUT, Duration::from_secs(2), 3, 3);
     Arc::new(CheckSettings { probe, timing, sources: Default::default() })
 }
 
@@ -37,7 +36,7 @@ pub fn tcp() -> ProbeSettings {
 }
 
 pub fn udp(silence: Silence) -> ProbeSettings {
-    ProbeSettings::Udp(UdpProbe { send: b"ping".to_vec(), expect: None, silence })
+    ProbeSettings::Udp(UdpProbe { send: b"ping".to_vec(), silence, ..UdpProbe::default() })
 }
 
 pub fn failed(phase: ProbePhase, reason: FailureReason) -> ProbeResult {

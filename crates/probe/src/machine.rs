@@ -10,6 +10,7 @@ use std::sync::Arc;
 use evenkeel_health::settings::ProbeSettings;
 use evenkeel_model::finding::{ProbePhase, ProbeResult};
 use evenkeel_reactor::{Errno, Handshake};
+use evenkeel_tls::Client;
 
 use crate::http::Http;
 use crate::secured::{Inside, Secured};
@@ -58,11 +59,7 @@ impl Machine {
     pub fn new(probe: &ProbeSettings, to: SocketAddr) -> Self {
         match probe {
             ProbeSettings::Http(settings) => {
-                let http = Http::new(settings, to);
-                match &settings.tls {
-                    Some(tls) => Machine::Secured(Box::new(Secured::new(Arc::clone(tls), to.ip(), Inside::Http(http)))),
-                    None => Machine::Http(http),
-                }
+                Machine::over(settings.tls.as_ref(), to, Machine::Http(Http::new(settings, to)))
             }
             ProbeSettings::Tcp(_) => Machine::Tcp(Tcp),
             ProbeSettings::Tls(settings) => {
@@ -71,6 +68,14 @@ impl Machine {
             }
             ProbeSettings::Udp(settings) => Machine::Udp(Udp::new(settings)),
             other => unreachable!("config makes no {} probe yet", other.kind().word()),
+        }
+    }
+
+    /// The probe itself, or inside TLS.
+    fn over(tls: Option<&Arc<Client>>, to: SocketAddr, probe: Machine) -> Self {
+        match tls {
+            Some(tls) => Machine::Secured(Box::new(Secured::new(Arc::clone(tls), to.ip(), Inside::Probe(probe)))),
+            None => probe,
         }
     }
 
@@ -94,13 +99,21 @@ impl Machine {
         }
     }
 
+    /// Where the probe is, as evidence has it.
+    pub fn phase(&self) -> ProbePhase {
+        match self {
+            Machine::Http(http) => http.phase(),
+            Machine::Secured(secured) => secured.phase(),
+            Machine::Tcp(_) => ProbePhase::Connect,
+            Machine::Udp(udp) => udp.phase(),
+        }
+    }
+
     /// What the hands have to do next. Inside TLS it goes back and forth between writing and reading.
     pub fn turn(&self) -> Turn {
         match self {
-            Machine::Http(http) => http.phase().into(),
             Machine::Secured(secured) => secured.turn(),
-            Machine::Tcp(_) => Turn::Connect,
-            Machine::Udp(udp) => udp.phase().into(),
+            Machine::Http(_) | Machine::Tcp(_) | Machine::Udp(_) => self.phase().into(),
         }
     }
 

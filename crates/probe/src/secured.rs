@@ -14,8 +14,7 @@ use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeRes
 use evenkeel_tls::{Client, Failed, Session};
 
 use crate::failure;
-use crate::http::Http;
-use crate::machine::{Fact, Turn};
+use crate::machine::{Fact, Machine, Turn};
 
 pub struct Secured {
     client: Arc<Client>,
@@ -29,8 +28,11 @@ pub struct Secured {
 
 #[derive(Debug)]
 pub enum Inside {
-    Http(Http),
-    Nothing { min_days_left: Option<u32> },
+    /// A probe that speaks over a stream of bytes and hears nothing of TLS.
+    Probe(Machine),
+    Nothing {
+        min_days_left: Option<u32>,
+    },
 }
 
 impl fmt::Debug for Secured {
@@ -63,7 +65,7 @@ impl Secured {
 
     pub fn handle_deadline(&self) -> ProbeResult {
         match (&self.inside, self.phase()) {
-            (Inside::Http(http), ProbePhase::Read) => http.handle_deadline(),
+            (Inside::Probe(probe), ProbePhase::Read) => probe.handle_deadline(),
             (_, phase) => failed(phase, FailureReason::TimedOut),
         }
     }
@@ -88,13 +90,13 @@ impl Secured {
     }
 
     /// Where we are, as evidence has it.
-    fn phase(&self) -> ProbePhase {
+    pub fn phase(&self) -> ProbePhase {
         match (&self.session, &self.inside) {
             (None, _) => ProbePhase::Connect,
             (Some(session), _) if session.is_handshaking() => ProbePhase::Tls,
             (Some(_), Inside::Nothing { .. }) => ProbePhase::Tls,
-            (Some(session), Inside::Http(_)) if !session.output().is_empty() => ProbePhase::Write,
-            (Some(_), Inside::Http(http)) => http.phase(),
+            (Some(session), Inside::Probe(_)) if !session.output().is_empty() => ProbePhase::Write,
+            (Some(_), Inside::Probe(probe)) => probe.phase(),
         }
     }
 
@@ -109,17 +111,13 @@ impl Secured {
         // What came before a failure or a goodbye was received rightly and counts.
         let plain = std::mem::take(&mut self.plain);
         if !plain.is_empty()
-            && let Inside::Http(http) = &mut self.inside
-            && let Some(result) = http.handle(Fact::Received(&plain))
+            && let Some(result) = self.tell(Fact::Received(&plain))
         {
             return Some(result);
         }
         match received {
             Err(refused) => Some(tls(&refused)),
-            Ok(progress) if progress.closed => match &mut self.inside {
-                Inside::Http(http) => http.handle(Fact::Ended),
-                Inside::Nothing { .. } => self.shaken(),
-            },
+            Ok(progress) if progress.closed => self.tell(Fact::Ended).or_else(|| self.shaken()),
             Ok(_) => self.shaken(),
         }
     }
@@ -128,13 +126,7 @@ impl Secured {
     fn established(&mut self) -> Option<ProbeResult> {
         let session = self.session.as_mut()?;
         match &mut self.inside {
-            Inside::Http(http) => {
-                let result = http.handle(Fact::Connected);
-                let request = http.to_send();
-                let (bytes, sealed) = (request.len(), session.send(request));
-                http.sent(bytes);
-                result.or_else(|| sealed.err().as_ref().map(tls))
-            }
+            Inside::Probe(_) => self.tell(Fact::Connected),
             Inside::Nothing { min_days_left: Some(least) } => match self.client.days_left(session) {
                 Some(days_left) if days_left < i64::from(*least) => {
                     Some(failed(ProbePhase::Tls, FailureReason::Expiring { days_left, least: *least }))
@@ -144,6 +136,18 @@ impl Secured {
             },
             Inside::Nothing { min_days_left: None } => None,
         }
+    }
+
+    /// Hands a fact to the probe within, and seals all it has to say to that.
+    fn tell(&mut self, fact: Fact<'_>) -> Option<ProbeResult> {
+        let (Some(session), Inside::Probe(probe)) = (&mut self.session, &mut self.inside) else { return None };
+        let mut result = probe.handle(fact);
+        while result.is_none() && probe.turn() == Turn::Write {
+            let words = probe.to_send();
+            let (bytes, sealed) = (words.len(), session.send(words));
+            result = probe.sent(bytes).or_else(|| sealed.err().as_ref().map(tls));
+        }
+        result
     }
 
     /// A mere handshake passes when its last message has left: gone before that, we would look like a client that failed.

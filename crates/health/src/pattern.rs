@@ -5,13 +5,15 @@
 
 use std::fmt::{self, Write};
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
+use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexBuilder};
 
 #[derive(Clone, Debug)]
 pub struct Pattern {
     /// As evidence and status show it.
-    shown: Box<str>,
+    shown: Arc<str>,
     regex: Regex,
 }
 
@@ -54,12 +56,15 @@ impl Pattern {
         Pattern::made(shown, &source(bytes), covers)
     }
 
-    /// A regular expression as the operator wrote it, in the syntax of the crate `regex`.
+    /// A regular expression as the operator wrote it, in the syntax of the crate `regex`. `^` and `$` are the beginning and
+    /// the end of a line, whether LF or CRLF ends it: what is probed with expressions speaks in lines, and a page that
+    /// ends with a line feed should match `^ok$`. `\A` and `\z` are those of the whole answer.
     ///
     /// # Errors
     /// Says in words what is wrong with it.
     pub fn regex(written: &str) -> Result<Self, String> {
-        let regex = RegexBuilder::new(written).size_limit(SIZE_LIMIT).build().map_err(|error| error.to_string())?;
+        let regex = RegexBuilder::new(written).multi_line(true).crlf(true).size_limit(SIZE_LIMIT).build();
+        let regex = regex.map_err(|error| error.to_string())?;
         Ok(Pattern { shown: format!("/{written}/").into(), regex })
     }
 
@@ -67,9 +72,14 @@ impl Pattern {
         self.regex.is_match(answer)
     }
 
-    /// Where the first match ends.
-    pub fn end_of_match(&self, answer: &[u8]) -> Option<usize> {
-        self.regex.find(answer).map(|found| found.end())
+    /// Where the first match from `start` on lies. What is in front of `start` is seen by `^` and its like.
+    pub fn find(&self, answer: &[u8], start: usize) -> Option<Range<usize>> {
+        self.regex.find_at(answer, start).map(|found| found.range())
+    }
+
+    /// As evidence shows it.
+    pub fn shown(&self) -> Arc<str> {
+        Arc::clone(&self.shown)
     }
 
     fn made(shown: String, source: &str, covers: Covers) -> Self {
@@ -127,7 +137,8 @@ mod tests {
     fn every_way_to_write_a_pattern_means_what_it_says() {
         let is = |bytes: &[u8]| bytes.iter().copied().map(Byte::Is).collect::<Vec<_>>();
         let version = [&is(b"\x00\xff")[..], &[Byte::Any], &is(b"\n")[..]].concat();
-        let table: [(Pattern, &[u8], bool); 12] = [
+        let regex = |written| Pattern::regex(written).expect("valid");
+        let table: [(Pattern, &[u8], bool); 16] = [
             (Pattern::literal(b"pong", Covers::Whole), b"pong", true),
             (Pattern::literal(b"pong", Covers::Whole), b"pong\n", false),
             (Pattern::literal(b"pong", Covers::Part), b"ping-pong\n", true),
@@ -138,12 +149,23 @@ mod tests {
             (Pattern::bytes(&version, Covers::Whole), b"\x00\xff\xfe\n", true),
             (Pattern::bytes(&version, Covers::Whole), b"\x00\xff\n", false),
             (Pattern::bytes(&[Byte::Run, Byte::Is(b'z')], Covers::Whole), b"\xffa\nz", true),
-            (Pattern::regex("^ok|ready$").expect("valid"), b"not ready", true),
-            (Pattern::regex("^ok|ready$").expect("valid"), b"not ready yet", false),
+            (regex("^ok|ready$"), b"not ready", true),
+            (regex("^ok|ready$"), b"not ready yet", false),
+            (regex("^250 OK$"), b"220 hello\r\n250 OK\r\n", true),
+            (regex("^OK$"), b"all is\nOK\n", true),
+            (regex(r"\AOK\z"), b"OK\n", false),
+            (regex("^OK$"), b"NOT OK\n", false),
         ];
         for (pattern, answer, expected) in table {
             assert_eq!(pattern.matches(answer), expected, "{pattern} against {}", answer.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_search_that_begins_in_mid_line_knows_so() {
+        let pattern = Pattern::regex("^221").expect("valid");
+        assert_eq!(pattern.find(b"220 221 there\r\n", 4), None);
+        assert_eq!(pattern.find(b"220 221 there\r\n221 bye\r\n", 4), Some(15..18));
     }
 
     #[test]

@@ -169,6 +169,11 @@ fn finding(finding: &Finding, epoch: Epoch) -> Value {
     match &finding.result {
         ProbeResult::Passed(Pass::Status(status)) => value["status"] = json!(status),
         ProbeResult::Passed(Pass::Secured { days_left }) => value["days_left"] = json!(days_left),
+        ProbeResult::Passed(Pass::Agent(says)) => value["agent"] = json!(says.to_string()),
+        ProbeResult::Passed(Pass::Dns { code, answers }) => {
+            value["dns_code"] = json!(code);
+            value["answers"] = json!(answers);
+        }
         ProbeResult::Passed(Pass::Connected | Pass::Answered | Pass::Silent) => {}
         ProbeResult::Failed(failure) => {
             use evenkeel_model::finding::FailureReason as Reason;
@@ -178,13 +183,21 @@ fn finding(finding: &Finding, epoch: Epoch) -> Value {
                 Reason::Unreachable { errno } | Reason::Socket { errno } => value["errno"] = json!(errno),
                 Reason::Status { got } => value["status"] = json!(got),
                 Reason::Expiring { days_left, .. } => value["days_left"] = json!(days_left),
+                Reason::Step { step, .. } => value["step"] = json!(step),
+                Reason::DnsCode { got } => value["dns_code"] = json!(got),
                 Reason::TimedOut
                 | Reason::Refused
                 | Reason::Reset
                 | Reason::Closed
                 | Reason::Tls { .. }
                 | Reason::NotHttp { .. }
-                | Reason::Mismatch { .. } => {}
+                | Reason::Mismatch { .. }
+                | Reason::Unfinished { .. }
+                | Reason::Body { .. }
+                | Reason::AgentDown { .. }
+                | Reason::NotAgent { .. }
+                | Reason::DnsAddresses { .. }
+                | Reason::NotDns { .. } => {}
             }
         }
         ProbeResult::Void(Void::NoResources { errno }) => value["errno"] = json!(errno),

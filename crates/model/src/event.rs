@@ -498,11 +498,19 @@ impl fmt::Display for Told<'_> {
                     | FailureReason::Closed
                     | FailureReason::Unreachable { .. }
                     | FailureReason::Socket { .. }
+                    | FailureReason::Unfinished { .. }
                     | FailureReason::Tls { .. } => write!(f, "{} ", phase.word())?,
                     FailureReason::Expiring { .. }
                     | FailureReason::Status { .. }
                     | FailureReason::NotHttp { .. }
-                    | FailureReason::Mismatch { .. } => {}
+                    | FailureReason::Mismatch { .. }
+                    | FailureReason::Body { .. }
+                    | FailureReason::Step { .. }
+                    | FailureReason::AgentDown { .. }
+                    | FailureReason::NotAgent { .. }
+                    | FailureReason::DnsCode { .. }
+                    | FailureReason::DnsAddresses { .. }
+                    | FailureReason::NotDns { .. } => {}
                 }
                 write!(f, "{reason}")?;
             }

@@ -1,12 +1,17 @@
 //! What one probe found, with the evidence an operator needs to believe it.
 //!
 //! Made by the prober, judged by `health`, shown in events and status. It carries numbers and fixed words
-//! rather than sentences, so that each reader words it in one place: the `Display` at its end.
+//! rather than sentences, so that each reader words it in one place: `evidence`.
 
-use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::standing::Order;
 use crate::time::Instant;
+
+mod evidence;
+
+pub use evidence::Millis;
 
 /// One execution of a check against one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +86,25 @@ pub enum Pass {
     /// A whole TLS handshake. The days until the backend's certificate ends, where it can be read; negative after its end,
     /// which a check that verifies nothing lets pass.
     Secured { days_left: Option<i64> },
-    /// The expected datagram.
+    /// The expected datagram, or the whole conversation.
     Answered,
+    /// The agent's line, without a word that takes the backend down.
+    Agent(AgentSays),
+    /// A DNS answer with an accepted code, and how many records it holds.
+    Dns { code: u16, answers: u16 },
     /// Nothing came back before the timeout and `silence = "pass"`: the verdict rests on silence.
     Silent,
+}
+
+/// What an agent says of its backend, beside up or down. What it leaves out stays as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AgentSays {
+    /// Percent of the configured weight, which may be more than 100.
+    pub weight: Option<u16>,
+    /// `ready`, `drain` or `maint`.
+    pub order: Option<Order>,
+    /// A limit of connections was among its words. It is not acted upon.
+    pub maxconn: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +169,72 @@ pub enum FailureReason {
     Mismatch {
         got: Vec<u8>,
     },
+    /// The time was up in the middle of an answer, named by the part that did not end.
+    Unfinished {
+        part: &'static str,
+        bytes: u64,
+    },
+    /// The status is as expected, the body is not.
+    Body {
+        fault: BodyFault,
+        pattern: Arc<str>,
+        /// Its first bytes, or those that should not be there.
+        got: Vec<u8>,
+    },
+    /// A conversation did not come to its end; counted from 1.
+    Step {
+        step: u16,
+        of: u16,
+        wanted: Arc<str>,
+        /// The first bytes behind what the steps before it took.
+        got: Vec<u8>,
+        end: StepEnd,
+    },
+    /// The agent says that its backend is down.
+    AgentDown {
+        says: AgentSays,
+        /// `down`, `fail` or `stopped`.
+        word: &'static str,
+        /// What it gave as the reason.
+        because: Vec<u8>,
+    },
+    /// The answer is no line of an agent; its first bytes.
+    NotAgent {
+        why: &'static str,
+        got: Vec<u8>,
+    },
+    /// A DNS answer whose code is not expected.
+    DnsCode {
+        got: u16,
+    },
+    /// A DNS answer with none of the expected addresses; how many records it holds.
+    DnsAddresses {
+        answers: u16,
+    },
+    /// The answer is not DNS; says what was wrong with it.
+    NotDns {
+        why: &'static str,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    Lacks,
+    /// It goes on behind so many bytes, which is as far as a probe reads.
+    LacksWithin {
+        bytes: u64,
+    },
+    Has,
+}
+
+/// What ended a conversation that waited for the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepEnd {
+    TimedOut,
+    Closed,
+    Reset,
+    /// More came than a probe keeps.
+    TooLong,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +273,7 @@ impl FailureReason {
     /// Stable word for metrics and JSON.
     pub const fn word(&self) -> &'static str {
         match self {
-            FailureReason::TimedOut => "timed_out",
+            FailureReason::TimedOut | FailureReason::Unfinished { .. } => "timed_out",
             FailureReason::Refused => "refused",
             FailureReason::Reset => "reset",
             FailureReason::Closed => "closed",
@@ -198,88 +284,36 @@ impl FailureReason {
             FailureReason::Status { .. } => "status",
             FailureReason::NotHttp { .. } => "not_http",
             FailureReason::Mismatch { .. } => "mismatch",
+            FailureReason::Body { .. } => "body",
+            FailureReason::Step { end, .. } => end.word(),
+            FailureReason::AgentDown { .. } => "agent_down",
+            FailureReason::NotAgent { .. } => "not_agent",
+            FailureReason::DnsCode { .. } => "dns_code",
+            FailureReason::DnsAddresses { .. } => "dns_addresses",
+            FailureReason::NotDns { .. } => "not_dns",
         }
     }
 }
 
-impl fmt::Display for Finding {
-    /// One line an operator can read: `tcp failed in connect after 1ms: refused`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = self.kind.word();
-        let took = Millis(self.duration());
-        match &self.result {
-            ProbeResult::Passed(pass) => write!(f, "{kind} passed after {took}: {pass}"),
-            ProbeResult::Failed(failure) => {
-                write!(f, "{kind} failed in {} after {took}: {}", failure.phase.word(), failure.reason)
-            }
-            ProbeResult::Void(void) => write!(f, "{kind} void after {took}: {void}"),
-        }
-    }
-}
-
-impl fmt::Display for Pass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl StepEnd {
+    /// As the same end of any other probe is called.
+    const fn word(self) -> &'static str {
         match self {
-            Pass::Status(status) => write!(f, "status {status}"),
-            Pass::Connected => f.write_str("connected"),
-            Pass::Secured { days_left: Some(days) } => write!(f, "handshake done, {}", DaysLeft(*days)),
-            Pass::Secured { days_left: None } => f.write_str("handshake done"),
-            Pass::Answered => f.write_str("expected answer"),
-            Pass::Silent => f.write_str("silence, no icmp refusal"),
+            StepEnd::TimedOut => "timed_out",
+            StepEnd::Closed => "closed",
+            StepEnd::Reset => "reset",
+            StepEnd::TooLong => "mismatch",
         }
     }
 }
 
-impl fmt::Display for FailureReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FailureReason::TimedOut => f.write_str("timed out"),
-            FailureReason::Refused => f.write_str("refused"),
-            FailureReason::Reset => f.write_str("reset by backend"),
-            FailureReason::Closed => f.write_str("closed by backend before a whole answer"),
-            FailureReason::Unreachable { errno } => write!(f, "unreachable (errno {errno})"),
-            FailureReason::Socket { errno } => write!(f, "socket error (errno {errno})"),
-            FailureReason::Tls { why } => f.write_str(why),
-            FailureReason::Expiring { days_left, least } => {
-                write!(f, "{}, and {least} are wanted", DaysLeft(*days_left))
-            }
-            FailureReason::Status { got } => write!(f, "status {got} is not expected"),
-            FailureReason::NotHttp { why } => write!(f, "answer is not http: {why}"),
-            FailureReason::Mismatch { got } => write!(f, "unexpected answer \"{}\"", got.escape_ascii()),
-        }
-    }
+/// Name of a DNS answer code, of those that an answer without extensions can bear.
+pub fn dns_code_word(code: u16) -> Option<&'static str> {
+    DNS_CODES.get(usize::from(code)).copied()
 }
 
-impl fmt::Display for Void {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Void::Late { by } => write!(f, "our timer fired {} late", Millis(*by)),
-            Void::NoResources { errno } => write!(f, "we could not start it (errno {errno})"),
-            Void::Cancelled => f.write_str("cancelled by a change of plan"),
-            Void::Silent => f.write_str("silence, which this check keeps out of the verdict"),
-        }
-    }
-}
-
-/// How long a certificate lives, as evidence shows it.
-struct DaysLeft(i64);
-
-impl fmt::Display for DaysLeft {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            ..=-1 => write!(f, "certificate ended {} days ago", self.0.unsigned_abs()),
-            1 => f.write_str("certificate has 1 day left"),
-            days => write!(f, "certificate has {days} days left"),
-        }
-    }
-}
-
-/// A duration in milliseconds with one decimal, as evidence shows it.
-pub struct Millis(pub Duration);
-
-impl fmt::Display for Millis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tenths = self.0.as_micros() / 100;
-        write!(f, "{}.{}ms", tenths / 10, tenths % 10)
-    }
-}
+/// By number (RFC 6895 §2.3).
+pub const DNS_CODES: [&str; 11] = [
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
+    "NOTZONE",
+];

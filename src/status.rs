@@ -118,7 +118,7 @@ fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, i
         "ramp_percent": match standing.ramp { Ramp::Full => 100, Ramp::At(percent) => percent },
         "in_flight": number(|set| set.in_flight.read()),
         "attempts_total": number(|set| set.attempts.read()),
-        "check": backend.target.map(|target| check(&control.target(target), epoch, now)),
+        "check": backend.targets.first().map(|&target| check(&control.target(target), epoch, now)),
     })
 }
 

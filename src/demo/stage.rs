@@ -101,7 +101,7 @@ impl Stage {
             .look(|control| {
                 let plan = &control.snapshot().plan;
                 let each = plan.backends.iter().enumerate().map(|(index, backend)| {
-                    let target = backend.target.map(|target| control.target(target));
+                    let target = backend.targets.first().map(|&target| control.target(target));
                     Known {
                         verdict: control.standing(BackendId::from_index(index)).verdict,
                         progress: target.and_then(|target| target.progress()),
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(plan.backends.iter().map(|backend| backend.address.port()).collect::<Vec<_>>(), [4002, 4003, 4004]);
         assert_eq!(plan.admin.as_ref().map(|admin| admin.listen.port()), Some(4001));
         let pool = &plan.pools[0];
-        let check = pool.check.as_ref().expect("the pool is checked");
+        let check = &pool.checks[0].settings;
         let ProbeSettings::Http(http) = &check.probe else { panic!("an http check") };
         assert_eq!(http.path, super::super::HEALTH_PATH);
         // What the story's own numbers promise of these.

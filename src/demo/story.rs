@@ -94,7 +94,7 @@ struct Before {
 
 impl Story {
     fn new(stage: Stage, stalls: Stalls, client: Client, once: bool) -> Story {
-        let timing = stage.plan.pools[0].check.as_ref().expect("the embedded config has a check").timing;
+        let timing = stage.plan.pools[0].checks[0].settings.timing;
         let now = stage.clock.now();
         Story {
             stage,

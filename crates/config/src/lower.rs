@@ -51,23 +51,27 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
     let mut known = HashMap::new();
     for (position, pool) in config.pools.iter().enumerate() {
         let id = PoolId::from_index(position);
-        let settings = pool
-            .check
-            .as_ref()
-            .map(|check| Arc::new(check_settings(check, kind_of(config, position), material.probing(position))));
+        let check = |written: &Check| {
+            let kind = kind_of(config, position);
+            let settings = Arc::new(check_settings(written, kind, material.probing(position)));
+            evenkeel_plan::Check { name: kind.word().into(), settings }
+        };
+        let checks: Vec<evenkeel_plan::Check> = pool.check.iter().map(check).collect();
         let first_backend = BackendId::from_index(plan.backends.len());
         for backend in &pool.backends {
             let address = backend.address.value;
-            let target = settings.as_ref().map(|settings| {
-                let port = pool.check.as_ref().and_then(|check| check.port).unwrap_or(address.port());
-                let target = Target { address: SocketAddr::new(address.ip(), port), check: Arc::clone(settings) };
+            let targets = checks.iter().zip(&pool.check).map(|(check, written)| {
+                let port = written.port.unwrap_or(address.port());
+                let check = Arc::clone(&check.settings);
+                let target = Target { address: SocketAddr::new(address.ip(), port), check };
                 *known.entry(target).or_insert_with_key(|target| {
                     plan.targets.push(target.clone());
                     TargetId::from_index(plan.targets.len() - 1)
                 })
             });
+            let targets = targets.collect();
             let server_id = backend.server_id.as_ref().map(|at| at.value.as_slice().into());
-            plan.backends.push(Backend { target, server_id, ..Backend::new(id, address, narrow(backend.weight)) });
+            plan.backends.push(Backend { targets, server_id, ..Backend::new(id, address, narrow(backend.weight)) });
         }
         plan.pools.push(Arc::new(Pool {
             name: name_of(pool.name.as_ref()).into(),
@@ -98,7 +102,7 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             on_unhealthy: pool.on_unhealthy,
             tcp: pool.tcp,
             passive: pool.passive.as_ref().map(|passive| Arc::new(passive.settings.clone())),
-            check: settings,
+            checks,
         }));
     }
     plan

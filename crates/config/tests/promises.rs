@@ -160,7 +160,7 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
         .collect();
     assert_eq!(backends, [("10.0.0.11:8080".into(), 100), ("10.0.0.12:8080".into(), 50)]);
 
-    let check = pool.check.as_ref().expect("the check is on");
+    let check = &pool.checks[0].settings;
     let probe = HttpProbe {
         method: "GET".into(),
         path: "/health?deep=1".into(),
@@ -175,9 +175,9 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
     assert_eq!((timing.healthy_threshold, timing.unhealthy_threshold), (2, 4));
     assert_eq!(plan.targets[0].address.to_string(), "10.0.0.11:8081", "the check has a port of its own");
 
-    let mail = plan.pools[plan.listeners[3].pool.expect("a pool").index()].check.as_ref().expect("the check is on");
+    let mail = &plan.pools[plan.listeners[3].pool.expect("a pool").index()].checks[0].settings;
     assert_eq!(mail.probe, ProbeSettings::Tcp(TcpProbe::Full));
-    let ProbeSettings::Udp(udp) = &plan.pools[2].check.as_ref().expect("the check is on").probe else {
+    let ProbeSettings::Udp(udp) = &plan.pools[2].checks[0].settings.probe else {
         panic!("the resolvers are probed by udp")
     };
     assert_eq!((udp.send.len(), udp.send[0], udp.send[1]), (17, 0, 1));
@@ -243,7 +243,7 @@ fn rules_and_pools_of_the_full_example_arrive_in_the_plan() {
     assert_eq!((&*api.name, api.schedule, api.speaks), ("api", Schedule::Maglev, Speaks::Http2));
     assert_eq!((&api.hash_on, api.bounded_load), (&HashOn::Header("x-user".into()), Some(125)));
     assert!(api.tls.as_ref().is_some_and(|tls| tls.name.is_some()) && api.sticky.is_none());
-    let check = api.check.as_ref().expect("the check is on");
+    let check = &api.checks[0].settings;
     let ProbeSettings::Tls(handshake) = &check.probe else { panic!("api has a tls check") };
     assert_eq!(
         (handshake.min_days_left, &handshake.client.name),
@@ -336,7 +336,7 @@ fn what_is_left_out_has_the_default_of_the_limits() {
     assert_eq!(pool.schedule.word(), "wrr");
     assert!(pool.sticky.is_none() && pool.tls.is_none() && pool.bounded_load.is_none());
     assert!(pool.try_timeout.is_none() && pool.hedge_after.is_none() && pool.backend_limit.is_none());
-    let check = pool.check.as_ref().expect("checks are on by default");
+    let check = &pool.checks[0].settings;
     assert_eq!(check.probe, ProbeSettings::Http(HttpProbe::default()));
     assert_eq!(
         (check.timing.timeout, check.timing.interval),
@@ -349,7 +349,7 @@ fn udp_checks_have_timing_defaults_of_their_own() {
     let text = "[[listener]]\nlisten = '127.0.0.1:80'\nprotocol = 'tcp'\npool = 'p'\n\
                 [[pool]]\nname = 'p'\nbackends = ['10.0.0.1:80']\ncheck = { kind = 'udp' }\n";
     let plan = toml(text).plan.expect("the config is valid");
-    let timing = plan.pools[0].check.as_ref().expect("the check is on").timing;
+    let timing = plan.pools[0].checks[0].settings.timing;
     assert_eq!(
         (timing.timeout, timing.interval),
         (limits::UDP_CHECK_TIMEOUT.default, limits::UDP_CHECK_INTERVAL.default)
@@ -364,7 +364,8 @@ fn one_target_serves_all_pools_that_ask_the_same_of_the_same_port() {
                 [[pool]]\nname = 'b'\nbackends = ['10.0.0.2:81', '10.0.0.1:81']\ncheck = { port = 9 }\n\
                 [[pool]]\nname = 'c'\nbackends = ['10.0.0.1:80']\ncheck = { port = 9, path = '/other' }\n";
     let plan = toml(text).plan.expect("the config is valid");
-    let targets: Vec<Option<u32>> = plan.backends.iter().map(|backend| backend.target.map(|TargetId(id)| id)).collect();
+    let targets: Vec<Option<u32>> =
+        plan.backends.iter().map(|backend| backend.targets.first().map(|&TargetId(id)| id)).collect();
     assert_eq!(targets, [Some(0), Some(1), Some(1), Some(0), Some(2)]);
     assert_eq!(plan.targets.len(), 3);
 }

@@ -14,7 +14,7 @@ use evenkeel_control::{Control, Event, Output, ProbeKey};
 use evenkeel_health::settings::{CheckSettings, ProbeSettings, TcpProbe, Timing};
 use evenkeel_model::finding::{Failure, FailureReason, Finding, Pass, ProbeKind, ProbePhase, ProbeResult};
 use evenkeel_model::{BackendId, Instant, PoolId, TargetId};
-use evenkeel_plan::{AccessLog, Backend, Node, Plan, Pool, Target};
+use evenkeel_plan::{AccessLog, Backend, Check, Node, Plan, Pool, Target};
 
 const PER_POOL: usize = 100;
 const RESPONSE: Duration = Duration::from_millis(1);
@@ -127,12 +127,12 @@ fn plan(targets: usize, interval: Duration) -> Arc<Plan> {
         Arc::new(Pool {
             first_backend: BackendId::from_index(first),
             backend_count: PER_POOL.min(targets - first) as u32,
-            check: Some(Arc::clone(&check)),
+            checks: vec![Check { name: "tcp".into(), settings: Arc::clone(&check) }],
             ..Pool::with_defaults(&format!("pool-{}", first / PER_POOL))
         })
     };
     let backend = |index: usize| Backend {
-        target: Some(TargetId::from_index(index)),
+        targets: Box::new([TargetId::from_index(index)]),
         ..Backend::new(PoolId::from_index(index / PER_POOL), address(index), 100)
     };
     let access_log = AccessLog::Off;

@@ -122,8 +122,12 @@ impl Control {
     fn adopt_targets(&mut self, before: &[Option<Before>]) -> (Vec<bool>, usize) {
         let mut resting: Vec<Vec<BackendId>> = vec![Vec::new(); self.plan.targets.len()];
         for (position, backend) in self.plan.backends.iter().enumerate() {
-            if let Some(target) = backend.target {
-                resting[target.index()].push(BackendId::from_index(position));
+            let id = BackendId::from_index(position);
+            for target in &backend.targets {
+                // Two checks that ask the same of the same port are one target.
+                if resting[target.index()].last() != Some(&id) {
+                    resting[target.index()].push(id);
+                }
             }
         }
         let old_checks: Vec<_> = self.targets.iter().map(|old| (old.address, Arc::clone(&old.check))).collect();
@@ -185,8 +189,7 @@ impl Control {
         let plan = Arc::clone(&self.plan);
         for (position, backend) in plan.backends.iter().enumerate() {
             let id = BackendId::from_index(position);
-            let judge = backend.target.map(|target| &self.targets[target.index()].judge);
-            let (verdict, since) = judge.map_or((Verdict::Unknown, self.now), |it| (it.verdict(), it.since()));
+            let (verdict, since) = self.resting_on(id);
             let standing = &mut self.standings[position];
             if before[position].is_none() {
                 (standing.verdict, standing.verdict_since) = (verdict, since);
@@ -194,7 +197,7 @@ impl Control {
                     self.set_climb(id, None);
                 }
             } else if standing.verdict != verdict {
-                let because = if backend.target.is_some() { Because::CheckChanged } else { Because::CheckOff };
+                let because = if backend.targets.is_empty() { Because::CheckOff } else { Because::CheckChanged };
                 self.set_verdict(id, verdict, since, because);
             }
         }
@@ -226,12 +229,13 @@ impl Control {
     }
 
     fn regroup(&mut self) {
-        let row = |backend: &Backend| {
-            let target = &self.targets[backend.target?.index()];
+        let row = |(backend, id): (&Backend, TargetId)| {
+            let target = &self.targets[id.index()];
             let (host, interval) = (target.address.ip(), target.check.timing.interval);
-            Some(Checked { key: target.key, host, pool: backend.pool.0, interval })
+            Checked { key: target.key, host, pool: backend.pool.0, interval }
         };
-        let checked = self.plan.backends.iter().filter_map(row).collect();
+        let pairs = self.plan.backends.iter().flat_map(|one| one.targets.iter().map(move |&target| (one, target)));
+        let checked = pairs.map(row).collect();
         self.suspect(suspicion::Event::Regrouped(checked));
     }
 }

@@ -244,7 +244,10 @@ impl Control {
         };
         for position in 0..self.targets[id.index()].backends.len() {
             let backend = self.targets[id.index()].backends[position];
-            self.set_verdict(backend, change.to, change.at, because.clone());
+            let (verdict, _) = self.resting_on(backend);
+            if verdict != self.standings[backend.index()].verdict {
+                self.set_verdict(backend, verdict, change.at, because.clone());
+            }
         }
     }
 
@@ -297,7 +300,8 @@ impl Control {
         let backend = &self.backends[id.index()];
         let given = What::OrderGiven { pool: Arc::clone(&backend.pool), backend: backend.address, from, to };
         self.record(self.now, given);
-        if let Some(target) = self.plan.backends[id.index()].target {
+        let plan = Arc::clone(&self.plan);
+        for &target in &plan.backends[id.index()].targets {
             self.review_probing(target);
         }
     }

@@ -13,8 +13,8 @@ use evenkeel_health::settings::CheckSettings;
 use evenkeel_health::timetable::Turn;
 use evenkeel_health::{ProbeKey, suspicion, timetable};
 use evenkeel_model::finding::Finding;
-use evenkeel_model::standing::Order;
-use evenkeel_model::{BackendId, TargetId, limits};
+use evenkeel_model::standing::{Order, Verdict};
+use evenkeel_model::{BackendId, Instant, TargetId, limits};
 
 use crate::control::{Control, Output};
 
@@ -64,6 +64,17 @@ impl Control {
     pub(crate) fn is_wanted(&self, id: TargetId) -> bool {
         let backends = &self.targets[id.index()].backends;
         backends.iter().any(|backend| self.standings[backend.index()].order != Order::Maintain)
+    }
+
+    /// What the checks of a backend say together, and since when.
+    pub(crate) fn resting_on(&self, id: BackendId) -> (Verdict, Instant) {
+        let targets = &self.plan.backends[id.index()].targets;
+        let judges = || targets.iter().map(|target| &self.targets[target.index()].judge);
+        let verdict = Verdict::of_checks(judges().map(Judge::verdict));
+        let since = judges().filter(|judge| judge.verdict() == verdict).map(Judge::since);
+        // The first check that failed was enough; all had to pass.
+        let since = if verdict == Verdict::Unhealthy { since.min() } else { since.max() };
+        (verdict, since.unwrap_or(self.now))
     }
 
     pub(crate) fn assign_key(&mut self, id: TargetId) -> ProbeKey {

@@ -201,7 +201,7 @@ fn addresses(plan: &Plan, facts: &Facts) -> Vec<Missing> {
                 look(*source, format!("pool \"{}\": source is", pool.name), help);
             }
         }
-        for source in pool.check.iter().flat_map(|check| check.sources.iter()) {
+        for source in pool.checks.iter().flat_map(|check| check.settings.sources.iter()) {
             look(*source, format!("pool \"{}\": check.source is", pool.name), help);
         }
     }

@@ -330,7 +330,7 @@ fn notes(pool: &Pool, standings: impl Iterator<Item = Standing>, request: &impl 
             "a backend with more than {percent} % of the mean load is passed over for the next (bounded_load)"
         ));
     }
-    if pool.check.is_some() && standings.into_iter().all(|standing| standing.verdict == Verdict::Unknown) {
+    if !pool.checks.is_empty() && standings.into_iter().all(|standing| standing.verdict == Verdict::Unknown) {
         notes.push("no verdicts are known: every backend is taken for fit".to_string());
     }
     notes

@@ -42,7 +42,7 @@ pub struct CheckWindows {
 pub fn table(plan: &Plan) -> Vec<WindowRow> {
     let row = |pool: &evenkeel_plan::Pool| WindowRow {
         pool: pool.name.to_string(),
-        check: pool.check.as_deref().map(CheckWindows::of),
+        check: pool.checks.first().map(|check| CheckWindows::of(&check.settings)),
     };
     plan.pools.iter().map(|pool| row(pool)).collect()
 }
@@ -208,7 +208,7 @@ mod tests {
 
     use evenkeel_health::settings::TcpProbe;
 
-    use evenkeel_plan::{AccessLog, Node, Pool};
+    use evenkeel_plan::{AccessLog, Check, Node, Pool};
 
     use super::*;
 
@@ -218,8 +218,11 @@ mod tests {
 
     fn plan(checks: Vec<(&str, Option<(ProbeSettings, Timing)>)>) -> Plan {
         let pool = |(name, check): (&str, Option<(ProbeSettings, Timing)>)| {
-            let check = check.map(|(probe, timing)| CheckSettings { probe, timing, sources: Default::default() });
-            Arc::new(Pool { check: check.map(Arc::new), ..Pool::with_defaults(name) })
+            let check = check.map(|(probe, timing)| Check {
+                name: probe.kind().word().into(),
+                settings: Arc::new(CheckSettings { probe, timing, sources: Default::default() }),
+            });
+            Arc::new(Pool { checks: check.into_iter().collect(), ..Pool::with_defaults(name) })
         };
         let node = Node {
             workers: 1,

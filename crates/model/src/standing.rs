@@ -7,7 +7,7 @@
 use crate::cause::Cause;
 use crate::time::Instant;
 
-/// What probes say of a backend.
+/// What probes say: of one target, and of a backend by all its checks together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// No probe has ended yet, or the check is off. Takes traffic.
@@ -26,6 +26,17 @@ impl Verdict {
             Verdict::Healthy => "healthy",
             Verdict::Unhealthy => "unhealthy",
         }
+    }
+
+    /// The verdict of a backend from those of its checks. It must pass all of them, so that one that fails is enough
+    /// against it, and it is healthy only when nothing of it is unknown. Without a check nothing is known.
+    pub fn of_checks(checks: impl IntoIterator<Item = Verdict>) -> Verdict {
+        let together = |so_far, verdict| match (so_far, verdict) {
+            (Verdict::Unhealthy, _) | (_, Verdict::Unhealthy) => Verdict::Unhealthy,
+            (Verdict::Unknown, _) | (_, Verdict::Unknown) => Verdict::Unknown,
+            (Verdict::Healthy, Verdict::Healthy) => Verdict::Healthy,
+        };
+        checks.into_iter().reduce(together).unwrap_or_default()
     }
 }
 
@@ -225,6 +236,49 @@ mod tests {
                     assert_eq!(ejected.share(), Share::NONE, "{ejected:?}");
                 }
             }
+        }
+    }
+
+    // Walks every combination of up to three checks.
+    #[test]
+    fn a_backend_is_unhealthy_by_one_check_and_healthy_only_by_all() {
+        use Verdict::{Healthy, Unhealthy, Unknown};
+        let table: &[(&[Verdict], Verdict)] = &[
+            (&[], Unknown),
+            (&[Unknown], Unknown),
+            (&[Healthy], Healthy),
+            (&[Unhealthy], Unhealthy),
+            (&[Unknown, Unknown], Unknown),
+            (&[Unknown, Healthy], Unknown),
+            (&[Unknown, Unhealthy], Unhealthy),
+            (&[Healthy, Healthy], Healthy),
+            (&[Healthy, Unhealthy], Unhealthy),
+            (&[Unhealthy, Unhealthy], Unhealthy),
+            (&[Unknown, Unknown, Unknown], Unknown),
+            (&[Unknown, Unknown, Healthy], Unknown),
+            (&[Unknown, Unknown, Unhealthy], Unhealthy),
+            (&[Unknown, Healthy, Healthy], Unknown),
+            (&[Unknown, Healthy, Unhealthy], Unhealthy),
+            (&[Unknown, Unhealthy, Unhealthy], Unhealthy),
+            (&[Healthy, Healthy, Healthy], Healthy),
+            (&[Healthy, Healthy, Unhealthy], Unhealthy),
+            (&[Healthy, Unhealthy, Unhealthy], Unhealthy),
+            (&[Unhealthy, Unhealthy, Unhealthy], Unhealthy),
+        ];
+        let place = |verdict: &Verdict| Verdict::ALL.iter().position(|one| one == verdict);
+        let mut cases: Vec<Vec<Verdict>> = vec![Vec::new()];
+        for length in 0..3 {
+            let shorter: Vec<_> = cases.iter().filter(|case| case.len() == length).cloned().collect();
+            cases.extend(shorter.iter().flat_map(|case| Verdict::ALL.map(|one| [&case[..], &[one]].concat())));
+        }
+        assert_eq!(cases.len(), 1 + 3 + 9 + 27);
+        for case in cases {
+            // The order of the checks means nothing, so the table has each combination once.
+            let mut sorted = case.clone();
+            sorted.sort_by_key(place);
+            let row = table.iter().find(|row| row.0 == sorted);
+            let expected = row.unwrap_or_else(|| panic!("no row for {sorted:?}")).1;
+            assert_eq!(Verdict::of_checks(case.iter().copied()), expected, "{case:?}");
         }
     }
 

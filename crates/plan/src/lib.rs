@@ -17,7 +17,7 @@ pub use evenkeel_health::settings::PassiveSettings;
 pub use hsts::Hsts;
 pub use names::{NameRule, Names};
 pub use plan::{
-    Access, AccessLog, Admin, Affinity, Backend, Coding, Compression, Datagrams, HashOn, HttpSettings, Listener,
+    Access, AccessLog, Admin, Affinity, Backend, Check, Coding, Compression, Datagrams, HashOn, HttpSettings, Listener,
     ListenerTcp, Node, OnUnhealthy, Plan, Pool, Protocol, ProxyDatagrams, ProxyProtocol, ProxyVersion, Rate, Rates,
     Refuse, SocketTcp, Source, Speaks, Sticky, StickyMode, StreamLimits, Target,
 };

@@ -390,12 +390,12 @@ pub struct Pool {
     pub tcp: SocketTcp,
     /// When traffic speaks against a backend; `None`: never.
     pub passive: Option<Arc<PassiveSettings>>,
-    /// `None` when the check is off.
-    pub check: Option<Arc<CheckSettings>>,
+    /// A backend must pass all of them; empty when they are off.
+    pub checks: Vec<Check>,
 }
 
 impl Pool {
-    /// One without backends and check, with every setting as it is when the config leaves it out.
+    /// One without backends and checks, with every setting as it is when the config leaves it out.
     pub fn with_defaults(name: &str) -> Self {
         Pool {
             name: name.into(),
@@ -426,7 +426,7 @@ impl Pool {
             on_unhealthy: OnUnhealthy::default(),
             tcp: SocketTcp::default(),
             passive: None,
-            check: None,
+            checks: Vec::new(),
         }
     }
 }
@@ -529,8 +529,16 @@ pub struct Backend {
     pub weight: u32,
     /// What QUIC connection ids of this backend carry behind their first byte; see `Schedule::QuicCid`.
     pub server_id: Option<Box<[u8]>>,
-    /// `None` when the pool's check is off.
-    pub target: Option<TargetId>,
+    /// What it rests on, one for each of the pool's checks and in their order.
+    pub targets: Box<[TargetId]>,
+}
+
+/// One of the checks of a pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// Unique in its pool. Only for people: what is probed is known by its settings.
+    pub name: Arc<str>,
+    pub settings: Arc<CheckSettings>,
 }
 
 /// One (address, port, settings) that is probed once, however many backends rest on it.
@@ -543,8 +551,8 @@ pub struct Target {
 
 impl Backend {
     /// One without a check.
-    pub const fn new(pool: PoolId, address: SocketAddr, weight: u32) -> Self {
-        Backend { pool, address, weight, server_id: None, target: None }
+    pub fn new(pool: PoolId, address: SocketAddr, weight: u32) -> Self {
+        Backend { pool, address, weight, server_id: None, targets: Box::default() }
     }
 }
 

@@ -63,9 +63,11 @@ pub fn dump(plan: &Plan) -> String {
             line.always("passive", format!("{passive:?}"));
         }
         line.end(&mut out);
-        match &pool.check {
-            Some(settings) => check(&mut out, settings),
-            None => out.push_str("  check off\n"),
+        for named in &pool.checks {
+            check(&mut out, &named.settings);
+        }
+        if pool.checks.is_empty() {
+            out.push_str("  check off\n");
         }
         for (_, backend) in plan.backends_of(evenkeel_model::PoolId::from_index(index)) {
             let mut line = Line::new(format!("  backend {}", backend.address));
@@ -74,7 +76,7 @@ pub fn dump(plan: &Plan) -> String {
                 let hex: Vec<String> = id.iter().map(|byte| format!("{byte:02x}")).collect();
                 line.always("server_id", hex.concat());
             }
-            if let Some(target) = backend.target {
+            for target in &backend.targets {
                 line.always("target", target.0.to_string());
             }
             line.end(&mut out);

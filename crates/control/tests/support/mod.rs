@@ -14,7 +14,7 @@ use evenkeel_balance::Schedule;
 use evenkeel_health::settings::{CheckSettings, ProbeSettings, TcpProbe, Timing};
 use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
 use evenkeel_model::{BackendId, PoolId, TargetId};
-use evenkeel_plan::{AccessLog, Backend, Node, Plan, Pool, Target};
+use evenkeel_plan::{AccessLog, Backend, Check, Node, Plan, Pool, Target};
 
 #[derive(Clone, Debug)]
 pub struct PoolSpec {
@@ -68,20 +68,21 @@ pub fn plan(pools: &[PoolSpec]) -> Arc<Plan> {
     let mut plan = Plan { node, admin: None, listeners, pools: Vec::new(), backends: Vec::new(), targets };
     for (index, spec) in pools.iter().enumerate() {
         let check = spec.check.clone().map(Arc::new);
+        let checks = check.iter().map(|it| Check { name: it.probe.kind().word().into(), settings: Arc::clone(it) });
+        let checks: Vec<Check> = checks.collect();
         let first_backend = BackendId::from_index(plan.backends.len());
         for &(address, weight) in &spec.backends {
-            let target = check.as_ref().map(|check| {
-                let port = spec.check_port.unwrap_or(address.port());
-                target(&mut plan, SocketAddr::new(address.ip(), port), check)
-            });
-            plan.backends.push(Backend { target, ..Backend::new(PoolId::from_index(index), address, weight) });
+            let port = spec.check_port.unwrap_or(address.port());
+            let probed = SocketAddr::new(address.ip(), port);
+            let targets = checks.iter().map(|check| target(&mut plan, probed, &check.settings)).collect();
+            plan.backends.push(Backend { targets, ..Backend::new(PoolId::from_index(index), address, weight) });
         }
         plan.pools.push(Arc::new(Pool {
             schedule: spec.schedule,
             first_backend,
             backend_count: spec.backends.len() as u32,
             slow_start: spec.slow_start,
-            check,
+            checks,
             ..Pool::with_defaults(&spec.name)
         }));
     }

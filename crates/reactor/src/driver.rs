@@ -236,6 +236,19 @@ pub trait Driver {
     /// When it fails at once: no route, no file, no source port.
     fn dial_udp(&mut self, to: SocketAddr, from: Source, token: Token) -> Result<Sock, Errno>;
 
+    /// Reports for a dialled UDP socket from now on also what the way says, as "host unreachable". The kernel keeps
+    /// that from UDP sockets because it may pass, which traffic can wait for and a probe cannot.
+    fn hear_unreachable(&mut self, sock: Sock);
+
+    /// Opens a socket for ICMP echo requests to one host (a "ping socket"). What is sent and received begins with
+    /// the ICMP header, in which the kernel writes checksum and identifier; replies to other sockets do not come here,
+    /// those to an earlier one of the same identifier may. What the way says comes back as [`Recv::Failed`].
+    ///
+    /// # Errors
+    /// [`crate::errno::EPERM`] when this process may not have such a socket (`net.ipv4.ping_group_range`); else
+    /// as [`Driver::dial_udp`].
+    fn dial_icmp(&mut self, to: IpAddr, from: Source, token: Token) -> Result<Sock, Errno>;
+
     /// Adds the packets that wait at a UDP socket to `into`, as many as have room there.
     fn recv_many(&mut self, sock: Sock, into: &mut Batch) -> RecvMany;
 

@@ -9,7 +9,7 @@ mod udp;
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use evenkeel_model::{Instant, limits};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno as Os;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, ipproto, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use slab::Slab;
 
@@ -221,6 +221,29 @@ impl Driver for EpollDriver {
         self.prepare_receiving()?;
         let fd = socket(to, SocketType::DGRAM).map_err(number)?;
         options::come_from(fd.as_fd(), from, options::Ports::Own)
+            .and_then(|()| rustix::net::connect(&fd, &to))
+            .map_err(udp::dial_error)?;
+        epoll::add(&self.epoll, &fd, EventData::new_u64(token.0), udp::WATCH).map_err(number)?;
+        Ok(self.hold(fd, Mode::Dialled { together: false }, token))
+    }
+
+    fn hear_unreachable(&mut self, sock: Sock) {
+        // Without it the probe hears as much as traffic does.
+        let _ = options::hear_unreachable(self.fd(sock));
+    }
+
+    fn dial_icmp(&mut self, to: IpAddr, from: Source, token: Token) -> Result<Sock, Errno> {
+        let to = SocketAddr::new(to, 0);
+        let protocol = if to.is_ipv4() { ipproto::ICMP } else { ipproto::ICMPV6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let fd = match rustix::net::socket_with(family(to), SocketType::DGRAM, flags, Some(protocol)) {
+            Ok(fd) => fd,
+            // Connecting can say so as well, where a route prohibits it; that is another matter.
+            Err(Os::ACCESS | Os::PERM) => return Err(errno::EPERM),
+            Err(error) => return Err(number(error)),
+        };
+        options::come_from(fd.as_fd(), from, options::Ports::Own)
+            .and_then(|()| options::hear_unreachable(fd.as_fd()))
             .and_then(|()| rustix::net::connect(&fd, &to))
             .map_err(udp::dial_error)?;
         epoll::add(&self.epoll, &fd, EventData::new_u64(token.0), udp::WATCH).map_err(number)?;

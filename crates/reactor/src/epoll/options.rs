@@ -143,6 +143,15 @@ pub fn come_from(fd: BorrowedFd<'_>, source: Source, ports: Ports) -> Result<(),
     rustix::net::bind(fd, &SocketAddr::new(address, 0))
 }
 
+/// Makes a connected socket for datagrams report what routers and our own host say of them too.
+pub fn hear_unreachable(fd: BorrowedFd<'_>) -> Result<(), Os> {
+    let address = SocketAddr::try_from(rustix::net::getsockname(fd)?).map_err(|_| Os::AFNOSUPPORT)?;
+    match address {
+        SocketAddr::V4(_) => set(fd, nix_option::Ipv4RecvErr, &true),
+        SocketAddr::V6(_) => set(fd, nix_option::Ipv6RecvErr, &true),
+    }
+}
+
 /// Makes the next `close` of a connection send nothing. False without the right to it.
 pub fn fall_silent(fd: BorrowedFd<'_>) -> bool {
     set(fd, nix_option::TcpRepair, &1).is_ok()

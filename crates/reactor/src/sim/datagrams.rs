@@ -17,6 +17,9 @@ use crate::{Batch, Errno, RecvMany, SendMany, errno};
 /// The sender at a dialled socket, of which the real driver does not tell.
 const UNSAID: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
+/// Where echo requests go: to a host, and to no port of it.
+pub(super) const ECHO_PORT: u16 = 0;
+
 /// How long a full socket stays full at most.
 const FULL_MAX: Duration = Duration::from_millis(5);
 
@@ -42,9 +45,15 @@ impl World {
             Way::Unreachable | Way::NoRoute => errno::EHOSTUNREACH,
         };
         let open = self.way(datagram.to) == Way::Open;
+        if open && datagram.to.port() == ECHO_PORT {
+            return self.echo(by, datagram);
+        }
         let Some(receiver) = self.receiver_of(&datagram).filter(|_| open) else {
             if self.dice.happens(self.faults.datagram_loss) {
                 return self.mark(by, Fact::DatagramLost);
+            }
+            if open && !self.may_refuse(datagram.to.ip(), datagram.from.ip()) {
+                return self.mark(by, Fact::RefusalHeldBack);
             }
             let at = self.now + self.travel();
             return self.schedule(at, Happening::Icmp { to: by, error: refusal });
@@ -54,6 +63,15 @@ impl World {
             udp.inbox.push_back(datagram);
         }
         self.notify(receiver);
+    }
+
+    /// A host answers an echo request with the same bytes, as a reply.
+    fn echo(&mut self, by: u32, request: Datagram) {
+        let Datagram { from, to, mut bytes } = request;
+        // Anything else is not for us to answer.
+        let Some(kind @ (8 | 128)) = bytes.first_mut() else { return };
+        *kind = if *kind == 8 { 0 } else { 129 };
+        self.send_datagram(by, Datagram { from: to, to: from, bytes });
     }
 
     /// A connected socket hears only the address it is connected to. Of several that hear everybody, each sender

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use evenkeel_model::{Instant, limits};
 
+use super::datagrams::ECHO_PORT;
 use super::net::{DriverId, Net, Totals, Way};
 use super::socket::{Datagram, Owner, Phase};
 use super::trace::Fact;
@@ -179,6 +180,21 @@ impl Driver for SimDriver {
     fn dial_udp(&mut self, to: SocketAddr, from: Source, token: Token) -> Result<Sock, Errno> {
         let from = self.source(to, from)?;
         let mut world = self.net.world.borrow_mut();
+        Ok(Sock(world.open_udp(Owner::Driver(self.id), from, Some(to), Some(token))))
+    }
+
+    /// In this network every dialled UDP socket is told.
+    fn hear_unreachable(&mut self, sock: Sock) {
+        let _ = self.held(sock, "hear_unreachable");
+    }
+
+    fn dial_icmp(&mut self, to: IpAddr, from: Source, token: Token) -> Result<Sock, Errno> {
+        let to = SocketAddr::new(to, ECHO_PORT);
+        let from = self.source(to, from)?;
+        let mut world = self.net.world.borrow_mut();
+        if world.echo_is_forbidden {
+            return Err(errno::EPERM);
+        }
         Ok(Sock(world.open_udp(Owner::Driver(self.id), from, Some(to), Some(token))))
     }
 

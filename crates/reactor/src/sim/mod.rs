@@ -21,6 +21,7 @@
 //! | `world` | what exists, what time it is, what happens next |
 //! | `connect` | how a connection begins |
 //! | `datagrams` | how datagrams travel, alone and in batches |
+//! | `refusals` | how freely a host says that a port is closed |
 //! | `flow` | how bytes, FIN and RST travel |
 //! | `socket` | what one socket remembers and when it is ready |
 //! | `driver` | the `Driver` on top of it |
@@ -35,6 +36,7 @@ mod faults;
 mod flow;
 mod net;
 mod peer;
+mod refusals;
 mod run;
 mod socket;
 mod trace;
@@ -44,5 +46,6 @@ pub use driver::{SimDriver, SimWaker};
 pub use faults::{Chance, Dice, Faults, Segments, Strike};
 pub use net::{DriverId, Net, OpenSocket, Totals, Way};
 pub use peer::{Backend, End, UdpService};
+pub use refusals::Refuses;
 pub use run::{Ended, Node, run, seeds};
 pub use trace::{Fact, Mark};

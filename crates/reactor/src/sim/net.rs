@@ -11,6 +11,7 @@ use evenkeel_model::Instant;
 
 use super::faults::Faults;
 use super::peer::{Backend, End, UdpService};
+use super::refusals::Refuses;
 use super::socket::{Kind, Owner};
 use super::trace::Mark;
 use super::world::{Happening, World};
@@ -117,6 +118,20 @@ impl Net {
 
     pub fn set_way(&self, to: SocketAddr, way: Way) {
         self.world.borrow_mut().ways.insert(to, way);
+    }
+
+    /// Everything of a host at once, and whether it answers echo requests. An address with a way of its own keeps that.
+    pub fn set_way_to_host(&self, host: IpAddr, way: Way) {
+        self.world.borrow_mut().ways_to_hosts.insert(host, way);
+    }
+
+    pub fn set_refuses(&self, host: IpAddr, refuses: Refuses) {
+        self.world.borrow_mut().budgets.set(host, refuses);
+    }
+
+    /// Nodes may have no sockets for echo requests from now on.
+    pub fn forbid_echo(&self) {
+        self.world.borrow_mut().echo_is_forbidden = true;
     }
 
     /// Steps after which [`super::run`] calls a run endless.

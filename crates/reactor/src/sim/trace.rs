@@ -35,6 +35,7 @@ pub enum Fact {
     ResetArrived,
     Failed(Errno),
     Refused(Errno),
+    RefusalHeldBack,
     Struck(Strike),
     DatagramSent(usize),
     DatagramLost,

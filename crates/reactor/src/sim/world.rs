@@ -10,6 +10,7 @@ use evenkeel_model::Instant;
 
 use super::faults::{Dice, Faults};
 use super::net::{DriverId, Totals, Way};
+use super::refusals::Budgets;
 use super::socket::{Datagram, Kind, Listener, Owner, Socket, Tcp, Udp};
 use super::trace::{Fact, Mark};
 use crate::{Close, Errno, Event, Sock, Token, WOKEN};
@@ -29,6 +30,11 @@ pub(super) struct World {
     pub listening: BTreeMap<SocketAddr, Vec<u32>>,
     pub udp_bound: BTreeMap<SocketAddr, Vec<u32>>,
     pub ways: BTreeMap<SocketAddr, Way>,
+    /// The way to a host, for addresses without a way of their own.
+    pub ways_to_hosts: BTreeMap<IpAddr, Way>,
+    pub budgets: Budgets,
+    /// Nodes may not have sockets for echo requests.
+    pub echo_is_forbidden: bool,
     pub drivers: Vec<DriverState>,
     /// Packets of data and FINs that arrived or were struck.
     pub packets: u64,
@@ -110,6 +116,9 @@ impl World {
             listening: BTreeMap::new(),
             udp_bound: BTreeMap::new(),
             ways: BTreeMap::new(),
+            ways_to_hosts: BTreeMap::new(),
+            budgets: Budgets::default(),
+            echo_is_forbidden: false,
             drivers: Vec::new(),
             packets: 0,
             paused_until: Instant::START,
@@ -167,7 +176,8 @@ impl World {
     }
 
     pub fn way(&self, to: SocketAddr) -> Way {
-        self.ways.get(&to).copied().unwrap_or(Way::Open)
+        let way = self.ways.get(&to).or_else(|| self.ways_to_hosts.get(&to.ip()));
+        way.copied().unwrap_or(Way::Open)
     }
 
     /// Finds the sockets that listen at an address, by name or for all addresses of the host.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use evenkeel_model::Instant;
-use evenkeel_reactor::sim::{Chance, Ended, Faults, Net, Segments, SimDriver, Totals, Way, run};
+use evenkeel_reactor::sim::{Chance, Ended, Faults, Net, Refuses, Segments, SimDriver, Totals, Way, run};
 use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Handshake, Recv, Send, Sock, Source, Token, errno};
 
 const T: Token = Token(7);
@@ -488,4 +488,55 @@ fn a_run_without_end_is_noticed() {
         driver.poll(&mut Vec::new(), Some(soon));
     };
     run(&net, &mut [&mut turn], &mut [], |_| false);
+}
+
+#[test]
+fn a_host_answers_echo_requests_unless_it_is_gone() {
+    let table = [
+        (Way::Open, Recv::Bytes(9)),
+        (Way::Unreachable, Recv::Failed(errno::EHOSTUNREACH)),
+        (Way::BlackHole, Recv::Dry),
+    ];
+    for (way, expected) in table {
+        let net = Net::new(0, Faults::none());
+        let mut driver = SimDriver::new(&net, node());
+        net.set_way_to_host(backend().ip(), way);
+        let sock = driver.dial_icmp(backend().ip(), Source::Kernel, T).expect("nothing is short");
+        assert_eq!(driver.send(sock, b"\x08\0\0\0\0\0\0\x01!"), Send::Taken(9));
+        while net.step() {}
+        let mut reply = [0; 9];
+        assert_eq!(driver.recv(sock, &mut reply), expected, "{way:?}");
+        assert!(way != Way::Open || reply == *b"\0\0\0\0\0\0\0\x01!", "{reply:?}");
+    }
+}
+
+#[test]
+fn a_node_without_the_right_cannot_send_echo_requests() {
+    let net = Net::new(0, Faults::none());
+    let mut driver = SimDriver::new(&net, node());
+    net.forbid_echo();
+    assert_eq!(driver.dial_icmp(backend().ip(), Source::Kernel, T), Err(errno::EPERM));
+}
+
+#[test]
+fn a_sparing_host_refuses_six_at_once_and_one_a_second_and_counts_by_sender() {
+    let net = Net::new(0, Faults::none());
+    let mut driver = SimDriver::new(&net, node());
+    net.set_refuses(backend().ip(), Refuses::Sparingly);
+    let mut refused = |from: Source| {
+        let sock = driver.dial_udp(backend(), from, T).expect("nothing is short");
+        driver.send(sock, b"ping");
+        while net.step() {}
+        let refused = driver.recv(sock, &mut [0; 9]) == Recv::Failed(errno::ECONNREFUSED);
+        driver.close(sock, Close::Orderly);
+        refused
+    };
+    let burst: Vec<bool> = (0..8).map(|_| refused(Source::Kernel)).collect();
+    assert_eq!(burst, [true, true, true, true, true, true, false, false]);
+    assert!(refused(Source::Own(Ipv4Addr::new(10, 0, 0, 3).into())), "another sender has a budget of its own");
+    net.advance_to(net.now() + Duration::from_secs(1));
+    assert_eq!([refused(Source::Kernel), refused(Source::Kernel)], [true, false]);
+    net.set_refuses(backend().ip(), Refuses::Never);
+    net.advance_to(net.now() + Duration::from_secs(60));
+    assert!(!refused(Source::Kernel));
 }

@@ -174,7 +174,7 @@ fn finding(finding: &Finding, epoch: Epoch) -> Value {
             value["dns_code"] = json!(code);
             value["answers"] = json!(answers);
         }
-        ProbeResult::Passed(Pass::Connected | Pass::Answered | Pass::Silent) => {}
+        ProbeResult::Passed(Pass::Connected | Pass::Answered | Pass::Silent | Pass::Serving) => {}
         ProbeResult::Failed(failure) => {
             use evenkeel_model::finding::FailureReason as Reason;
             value["phase"] = json!(failure.phase.word());
@@ -184,6 +184,7 @@ fn finding(finding: &Finding, epoch: Epoch) -> Value {
                 Reason::Status { got } => value["status"] = json!(got),
                 Reason::Expiring { days_left, .. } => value["days_left"] = json!(days_left),
                 Reason::Step { step, .. } => value["step"] = json!(step),
+                Reason::Grpc { status, .. } => value["grpc_status"] = json!(status),
                 Reason::DnsCode { got } => value["dns_code"] = json!(got),
                 Reason::TimedOut
                 | Reason::Refused
@@ -191,6 +192,11 @@ fn finding(finding: &Finding, epoch: Epoch) -> Value {
                 | Reason::Closed
                 | Reason::Tls { .. }
                 | Reason::NotHttp { .. }
+                | Reason::NotHttp2 { .. }
+                | Reason::StreamReset { .. }
+                | Reason::GoingAway { .. }
+                | Reason::NotServing { .. }
+                | Reason::NotGrpc { .. }
                 | Reason::Mismatch { .. }
                 | Reason::Unfinished { .. }
                 | Reason::Body { .. }

@@ -503,6 +503,12 @@ impl fmt::Display for Told<'_> {
                     FailureReason::Expiring { .. }
                     | FailureReason::Status { .. }
                     | FailureReason::NotHttp { .. }
+                    | FailureReason::NotHttp2 { .. }
+                    | FailureReason::StreamReset { .. }
+                    | FailureReason::GoingAway { .. }
+                    | FailureReason::Grpc { .. }
+                    | FailureReason::NotServing { .. }
+                    | FailureReason::NotGrpc { .. }
                     | FailureReason::Mismatch { .. }
                     | FailureReason::Body { .. }
                     | FailureReason::Step { .. }

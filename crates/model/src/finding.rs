@@ -94,6 +94,8 @@ pub enum Pass {
     Dns { code: u16, answers: u16 },
     /// Nothing came back before the timeout and `silence = "pass"`: the verdict rests on silence.
     Silent,
+    /// A gRPC service that says SERVING of itself.
+    Serving,
 }
 
 /// What an agent says of its backend, beside up or down. What it leaves out stays as it was.
@@ -163,6 +165,31 @@ pub enum FailureReason {
     },
     /// The answer is not HTTP; says what was wrong with it.
     NotHttp {
+        why: &'static str,
+    },
+    /// The answer is not HTTP/2; the rule it broke, or who speaks there.
+    NotHttp2 {
+        why: &'static str,
+    },
+    /// Our stream was reset with this error code of HTTP/2.
+    StreamReset {
+        code: &'static str,
+    },
+    /// GOAWAY in the place of an answer.
+    GoingAway {
+        code: &'static str,
+    },
+    /// A gRPC call that ended in a status other than 0, and the first bytes of what the backend said to it.
+    Grpc {
+        status: u32,
+        message: Vec<u8>,
+    },
+    /// What a gRPC service says of itself, in its own word.
+    NotServing {
+        said: &'static str,
+    },
+    /// The answer is not that of a gRPC call; says what was wrong with it.
+    NotGrpc {
         why: &'static str,
     },
     /// A datagram came back that the expectation does not match; the first bytes of it.
@@ -283,6 +310,12 @@ impl FailureReason {
             FailureReason::Expiring { .. } => "expiring",
             FailureReason::Status { .. } => "status",
             FailureReason::NotHttp { .. } => "not_http",
+            FailureReason::NotHttp2 { .. } => "not_http2",
+            FailureReason::StreamReset { .. } => "stream_reset",
+            FailureReason::GoingAway { .. } => "going_away",
+            FailureReason::Grpc { .. } => "grpc",
+            FailureReason::NotServing { .. } => "not_serving",
+            FailureReason::NotGrpc { .. } => "not_grpc",
             FailureReason::Mismatch { .. } => "mismatch",
             FailureReason::Body { .. } => "body",
             FailureReason::Step { end, .. } => end.word(),
@@ -306,6 +339,31 @@ impl StepEnd {
         }
     }
 }
+
+/// The name of a status in gRPC's statuscodes.md.
+pub fn grpc_status_word(status: u32) -> Option<&'static str> {
+    GRPC_STATUSES.get(usize::try_from(status).ok()?).copied()
+}
+
+const GRPC_STATUSES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
 
 /// Name of a DNS answer code, of those that an answer without extensions can bear.
 pub fn dns_code_word(code: u16) -> Option<&'static str> {

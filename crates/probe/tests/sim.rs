@@ -451,7 +451,7 @@ fn possible(target: u8, result: &ProbeResult) -> bool {
         ProbeResult::Void(_) => return false,
         ProbeResult::Passed(Pass::Status(status)) => return target == 1 && *status == 200,
         ProbeResult::Passed(Pass::Connected) => return target == 3,
-        ProbeResult::Passed(Pass::Secured { .. } | Pass::Agent(_) | Pass::Dns { .. }) => return false,
+        ProbeResult::Passed(Pass::Secured { .. } | Pass::Agent(_) | Pass::Dns { .. } | Pass::Serving) => return false,
         ProbeResult::Passed(Pass::Answered) => return target == 7,
         ProbeResult::Passed(Pass::Silent) => return target >= 7,
         ProbeResult::Failed(failure) => &failure.reason,
@@ -466,6 +466,12 @@ fn possible(target: u8, result: &ProbeResult) -> bool {
         | FailureReason::Tls { .. }
         | FailureReason::Expiring { .. }
         | FailureReason::NotHttp { .. }
+        | FailureReason::NotHttp2 { .. }
+        | FailureReason::StreamReset { .. }
+        | FailureReason::GoingAway { .. }
+        | FailureReason::Grpc { .. }
+        | FailureReason::NotServing { .. }
+        | FailureReason::NotGrpc { .. }
         | FailureReason::Mismatch { .. }
         | FailureReason::Unfinished { .. }
         | FailureReason::Body { .. }

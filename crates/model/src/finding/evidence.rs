@@ -6,7 +6,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{AgentSays, BodyFault, FailureReason, Finding, Pass, ProbeResult, StepEnd, Void, dns_code_word};
+use super::{
+    AgentSays, BodyFault, FailureReason, Finding, Pass, ProbeResult, StepEnd, Void, dns_code_word, grpc_status_word,
+};
 use crate::standing::Order;
 
 impl fmt::Display for Finding {
@@ -35,6 +37,7 @@ impl fmt::Display for Pass {
             Pass::Agent(says) => write!(f, "agent says {says}"),
             Pass::Dns { code, answers } => write!(f, "{}, {}", DnsCode(*code), Records(*answers)),
             Pass::Silent => f.write_str("silence, no icmp refusal"),
+            Pass::Serving => f.write_str("SERVING"),
         }
     }
 }
@@ -54,6 +57,18 @@ impl fmt::Display for FailureReason {
             }
             FailureReason::Status { got } => write!(f, "status {got} is not expected"),
             FailureReason::NotHttp { why } => write!(f, "answer is not http: {why}"),
+            FailureReason::NotHttp2 { why } => write!(f, "answer is not http/2: {why}"),
+            FailureReason::StreamReset { code } => write!(f, "stream reset by backend: {code}"),
+            FailureReason::GoingAway { code } => write!(f, "goodbye (GOAWAY) instead of an answer: {code}"),
+            FailureReason::Grpc { status, message } => {
+                write!(f, "grpc status {status}")?;
+                if let Some(word) = grpc_status_word(*status) {
+                    write!(f, " ({word})")?;
+                }
+                if message.is_empty() { Ok(()) } else { write!(f, ": \"{}\"", message.escape_ascii()) }
+            }
+            FailureReason::NotServing { said } => write!(f, "service says {said}"),
+            FailureReason::NotGrpc { why } => write!(f, "answer is not grpc: {why}"),
             FailureReason::Mismatch { got } => write!(f, "unexpected answer \"{}\"", got.escape_ascii()),
             FailureReason::Unfinished { part, bytes } => {
                 write!(f, "timed out in the middle of its {part}, after {bytes} bytes")
@@ -214,6 +229,13 @@ mod tests {
             (step(StepEnd::TooLong, b"x"), "step 2 of 4 expected /^250/, got \"x\" and more than a probe keeps"),
             (down(b"disk full"), "agent says stopped: \"disk full\""),
             (down(b""), "agent says stopped"),
+            (
+                FailureReason::Grpc { status: 5, message: got(b"unknown service") },
+                "grpc status 5 (NOT_FOUND): \"unknown service\"",
+            ),
+            (FailureReason::Grpc { status: 12, message: Vec::new() }, "grpc status 12 (UNIMPLEMENTED)"),
+            (FailureReason::Grpc { status: 17, message: got(b"\n") }, "grpc status 17: \"\\n\""),
+            (FailureReason::NotServing { said: "NOT_SERVING" }, "service says NOT_SERVING"),
             (FailureReason::DnsCode { got: 2 }, "SERVFAIL is not expected"),
             (FailureReason::DnsCode { got: 23 }, "code 23 is not expected"),
             (FailureReason::DnsAddresses { answers: 1 }, "none of the expected addresses in 1 answer"),

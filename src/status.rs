@@ -174,13 +174,24 @@ fn finding(finding: &Finding, epoch: Epoch) -> Value {
             value["dns_code"] = json!(code);
             value["answers"] = json!(answers);
         }
+        ProbeResult::Passed(Pass::Exited { output }) => value["output"] = json!(**output),
         ProbeResult::Passed(Pass::Connected | Pass::Answered | Pass::Silent | Pass::Serving) => {}
         ProbeResult::Failed(failure) => {
             use evenkeel_model::finding::FailureReason as Reason;
             value["phase"] = json!(failure.phase.word());
             value["reason"] = json!(failure.reason.word());
             match &failure.reason {
-                Reason::Unreachable { errno } | Reason::Socket { errno } => value["errno"] = json!(errno),
+                Reason::Unreachable { errno } | Reason::Socket { errno } | Reason::NotStarted { errno } => {
+                    value["errno"] = json!(errno);
+                }
+                Reason::Exited { status, output } => {
+                    value["exit_status"] = json!(status);
+                    value["output"] = json!(**output);
+                }
+                Reason::Killed { signal, output } => {
+                    value["signal"] = json!(signal);
+                    value["output"] = json!(**output);
+                }
                 Reason::Status { got } => value["status"] = json!(got),
                 Reason::Expiring { days_left, .. } => value["days_left"] = json!(days_left),
                 Reason::Step { step, .. } => value["step"] = json!(step),

@@ -517,6 +517,9 @@ impl fmt::Display for Told<'_> {
                     | FailureReason::DnsCode { .. }
                     | FailureReason::DnsAddresses { .. }
                     | FailureReason::NotDns { .. } => {}
+                    FailureReason::Exited { .. } | FailureReason::Killed { .. } | FailureReason::NotStarted { .. } => {
+                        f.write_str("command: ")?
+                    }
                 }
                 write!(f, "{reason}")?;
             }

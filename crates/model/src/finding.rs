@@ -77,7 +77,7 @@ pub enum ProbeResult {
     Void(Void),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pass {
     /// HTTP status that the status list accepts.
     Status(u16),
@@ -96,6 +96,8 @@ pub enum Pass {
     Silent,
     /// A gRPC service that says SERVING of itself.
     Serving,
+    /// A command ended with status 0. The first lines it said, made fit to be shown.
+    Exited { output: Arc<str> },
 }
 
 /// What an agent says of its backend, beside up or down. What it leaves out stays as it was.
@@ -121,6 +123,8 @@ pub enum ProbePhase {
     Tls,
     Write,
     Read,
+    /// A command runs: what it does meanwhile is its own affair.
+    Run,
 }
 
 impl ProbePhase {
@@ -130,6 +134,7 @@ impl ProbePhase {
             ProbePhase::Tls => "tls",
             ProbePhase::Write => "write",
             ProbePhase::Read => "read",
+            ProbePhase::Run => "run",
         }
     }
 }
@@ -242,6 +247,20 @@ pub enum FailureReason {
     NotDns {
         why: &'static str,
     },
+    /// A command ended with another status than 0. The first lines it said, made fit to be shown.
+    Exited {
+        status: i32,
+        output: Arc<str>,
+    },
+    /// A signal that was not ours ended a command.
+    Killed {
+        signal: i32,
+        output: Arc<str>,
+    },
+    /// There is no such command, or it may not be run.
+    NotStarted {
+        errno: i32,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,6 +343,9 @@ impl FailureReason {
             FailureReason::DnsCode { .. } => "dns_code",
             FailureReason::DnsAddresses { .. } => "dns_addresses",
             FailureReason::NotDns { .. } => "not_dns",
+            FailureReason::Exited { .. } => "exited",
+            FailureReason::Killed { .. } => "killed",
+            FailureReason::NotStarted { .. } => "not_started",
         }
     }
 }

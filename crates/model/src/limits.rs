@@ -312,6 +312,16 @@ fixed! {
         "Largest response head an http probe reads before it gives up.";
     PROBE_EVIDENCE = 64, "bytes",
         "Bytes of an unexpected answer kept as evidence.";
+    COMMANDS_AT_ONCE = 64, "commands",
+        "Command probes running at once; further ones wait their turn. Each is a process, so a check over many backends must not become a flood of them.";
+    COMMAND_OUTPUT = 4096, "bytes",
+        "What is kept of a command's output; the rest is read and thrown away, so that a talkative command does not block.";
+    COMMAND_LINES = 3, "lines",
+        "Lines of a command's output that stand in a finding. Plugins of the Nagios kind say what matters in the first one.";
+    COMMAND_EVIDENCE = 256, "characters",
+        "Length of a command's output in a finding.";
+    COMMAND_STRAGGLE = 20, "ms",
+        "How long the output of a command is waited for after its end when something it left behind still holds the pipe. What the command itself said is in the pipe by then.";
     SCRATCH = 262_144, "bytes",
         "Receive buffer of a worker, shared by its connections. 256 KiB reads made 64 KiB bodies 16 % cheaper than 64 KiB reads in our trials.";
     PIPE = 1_048_576, "bytes",

@@ -41,7 +41,7 @@ impl From<ProbePhase> for Turn {
         match phase {
             ProbePhase::Connect => Turn::Connect,
             ProbePhase::Write => Turn::Write,
-            ProbePhase::Tls | ProbePhase::Read => Turn::Read,
+            ProbePhase::Tls | ProbePhase::Read | ProbePhase::Run => Turn::Read,
         }
     }
 }

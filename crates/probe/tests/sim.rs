@@ -451,7 +451,11 @@ fn possible(target: u8, result: &ProbeResult) -> bool {
         ProbeResult::Void(_) => return false,
         ProbeResult::Passed(Pass::Status(status)) => return target == 1 && *status == 200,
         ProbeResult::Passed(Pass::Connected) => return target == 3,
-        ProbeResult::Passed(Pass::Secured { .. } | Pass::Agent(_) | Pass::Dns { .. } | Pass::Serving) => return false,
+        ProbeResult::Passed(
+            Pass::Secured { .. } | Pass::Agent(_) | Pass::Dns { .. } | Pass::Serving | Pass::Exited { .. },
+        ) => {
+            return false;
+        }
         ProbeResult::Passed(Pass::Answered) => return target == 7,
         ProbeResult::Passed(Pass::Silent) => return target >= 7,
         ProbeResult::Failed(failure) => &failure.reason,
@@ -480,7 +484,10 @@ fn possible(target: u8, result: &ProbeResult) -> bool {
         | FailureReason::NotAgent { .. }
         | FailureReason::DnsCode { .. }
         | FailureReason::DnsAddresses { .. }
-        | FailureReason::NotDns { .. } => false,
+        | FailureReason::NotDns { .. }
+        | FailureReason::Exited { .. }
+        | FailureReason::Killed { .. }
+        | FailureReason::NotStarted { .. } => false,
     }
 }
 

@@ -38,6 +38,7 @@ impl fmt::Display for Pass {
             Pass::Dns { code, answers } => write!(f, "{}, {}", DnsCode(*code), Records(*answers)),
             Pass::Silent => f.write_str("silence, no icmp refusal"),
             Pass::Serving => f.write_str("SERVING"),
+            Pass::Exited { output } => write!(f, "exit status 0{}", Output(output)),
         }
     }
 }
@@ -107,6 +108,17 @@ impl fmt::Display for FailureReason {
                 write!(f, "none of the expected addresses in {}", Records(*answers))
             }
             FailureReason::NotDns { why } => write!(f, "answer is not dns: {why}"),
+            FailureReason::Exited { status, output } => write!(f, "exit status {status}{}", Output(output)),
+            FailureReason::Killed { signal, output } => write!(f, "ended by signal {signal}{}", Output(output)),
+            FailureReason::NotStarted { errno } => {
+                let why = match errno {
+                    2 => "there is no such file",
+                    8 => "it is no program (a script needs #! in its first line)",
+                    13 => "permission denied",
+                    _ => "the system refuses",
+                };
+                write!(f, "cannot be started: {why} (errno {errno})")
+            }
         }
     }
 }
@@ -170,6 +182,15 @@ impl fmt::Display for Void {
             Void::Cancelled => f.write_str("cancelled by a change of plan"),
             Void::Silent => f.write_str("silence, which this check keeps out of the verdict"),
         }
+    }
+}
+
+/// What a command said, behind how it ended. It was made fit to be shown when it was read.
+struct Output<'a>(&'a str);
+
+impl fmt::Display for Output<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ", it said \"{}\"", self.0) }
     }
 }
 
@@ -244,6 +265,23 @@ mod tests {
             assert_eq!(reason.to_string(), expected);
         }
         assert_eq!(Pass::Dns { code: 3, answers: 0 }.to_string(), "NXDOMAIN, 0 answers");
+    }
+
+    #[test]
+    fn a_command_is_told_with_how_it_ended_and_what_it_said() {
+        let exited = |status, output: &str| FailureReason::Exited { status, output: output.into() };
+        assert_eq!(Pass::Exited { output: "".into() }.to_string(), "exit status 0");
+        assert_eq!(Pass::Exited { output: "OK".into() }.to_string(), "exit status 0, it said \"OK\"");
+        let table = [
+            (exited(2, "CRITICAL"), "exit status 2, it said \"CRITICAL\""),
+            (exited(127, ""), "exit status 127"),
+            (FailureReason::Killed { signal: 11, output: "".into() }, "ended by signal 11"),
+            (FailureReason::NotStarted { errno: 2 }, "cannot be started: there is no such file (errno 2)"),
+            (FailureReason::NotStarted { errno: 40 }, "cannot be started: the system refuses (errno 40)"),
+        ];
+        for (reason, expected) in table {
+            assert_eq!(reason.to_string(), expected);
+        }
     }
 
     #[test]

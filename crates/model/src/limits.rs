@@ -310,6 +310,14 @@ fixed! {
         "Steps in which slow start raises a weight.";
     PROBE_HEAD = 16_384, "bytes",
         "Largest response head an http probe reads before it gives up.";
+    PROBE_BODY = 65_536, "bytes",
+        "As far as an http probe looks into a body. Health pages are small, and so is the time to look through this much.";
+    PROBE_CONVERSATION = 16_384, "bytes",
+        "What a probe with steps hears before it gives up. Every piece that comes is looked at together with those before it, so this bounds what a backend that talks byte by byte can cost.";
+    PROBE_AGENT_LINE = 1024, "bytes",
+        "Longest line of an agent. Its words need 40, the rest is for its reason.";
+    PROBE_KEPT = 60, "s",
+        "A probe's connection is kept no longer than this after it was opened. A backend that takes no new connections shows only to those who open one.";
     PROBE_EVIDENCE = 64, "bytes",
         "Bytes of an unexpected answer kept as evidence.";
     COMMANDS_AT_ONCE = 64, "commands",

@@ -9,12 +9,14 @@
 //! (SPEC W7). It will never decide a verdict, wait between probes, share a connection with traffic or repeat a
 //! probe: when to probe and what a finding means is `health`'s.
 
+mod agent;
 mod failure;
 mod head;
 mod http;
 mod machine;
 mod prober;
 mod secured;
+mod steps;
 mod tcp;
 mod udp;
 

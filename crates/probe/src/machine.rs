@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use evenkeel_health::settings::ProbeSettings;
 use evenkeel_model::finding::{ProbePhase, ProbeResult};
-use evenkeel_reactor::{Errno, Handshake};
+use evenkeel_reactor::{Close, Errno, Handshake};
 use evenkeel_tls::Client;
 
+use crate::agent::Agent;
 use crate::http::Http;
 use crate::secured::{Inside, Secured};
+use crate::steps::Steps;
 use crate::tcp::Tcp;
 use crate::udp::Udp;
 
@@ -48,9 +50,11 @@ impl From<ProbePhase> for Turn {
 
 #[derive(Debug)]
 pub enum Machine {
+    Agent(Agent),
     Http(Http),
     /// Any of the others inside TLS.
     Secured(Box<Secured>),
+    Steps(Steps),
     Tcp(Tcp),
     Udp(Udp),
 }
@@ -62,6 +66,11 @@ impl Machine {
                 Machine::over(settings.tls.as_ref(), to, Machine::Http(Http::new(settings, to)))
             }
             ProbeSettings::Tcp(_) => Machine::Tcp(Tcp),
+            ProbeSettings::Steps(settings) => {
+                let steps = Steps::new(Arc::clone(&settings.steps));
+                Machine::over(settings.tls.as_ref(), to, Machine::Steps(steps))
+            }
+            ProbeSettings::Agent(settings) => Machine::Agent(Agent::new(settings.send.clone())),
             ProbeSettings::Tls(settings) => {
                 let inside = Inside::Nothing { min_days_left: settings.min_days_left };
                 Machine::Secured(Box::new(Secured::new(Arc::clone(&settings.client), to.ip(), inside)))
@@ -82,8 +91,10 @@ impl Machine {
     /// `Some` ends the probe.
     pub fn handle(&mut self, fact: Fact<'_>) -> Option<ProbeResult> {
         match self {
+            Machine::Agent(agent) => agent.handle(fact),
             Machine::Http(http) => http.handle(fact),
             Machine::Secured(secured) => secured.handle(fact),
+            Machine::Steps(steps) => steps.handle(fact),
             Machine::Tcp(tcp) => tcp.handle(fact),
             Machine::Udp(udp) => udp.handle(fact),
         }
@@ -92,8 +103,10 @@ impl Machine {
     /// What the deadline means when nothing was decided before it.
     pub fn handle_deadline(&self) -> ProbeResult {
         match self {
+            Machine::Agent(agent) => agent.handle_deadline(),
             Machine::Http(http) => http.handle_deadline(),
             Machine::Secured(secured) => secured.handle_deadline(),
+            Machine::Steps(steps) => steps.handle_deadline(),
             Machine::Tcp(tcp) => tcp.handle_deadline(),
             Machine::Udp(udp) => udp.handle_deadline(),
         }
@@ -102,8 +115,10 @@ impl Machine {
     /// Where the probe is, as evidence has it.
     pub fn phase(&self) -> ProbePhase {
         match self {
+            Machine::Agent(agent) => agent.phase(),
             Machine::Http(http) => http.phase(),
             Machine::Secured(secured) => secured.phase(),
+            Machine::Steps(steps) => steps.phase(),
             Machine::Tcp(_) => ProbePhase::Connect,
             Machine::Udp(udp) => udp.phase(),
         }
@@ -113,15 +128,19 @@ impl Machine {
     pub fn turn(&self) -> Turn {
         match self {
             Machine::Secured(secured) => secured.turn(),
-            Machine::Http(_) | Machine::Tcp(_) | Machine::Udp(_) => self.phase().into(),
+            Machine::Agent(_) | Machine::Http(_) | Machine::Steps(_) | Machine::Tcp(_) | Machine::Udp(_) => {
+                self.phase().into()
+            }
         }
     }
 
     /// The rest of what is to be sent; one whole datagram for udp, which may be empty.
     pub fn to_send(&self) -> &[u8] {
         match self {
+            Machine::Agent(agent) => agent.to_send(),
             Machine::Http(http) => http.to_send(),
             Machine::Secured(secured) => secured.to_send(),
+            Machine::Steps(steps) => steps.to_send(),
             Machine::Tcp(_) => &[],
             Machine::Udp(udp) => udp.to_send(),
         }
@@ -130,12 +149,31 @@ impl Machine {
     /// So many bytes of [`Machine::to_send`] were taken. `Some` ends the probe.
     pub fn sent(&mut self, bytes: usize) -> Option<ProbeResult> {
         match self {
+            Machine::Agent(agent) => agent.sent(bytes),
             Machine::Http(http) => http.sent(bytes),
             Machine::Secured(secured) => return secured.sent(bytes),
+            Machine::Steps(steps) => return steps.sent(bytes),
             Machine::Tcp(_) => {}
             Machine::Udp(udp) => udp.sent(),
         }
         None
+    }
+
+    /// How to part from the backend, which has closed already or not (`hangup`).
+    ///
+    /// We reset connections, as HAProxy's checks do: an orderly close would leave each probe behind as a minute of
+    /// TIME_WAIT on our side, 1.2 million of them at 20,000 probes a second. Where a backend has closed before
+    /// us, as `Connection: close` asks of it, the wait is on its side and the polite way costs nothing. A tcp probe without
+    /// steps ends in a reset by contract (SPEC 4.1). One with steps whose last is ours to say pays the price, since a
+    /// reset would overtake it.
+    pub fn farewell(&self, hangup: bool) -> Close {
+        let orderly = match self {
+            Machine::Tcp(_) | Machine::Udp(_) => false,
+            Machine::Steps(steps) => hangup || steps.ends_with_our_word(),
+            Machine::Secured(secured) => hangup || secured.ends_with_our_word(),
+            Machine::Agent(_) | Machine::Http(_) => hangup,
+        };
+        if orderly { Close::Orderly } else { Close::Reset }
     }
 }
 
@@ -143,7 +181,11 @@ impl Machine {
 pub fn handshake(probe: &ProbeSettings) -> Option<Handshake> {
     use evenkeel_health::settings::TcpProbe;
     match probe {
-        ProbeSettings::Http(_) | ProbeSettings::Tls(_) | ProbeSettings::Tcp(TcpProbe::Full) => Some(Handshake::Full),
+        ProbeSettings::Http(_)
+        | ProbeSettings::Tls(_)
+        | ProbeSettings::Tcp(TcpProbe::Full)
+        | ProbeSettings::Steps(_)
+        | ProbeSettings::Agent(_) => Some(Handshake::Full),
         ProbeSettings::Tcp(TcpProbe::HalfOpen) => Some(Handshake::HalfOpen),
         ProbeSettings::Udp(_) => None,
         other => unreachable!("config makes no {} probe yet", other.kind().word()),

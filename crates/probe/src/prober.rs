@@ -164,7 +164,7 @@ impl Prober {
         if now >= run.deadline {
             self.expire(driver, slot, now);
         } else if let Some(result) = run.advance(driver, event, &mut self.scratch) {
-            let how = farewell(run.kind, event);
+            let how = run.machine.farewell(event.hangup);
             self.finish(driver, slot, now, result, how);
         }
     }
@@ -215,17 +215,6 @@ impl Prober {
         self.slots.remove(&run.key);
         self.deadlines.remove(&(run.deadline, slot));
         run
-    }
-}
-
-/// We reset connections, as HAProxy's checks do: an orderly close would leave each probe behind as a minute of
-/// TIME_WAIT on our side, 1.2 million of them at 20,000 probes a second. Where an http backend has closed before
-/// us, as `Connection: close` asks of it, the wait is on its side and the polite way costs nothing. A tcp probe ends
-/// in a reset by contract (SPEC 4.1).
-fn farewell(kind: ProbeKind, event: Event) -> Close {
-    match kind {
-        ProbeKind::Http | ProbeKind::Tls if event.hangup => Close::Orderly,
-        _ => Close::Reset,
     }
 }
 
@@ -327,7 +316,8 @@ impl Run {
                 Recv::Dry => return None,
                 // The driver cannot tell the end of a stream from an empty datagram; we can.
                 Recv::End if self.kind == ProbeKind::Udp => (Fact::Received(&[]), true),
-                Recv::End => (Fact::Ended, true),
+                // It comes again however often one asks.
+                Recv::End => return self.machine.handle(Fact::Ended),
                 Recv::Failed(errno) => (Fact::Failed(errno), true),
             };
             let result = self.machine.handle(fact);

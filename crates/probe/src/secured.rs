@@ -24,6 +24,8 @@ pub struct Secured {
     inside: Inside,
     /// What the backend said, in plain; empty between two facts.
     plain: Vec<u8>,
+    /// What the probe within found by its last word, which has not left yet.
+    parting: Option<ProbeResult>,
 }
 
 #[derive(Debug)]
@@ -44,10 +46,11 @@ impl fmt::Debug for Secured {
 
 impl Secured {
     pub fn new(client: Arc<Client>, address: IpAddr, inside: Inside) -> Self {
-        Secured { client, address, session: None, inside, plain: Vec::new() }
+        Secured { client, address, session: None, inside, plain: Vec::new(), parting: None }
     }
 
     pub fn handle(&mut self, fact: Fact<'_>) -> Option<ProbeResult> {
+        let phase = self.phase();
         match fact {
             Fact::Connected => match Session::client(&self.client, self.address) {
                 Ok(session) => {
@@ -58,8 +61,11 @@ impl Secured {
             },
             Fact::Received(bytes) => self.read(bytes),
             // Without a goodbye somebody may have cut the answer short, so this is no end the probe within could count on.
-            Fact::Ended => Some(failed(self.phase(), FailureReason::Closed)),
-            Fact::Failed(errno) => Some(failure::failed(self.phase(), errno)),
+            Fact::Ended => Some(failed(phase, FailureReason::Closed)),
+            Fact::Failed(errno) => match (&mut self.inside, phase) {
+                (Inside::Probe(probe), ProbePhase::Read) => probe.handle(fact),
+                _ => Some(failure::failed(phase, errno)),
+            },
         }
     }
 
@@ -85,6 +91,9 @@ impl Secured {
     pub fn sent(&mut self, bytes: usize) -> Option<ProbeResult> {
         if let Some(session) = &mut self.session {
             session.sent(bytes);
+            if session.output().is_empty() && self.parting.is_some() {
+                return self.parting.take();
+            }
         }
         self.shaken()
     }
@@ -141,13 +150,27 @@ impl Secured {
     /// Hands a fact to the probe within, and seals all it has to say to that.
     fn tell(&mut self, fact: Fact<'_>) -> Option<ProbeResult> {
         let (Some(session), Inside::Probe(probe)) = (&mut self.session, &mut self.inside) else { return None };
-        let mut result = probe.handle(fact);
-        while result.is_none() && probe.turn() == Turn::Write {
+        let result = probe.handle(fact);
+        if result.is_some() || self.parting.is_some() {
+            return result;
+        }
+        while probe.turn() == Turn::Write {
             let words = probe.to_send();
             let (bytes, sealed) = (words.len(), session.send(words));
-            result = probe.sent(bytes).or_else(|| sealed.err().as_ref().map(tls));
+            if let Err(refused) = sealed {
+                return Some(tls(&refused));
+            }
+            self.parting = probe.sent(bytes);
+            if self.parting.is_some() {
+                break;
+            }
         }
-        result
+        None
+    }
+
+    /// Whether the probe within ends with something that we say.
+    pub fn ends_with_our_word(&self) -> bool {
+        matches!(&self.inside, Inside::Probe(Machine::Steps(steps)) if steps.ends_with_our_word())
     }
 
     /// A mere handshake passes when its last message has left: gone before that, we would look like a client that failed.

@@ -139,7 +139,7 @@ fn check(target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> Value {
         .iter()
         .rev()
         .find(|finding| finding.result.passed())
-        .is_some_and(|finding| matches!(finding.result, ProbeResult::Passed(Pass::Silent)));
+        .is_some_and(|finding| matches!(finding.result, ProbeResult::Passed(Pass::Silent(_))));
     json!({
         "kind": settings.probe.kind().word(),
         "address": target.address().to_string(),
@@ -175,7 +175,7 @@ fn finding(finding: &Finding, epoch: Epoch) -> Value {
             value["answers"] = json!(answers);
         }
         ProbeResult::Passed(Pass::Exited { output }) => value["output"] = json!(**output),
-        ProbeResult::Passed(Pass::Connected | Pass::Answered | Pass::Silent | Pass::Serving) => {}
+        ProbeResult::Passed(Pass::Connected | Pass::Answered | Pass::Echoed | Pass::Silent(_) | Pass::Serving) => {}
         ProbeResult::Failed(failure) => {
             use evenkeel_model::finding::FailureReason as Reason;
             value["phase"] = json!(failure.phase.word());
@@ -184,6 +184,7 @@ fn finding(finding: &Finding, epoch: Epoch) -> Value {
                 Reason::Unreachable { errno } | Reason::Socket { errno } | Reason::NotStarted { errno } => {
                     value["errno"] = json!(errno);
                 }
+                Reason::NoEcho { errno } => value["errno"] = json!(errno),
                 Reason::Exited { status, output } => {
                     value["exit_status"] = json!(status);
                     value["output"] = json!(**output);
@@ -209,6 +210,7 @@ fn finding(finding: &Finding, epoch: Epoch) -> Value {
                 | Reason::NotServing { .. }
                 | Reason::NotGrpc { .. }
                 | Reason::Mismatch { .. }
+                | Reason::TrafficRefused { .. }
                 | Reason::Unfinished { .. }
                 | Reason::Body { .. }
                 | Reason::AgentDown { .. }

@@ -18,7 +18,7 @@ use evenkeel_health::settings::CheckSettings;
 use evenkeel_health::suspicion::{self, Suspicion};
 use evenkeel_health::timetable::{self, Timetable, Turn, Waits};
 use evenkeel_model::event::{Because, NoSuch, VerdictChanged, What};
-use evenkeel_model::finding::{Finding, Pass, ProbeResult};
+use evenkeel_model::finding::{Finding, Pass, ProbeResult, Proof};
 use evenkeel_model::standing::{Harm, Order, Standing, Verdict};
 use evenkeel_model::{BackendId, Instant, PoolId, TargetId, event};
 use evenkeel_plan::{Plan, PoolView, Snapshot};
@@ -225,7 +225,7 @@ impl Control {
         match &finding.result {
             ProbeResult::Void(void) => self.journal.count_void(void, self.now),
             // Silence passes without proof: a node cut off from its network hears it from everybody.
-            ProbeResult::Passed(Pass::Silent) => {}
+            ProbeResult::Passed(Pass::Silent(Proof::None)) => {}
             ProbeResult::Passed(_) => self.suspect(suspicion::Event::Passed(key)),
             ProbeResult::Failed(_) => self.suspect(suspicion::Event::Failed(key)),
         }

@@ -18,6 +18,9 @@ pub(crate) struct Journal {
     report_at: Option<Instant>,
 }
 
+/// "Operation not permitted": what Linux calls it that we may not.
+const EPERM: i32 = 1;
+
 const PERIOD: Duration = Duration::from_secs(limits::VOID_REPORT.value);
 
 impl Journal {
@@ -43,7 +46,11 @@ impl Journal {
                 self.voids.errno = Some(*errno);
             }
             // We gave it up, or the operator said that silence means nothing: the node is well.
-            Void::Cancelled | Void::Silent => return,
+            Void::EchoForbidden => {
+                self.voids.no_resources += 1;
+                self.voids.errno = Some(EPERM);
+            }
+            Void::Cancelled | Void::Silent | Void::Doubtful(_) => return,
         }
         self.report_at.get_or_insert(now + PERIOD);
     }

@@ -72,7 +72,7 @@ pub struct Counts {
     pub failed: u64,
     /// Our own fault, so neither (SPEC W7).
     pub void: u64,
-    /// Silence under `silence = "keep"`, so neither.
+    /// Silence under `silence = "keep"`, or that nothing proves, so neither.
     pub kept: u64,
 }
 
@@ -226,8 +226,10 @@ impl Counts {
         let counter = match result {
             ProbeResult::Passed(_) => &mut self.passed,
             ProbeResult::Failed(_) => &mut self.failed,
-            ProbeResult::Void(Void::Silent) => &mut self.kept,
-            ProbeResult::Void(Void::Late { .. } | Void::NoResources { .. } | Void::Cancelled) => &mut self.void,
+            ProbeResult::Void(Void::Silent | Void::Doubtful(_)) => &mut self.kept,
+            ProbeResult::Void(Void::Late { .. } | Void::NoResources { .. } | Void::EchoForbidden | Void::Cancelled) => {
+                &mut self.void
+            }
         };
         *counter += 1;
     }

@@ -497,6 +497,8 @@ impl fmt::Display for Told<'_> {
                     | FailureReason::Reset
                     | FailureReason::Closed
                     | FailureReason::Unreachable { .. }
+                    | FailureReason::NoEcho { .. }
+                    | FailureReason::TrafficRefused { .. }
                     | FailureReason::Socket { .. }
                     | FailureReason::Unfinished { .. }
                     | FailureReason::Tls { .. } => write!(f, "{} ", phase.word())?,

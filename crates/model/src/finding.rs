@@ -10,8 +10,10 @@ use crate::standing::Order;
 use crate::time::Instant;
 
 mod evidence;
+mod silence;
 
 pub use evidence::Millis;
+pub use silence::{Doubt, Proof, Trust};
 
 /// One execution of a check against one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,8 +94,10 @@ pub enum Pass {
     Agent(AgentSays),
     /// A DNS answer with an accepted code, and how many records it holds.
     Dns { code: u16, answers: u16 },
+    /// The reply to our echo request.
+    Echoed,
     /// Nothing came back before the timeout and `silence = "pass"`: the verdict rests on silence.
-    Silent,
+    Silent(Proof),
     /// A gRPC service that says SERVING of itself.
     Serving,
     /// A command ended with status 0. The first lines it said, made fit to be shown.
@@ -150,6 +154,14 @@ pub enum FailureReason {
     /// No route, network or host unreachable, administratively prohibited.
     Unreachable {
         errno: i32,
+    },
+    /// The host was silent and answered no echo request either; what came in the place of a reply, if anything did.
+    NoEcho {
+        errno: Option<i32>,
+    },
+    /// The probe met silence, but so many sessions of clients were refused since the one before.
+    TrafficRefused {
+        sessions: u64,
     },
     /// Any other error of the socket.
     Socket {
@@ -289,11 +301,14 @@ pub enum Void {
     Late { by: Duration },
     /// We could not start it: no file descriptor, no source port, no memory.
     NoResources { errno: i32 },
+    /// The kernel does not let us send echo requests (`net.ipv4.ping_group_range`).
+    EchoForbidden,
     /// The check was changed or removed while the probe ran.
     Cancelled,
-    /// Nothing came back before the timeout and `silence = "keep"`. The one void that is nobody's
-    /// fault: the operator said that silence means nothing.
+    /// Nothing came back before the timeout and `silence = "keep"`: the operator said that silence means nothing.
     Silent,
+    /// Nothing came back, and a closed port would have looked the same.
+    Doubtful(Doubt),
 }
 
 impl ProbeResult {
@@ -324,6 +339,8 @@ impl FailureReason {
             FailureReason::Reset => "reset",
             FailureReason::Closed => "closed",
             FailureReason::Unreachable { .. } => "unreachable",
+            FailureReason::NoEcho { .. } => "no_echo",
+            FailureReason::TrafficRefused { .. } => "traffic_refused",
             FailureReason::Socket { .. } => "socket",
             FailureReason::Tls { .. } => "tls",
             FailureReason::Expiring { .. } => "expiring",

@@ -9,7 +9,7 @@
 
 use evenkeel_health::pattern::Pattern;
 use evenkeel_health::settings::{Silence, UdpProbe};
-use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
+use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Proof, Void};
 use evenkeel_model::limits;
 use evenkeel_reactor::errno;
 
@@ -48,7 +48,7 @@ impl Udp {
             return silent;
         }
         match self.silence {
-            Silence::Pass => ProbeResult::Passed(Pass::Silent),
+            Silence::Pass => ProbeResult::Passed(Pass::Silent(Proof::None)),
             Silence::Fail => silent,
             Silence::Keep => ProbeResult::Void(Void::Silent),
         }
@@ -125,7 +125,7 @@ mod tests {
     fn silence_means_what_the_operator_said_and_fails_an_expectation() {
         let timed_out = read_failed(FailureReason::TimedOut);
         let table: [(Option<&[u8]>, Silence, ProbeResult); 6] = [
-            (None, Silence::Pass, ProbeResult::Passed(Pass::Silent)),
+            (None, Silence::Pass, ProbeResult::Passed(Pass::Silent(Proof::None))),
             (None, Silence::Fail, timed_out.clone()),
             (None, Silence::Keep, ProbeResult::Void(Void::Silent)),
             (Some(b"pong"), Silence::Pass, timed_out.clone()),

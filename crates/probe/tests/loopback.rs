@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use evenkeel_health::pattern::{Covers, Pattern};
 use evenkeel_health::settings::{CheckSettings, ProbeSettings, Silence, StatusSet, TcpProbe, UdpProbe};
-use evenkeel_model::finding::{FailureReason, Pass, ProbePhase, ProbeResult, Void};
+use evenkeel_model::finding::{FailureReason, Pass, ProbePhase, ProbeResult, Proof, Void};
 use real::{BRIEF, PATIENT, failed, probe, settings, udp};
 
 fn http(method: &str, host: Option<&str>) -> ProbeSettings {
@@ -253,7 +253,7 @@ fn silence_of_an_open_udp_port_means_what_the_operator_said() {
     let (_socket, address) = udp_server();
     let timed_out = || failed(ProbePhase::Read, FailureReason::TimedOut);
     for (expect, silence, expected) in [
-        (None, Silence::Pass, ProbeResult::Passed(Pass::Silent)),
+        (None, Silence::Pass, ProbeResult::Passed(Pass::Silent(Proof::None))),
         (None, Silence::Fail, timed_out()),
         (None, Silence::Keep, ProbeResult::Void(Void::Silent)),
         (Some(&b"pong"[..]), Silence::Pass, timed_out()),

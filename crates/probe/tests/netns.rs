@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use evenkeel_health::settings::{CheckSettings, ProbeSettings, Silence, StatusSet, TcpProbe};
-use evenkeel_model::finding::{FailureReason, Finding, Pass, ProbePhase, ProbeResult, Void};
+use evenkeel_model::finding::{FailureReason, Finding, Pass, ProbePhase, ProbeResult, Proof, Void};
 use lab::{BACKEND, BACKEND_6, Lab, NOBODY, backend};
 use real::{BRIEF, PATIENT, failed, http, settings, udp};
 use rustix::net::sockopt::set_socket_linger;
@@ -152,7 +152,7 @@ fn a_udp_answer_is_held_against_the_expectation_and_silence_against_the_setting(
     }
     server.join().expect("the server does not panic");
     for (silence, expected) in [
-        (Silence::Pass, ProbeResult::Passed(Pass::Silent)),
+        (Silence::Pass, ProbeResult::Passed(Pass::Silent(Proof::None))),
         (Silence::Fail, failed(ProbePhase::Read, FailureReason::TimedOut)),
         (Silence::Keep, ProbeResult::Void(Void::Silent)),
     ] {
@@ -182,7 +182,7 @@ fn assert_unanswered(lab: &Lab, address: SocketAddr) {
         (half_open(), failed(ProbePhase::Connect, FailureReason::TimedOut)),
         (full(), failed(ProbePhase::Connect, FailureReason::TimedOut)),
         (head(), failed(ProbePhase::Connect, FailureReason::TimedOut)),
-        (udp(None, Silence::Pass), ProbeResult::Passed(Pass::Silent)),
+        (udp(None, Silence::Pass), ProbeResult::Passed(Pass::Silent(Proof::None))),
         (udp(Some(b"pong"), Silence::Pass), failed(ProbePhase::Read, FailureReason::TimedOut)),
     ] {
         let finding = lab.probe(address, settings(check, BRIEF));

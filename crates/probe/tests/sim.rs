@@ -8,7 +8,7 @@ mod virtual_host;
 use std::time::Duration;
 
 use evenkeel_health::settings::{ProbeSettings, Silence, TcpProbe};
-use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
+use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Proof, Void};
 use evenkeel_model::{Instant, limits};
 use evenkeel_probe::Done;
 use evenkeel_reactor::Close;
@@ -23,7 +23,7 @@ fn a_silent_backend_costs_exactly_the_timeout_whatever_the_kind() {
     let table = [
         (http(), failed(ProbePhase::Connect, FailureReason::TimedOut)),
         (tcp(), failed(ProbePhase::Connect, FailureReason::TimedOut)),
-        (udp(Silence::Pass), ProbeResult::Passed(Pass::Silent)),
+        (udp(Silence::Pass), ProbeResult::Passed(Pass::Silent(Proof::None))),
         (udp(Silence::Fail), failed(ProbePhase::Read, FailureReason::TimedOut)),
         (udp(Silence::Keep), ProbeResult::Void(Void::Silent)),
     ];
@@ -139,7 +139,7 @@ fn when_we_look_late_an_answer_counts_and_silence_is_void() {
     const WHOLE: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
     let connect = |reason| failed(ProbePhase::Connect, reason);
     let read = |reason| failed(ProbePhase::Read, reason);
-    let silent = || ProbeResult::Passed(Pass::Silent);
+    let silent = || ProbeResult::Passed(Pass::Silent(Proof::None));
     let timed_out = FailureReason::TimedOut;
     // What is found up to LATENESS after the deadline, and what later; `None` is void.
     let table = [
@@ -452,12 +452,17 @@ fn possible(target: u8, result: &ProbeResult) -> bool {
         ProbeResult::Passed(Pass::Status(status)) => return target == 1 && *status == 200,
         ProbeResult::Passed(Pass::Connected) => return target == 3,
         ProbeResult::Passed(
-            Pass::Secured { .. } | Pass::Agent(_) | Pass::Dns { .. } | Pass::Serving | Pass::Exited { .. },
+            Pass::Echoed
+            | Pass::Secured { .. }
+            | Pass::Agent(_)
+            | Pass::Dns { .. }
+            | Pass::Serving
+            | Pass::Exited { .. },
         ) => {
             return false;
         }
         ProbeResult::Passed(Pass::Answered) => return target == 7,
-        ProbeResult::Passed(Pass::Silent) => return target >= 7,
+        ProbeResult::Passed(Pass::Silent(proof)) => return target >= 7 && *proof == Proof::None,
         ProbeResult::Failed(failure) => &failure.reason,
     };
     match reason {
@@ -466,7 +471,9 @@ fn possible(target: u8, result: &ProbeResult) -> bool {
         FailureReason::Unreachable { .. } => target == 6,
         FailureReason::Reset | FailureReason::Closed => target <= 3,
         FailureReason::Status { got } => target == 2 && *got == 503,
-        FailureReason::Socket { .. }
+        FailureReason::NoEcho { .. }
+        | FailureReason::TrafficRefused { .. }
+        | FailureReason::Socket { .. }
         | FailureReason::Tls { .. }
         | FailureReason::Expiring { .. }
         | FailureReason::NotHttp { .. }
@@ -541,7 +548,7 @@ fn under_any_faults_every_probe_ends_once_with_a_possible_finding_and_nothing_le
             let in_time = finding.duration() <= TIMEOUT + LATENESS;
             let silent = matches!(
                 finding.result,
-                ProbeResult::Passed(Pass::Silent)
+                ProbeResult::Passed(Pass::Silent(Proof::None))
                     | ProbeResult::Failed(Failure { reason: FailureReason::TimedOut, .. })
             );
             assert!(in_time || !silent, "{finding}: late, and yet not void (seed {seed})");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evenkeel_balance::Schedule;
 use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, TcpProbe, Timing, UdpProbe};
-use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
+use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Proof, Void};
 use evenkeel_model::standing::Order;
 
 use crate::oracle::BackendName;
@@ -99,7 +99,7 @@ impl Mood {
 fn silence(check: &CheckSettings) -> (Duration, ProbeResult) {
     use evenkeel_health::settings::Silence;
     let result = match &check.probe {
-        ProbeSettings::Udp(UdpProbe { silence: Silence::Pass, .. }) => ProbeResult::Passed(Pass::Silent),
+        ProbeSettings::Udp(UdpProbe { silence: Silence::Pass, .. }) => ProbeResult::Passed(Pass::Silent(Proof::None)),
         ProbeSettings::Udp(UdpProbe { silence: Silence::Keep, .. }) => ProbeResult::Void(Void::Silent),
         _ => ProbeResult::Failed(Failure { phase: ProbePhase::Connect, reason: FailureReason::TimedOut }),
     };

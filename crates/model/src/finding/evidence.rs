@@ -36,7 +36,8 @@ impl fmt::Display for Pass {
             Pass::Answered => f.write_str("expected answer"),
             Pass::Agent(says) => write!(f, "agent says {says}"),
             Pass::Dns { code, answers } => write!(f, "{}, {}", DnsCode(*code), Records(*answers)),
-            Pass::Silent => f.write_str("silence, no icmp refusal"),
+            Pass::Echoed => f.write_str("echo reply"),
+            Pass::Silent(proof) => proof.fmt(f),
             Pass::Serving => f.write_str("SERVING"),
             Pass::Exited { output } => write!(f, "exit status 0{}", Output(output)),
         }
@@ -51,6 +52,18 @@ impl fmt::Display for FailureReason {
             FailureReason::Reset => f.write_str("reset by backend"),
             FailureReason::Closed => f.write_str("closed by backend before a whole answer"),
             FailureReason::Unreachable { errno } => write!(f, "unreachable (errno {errno})"),
+            FailureReason::NoEcho { errno: None } => {
+                f.write_str("silence, and the host answers no echo request (ping)")
+            }
+            FailureReason::NoEcho { errno: Some(errno) } => {
+                write!(f, "silence, and an echo request (ping) to the host is unreachable (errno {errno})")
+            }
+            FailureReason::TrafficRefused { sessions: 1 } => {
+                f.write_str("silence, but a session of a client was refused")
+            }
+            FailureReason::TrafficRefused { sessions } => {
+                write!(f, "silence, but {sessions} sessions of clients were refused")
+            }
             FailureReason::Socket { errno } => write!(f, "socket error (errno {errno})"),
             FailureReason::Tls { why } => f.write_str(why),
             FailureReason::Expiring { days_left, least } => {
@@ -179,8 +192,12 @@ impl fmt::Display for Void {
         match self {
             Void::Late { by } => write!(f, "our timer fired {} late", Millis(*by)),
             Void::NoResources { errno } => write!(f, "we could not start it (errno {errno})"),
+            Void::EchoForbidden => {
+                f.write_str("we may not send echo requests (net.ipv4.ping_group_range leaves our group out)")
+            }
             Void::Cancelled => f.write_str("cancelled by a change of plan"),
             Void::Silent => f.write_str("silence, which this check keeps out of the verdict"),
+            Void::Doubtful(doubt) => doubt.fmt(f),
         }
     }
 }

@@ -6,12 +6,19 @@
 //!   findings, its place in the timetable and even the probe in flight.
 //! - A *backend* is (pool name, address). It keeps its order, its slow start and what its traffic showed. One that leaves a plan is
 //!   forgotten, order included.
-//! - A target that is new because somebody edited a check (threshold, path, port, …) starts with the verdict that the
-//!   backends resting on it had, and needs a whole run to change it: a healthy backend must not
-//!   lose its traffic, nor an unhealthy one gain any, by an edit. Where those backends disagreed the verdict is unknown,
-//!   and the first probe, sent at once, decides. The run itself starts anew, for its findings came from another check.
-//! - A check turned off leaves the verdict unknown, and the backend takes traffic (SPEC 4.1). Turned
-//!   on again it starts like a new one.
+//! - A new target of a backend that was there before *inherits* a verdict and needs a whole run to change it: a healthy
+//!   backend must not lose its traffic, nor an unhealthy one gain any, by an edit. The run itself starts anew, for its
+//!   findings came from another check. It inherits,
+//!   1. where the pool had a check of the same name (somebody edited threshold, path, port, …): that one's verdict;
+//!   2. else, where the backend was healthy: `healthy`;
+//!   3. else, where it was unhealthy, and by no check that is still there: `unhealthy`. The check that failed was renamed
+//!      or replaced, and this one has to show that all is well.
+//!
+//!   Nothing is inherited in any other case, and where backends that share the target would have it inherit different
+//!   verdicts: it starts as unknown, and the first probe, sent at once, decides.
+//! - A check taken away takes its verdict with it, also where it was the one that failed: the operator asked for that.
+//!   Without any check the verdict is unknown, and the backend takes traffic (SPEC 4.1). Turned on again it starts like a
+//!   new one.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -29,7 +36,7 @@ use evenkeel_health::{ProbeKey, timetable};
 use evenkeel_model::event::{Because, PlanChange};
 use evenkeel_model::standing::{Ramp, Standing, Verdict};
 use evenkeel_model::{BackendId, Cause, Instant, PoolId, TargetId};
-use evenkeel_plan::{Backend, Plan, Pool, PoolView};
+use evenkeel_plan::{Backend, Check, Plan, Pool, PoolView};
 
 use crate::backends::BackendState;
 use crate::control::Control;
@@ -41,16 +48,26 @@ type Index<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 /// A backend as the old plan left it.
 #[derive(Clone, Copy)]
 struct Before {
+    id: BackendId,
     standing: Standing,
     climb: Option<SlowStart>,
+}
+
+/// What the checks of the old plan had found.
+struct Found<'a> {
+    plan: &'a Plan,
+    /// By the old plan's [`TargetId`].
+    verdicts: Vec<(Verdict, Instant)>,
 }
 
 impl Control {
     pub(crate) fn adopt(&mut self, plan: Arc<Plan>) -> PlanChange {
         let old_plan = std::mem::replace(&mut self.plan, Arc::clone(&plan));
         self.adopt_views(&old_plan);
+        let judged = |target: &TargetState| (target.judge.verdict(), target.judge.since());
+        let found = Found { plan: &old_plan, verdicts: self.targets.iter().map(judged).collect() };
         let (before, backends_removed) = self.adopt_backends();
-        let (fresh, checks_removed) = self.adopt_targets(&before);
+        let (fresh, checks_removed) = self.adopt_targets(&before, &found);
         self.adopt_climbs(&before);
         self.adopt_verdicts(&before);
         self.adopt_ejections();
@@ -96,7 +113,11 @@ impl Control {
         for backend in &self.plan.backends {
             let pool = Arc::clone(&self.plan.pools[backend.pool.index()].name);
             let old = index.get(&(&*pool, backend.address)).copied();
-            before.push(old.map(|old| Before { standing: old_standings[old], climb: old_backends[old].climb }));
+            before.push(old.map(|old| Before {
+                id: BackendId::from_index(old),
+                standing: old_standings[old],
+                climb: old_backends[old].climb,
+            }));
             found.extend(old);
             let new = Standing { verdict_since: self.now, ..Standing::default() };
             // The ramp is set again from the climb, under the pool's present `slow_start`.
@@ -119,25 +140,23 @@ impl Control {
 
     /// Moves kept targets over, makes new ones, lets go of the rest; says which are new, and how
     /// many are gone.
-    fn adopt_targets(&mut self, before: &[Option<Before>]) -> (Vec<bool>, usize) {
-        let mut resting: Vec<Vec<BackendId>> = vec![Vec::new(); self.plan.targets.len()];
-        for (position, backend) in self.plan.backends.iter().enumerate() {
-            let id = BackendId::from_index(position);
-            for target in &backend.targets {
-                // Two checks that ask the same of the same port are one target.
-                if resting[target.index()].last() != Some(&id) {
-                    resting[target.index()].push(id);
-                }
-            }
-        }
+    fn adopt_targets(&mut self, before: &[Option<Before>], found: &Found<'_>) -> (Vec<bool>, usize) {
+        let plan = Arc::clone(&self.plan);
+        let mut resting = resting(&plan);
         let old_checks: Vec<_> = self.targets.iter().map(|old| (old.address, Arc::clone(&old.check))).collect();
         let index: Index<(SocketAddr, &CheckSettings), usize> =
             old_checks.iter().map(|(address, check)| (*address, &**check)).zip(0..).collect();
         let mut old: Vec<Option<TargetState>> = std::mem::take(&mut self.targets).into_iter().map(Some).collect();
         let mut fresh = Vec::with_capacity(self.plan.targets.len());
         self.target_of_key.clear();
-        for (position, (target, backends)) in self.plan.targets.iter().zip(resting).enumerate() {
-            let kept = index.get(&(target.address, &*target.check)).and_then(|&found| old[found].take());
+        let known = |target: TargetId| {
+            let target = &plan.targets[target.index()];
+            index.get(&(target.address, &*target.check)).copied()
+        };
+        for (position, target) in plan.targets.iter().enumerate() {
+            let id = TargetId::from_index(position);
+            let backends = std::mem::take(&mut resting[position]);
+            let kept = known(id).and_then(|at| old[at].take());
             fresh.push(kept.is_none());
             let state = match kept {
                 Some(state) => TargetState { backends, ..state },
@@ -145,7 +164,12 @@ impl Control {
                     address: target.address,
                     check: Arc::clone(&target.check),
                     key: None,
-                    judge: first_judge(&target.check, backends.iter().map(|id| before[id.index()]), self.now),
+                    judge: {
+                        let votes = backends.iter().filter_map(|&backend| {
+                            found.inherits(&plan, backend, id, before[backend.index()].as_ref()?, &known)
+                        });
+                        first_judge(&target.check, votes, self.now)
+                    },
                     recent: VecDeque::new(),
                     backends,
                 },
@@ -198,7 +222,7 @@ impl Control {
                 }
             } else if standing.verdict != verdict {
                 let because = if backend.targets.is_empty() { Because::CheckOff } else { Because::CheckChanged };
-                self.set_verdict(id, verdict, since, because);
+                self.set_verdict(id, verdict, since, None, because);
             }
         }
     }
@@ -240,17 +264,62 @@ impl Control {
     }
 }
 
-/// The judge of a target that the old plan did not have: it takes over the verdict that the backends
-/// resting on it had, when they agree.
-fn first_judge(check: &CheckSettings, resting: impl Iterator<Item = Option<Before>>, now: Instant) -> Judge {
-    let mut known = resting.flatten().map(|before| before.standing).filter(|one| one.verdict != Verdict::Unknown);
-    let Some(first) = known.next() else { return Judge::new(check, now) };
-    let mut since = first.verdict_since;
-    for other in known {
-        if other.verdict != first.verdict {
+impl Found<'_> {
+    /// The verdict that a backend would have a new target inherit. `known` finds a target of the new plan in the old one.
+    fn inherits(
+        &self,
+        plan: &Plan,
+        backend: BackendId,
+        target: TargetId,
+        before: &Before,
+        known: &impl Fn(TargetId) -> Option<usize>,
+    ) -> Option<(Verdict, Instant)> {
+        let settings = &plan.backends[backend.index()];
+        let checks = &plan.pools[settings.pool.index()].checks;
+        let old = &self.plan.backends[before.id.index()];
+        let old_checks = &self.plan.pools[old.pool.index()].checks;
+        let edited = |check: &Check| {
+            let position = old_checks.iter().position(|one| one.name == check.name)?;
+            Some(self.verdicts[old.targets[position].index()])
+        };
+        let mut rests = checks.iter().zip(&settings.targets);
+        let (check, _) = rests.clone().find(|(_, one)| **one == target)?;
+        if let Some(found) = edited(check) {
+            return Some(found);
+        }
+        let said = |(check, &target): (&Check, &TargetId)| known(target).map(|at| self.verdicts[at]).or(edited(check));
+        match before.standing.verdict {
+            Verdict::Unhealthy if rests.any(|one| said(one).is_some_and(|it| it.0 == Verdict::Unhealthy)) => None,
+            verdict => Some((verdict, before.standing.verdict_since)),
+        }
+    }
+}
+
+/// The backends that rest on each target of a plan.
+fn resting(plan: &Plan) -> Vec<Vec<BackendId>> {
+    let mut resting: Vec<Vec<BackendId>> = vec![Vec::new(); plan.targets.len()];
+    for (position, backend) in plan.backends.iter().enumerate() {
+        let id = BackendId::from_index(position);
+        for target in &backend.targets {
+            // Two checks that ask the same of the same port are one target.
+            if resting[target.index()].last() != Some(&id) {
+                resting[target.index()].push(id);
+            }
+        }
+    }
+    resting
+}
+
+/// The judge of a target that the old plan did not have: it takes over the verdict that it inherits, when its backends
+/// agree on one.
+fn first_judge(check: &CheckSettings, votes: impl Iterator<Item = (Verdict, Instant)>, now: Instant) -> Judge {
+    let mut known = votes.filter(|&(verdict, _)| verdict != Verdict::Unknown);
+    let Some((first, mut since)) = known.next() else { return Judge::new(check, now) };
+    for (other, other_since) in known {
+        if other != first {
             return Judge::new(check, now);
         }
-        since = since.max(other.verdict_since);
+        since = since.max(other_since);
     }
-    Judge::carried(check, first.verdict, since)
+    Judge::carried(check, first, since)
 }

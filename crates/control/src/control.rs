@@ -245,14 +245,23 @@ impl Control {
         for position in 0..self.targets[id.index()].backends.len() {
             let backend = self.targets[id.index()].backends[position];
             let (verdict, _) = self.resting_on(backend);
+            // One of several checks that changed its mind may change nothing for the backend.
             if verdict != self.standings[backend.index()].verdict {
-                self.set_verdict(backend, verdict, change.at, because.clone());
+                let check = self.check_of(backend, id);
+                self.set_verdict(backend, verdict, change.at, check, because.clone());
             }
         }
     }
 
     /// One backend takes on a verdict: standing, slow start and event.
-    pub(crate) fn set_verdict(&mut self, id: BackendId, to: Verdict, since: Instant, because: Because) {
+    pub(crate) fn set_verdict(
+        &mut self,
+        id: BackendId,
+        to: Verdict,
+        since: Instant,
+        check: Option<Arc<str>>,
+        because: Because,
+    ) {
         let standing = &mut self.standings[id.index()];
         let from = std::mem::replace(&mut standing.verdict, to);
         standing.verdict_since = since;
@@ -263,7 +272,9 @@ impl Control {
             (Verdict::Healthy | Verdict::Unknown, Verdict::Healthy | Verdict::Unknown) => {}
         }
         let backend = &self.backends[id.index()];
-        let changed = VerdictChanged { pool: Arc::clone(&backend.pool), backend: backend.address, from, to, because };
+        let (pool, address) = (Arc::clone(&backend.pool), backend.address);
+        let checks = self.plan.backends[id.index()].targets.len();
+        let changed = VerdictChanged { pool, backend: address, from, to, check, checks, because };
         // A verdict that probes reached dates from the last of them, not from when we heard of it.
         let at = if changed.because.evidence().is_some() { since } else { self.now };
         self.record(at, What::VerdictChanged(changed));

@@ -77,6 +77,13 @@ impl Control {
         (verdict, since.unwrap_or(self.now))
     }
 
+    /// What the pool of a backend calls the check by which it rests on a target.
+    pub(crate) fn check_of(&self, backend: BackendId, target: TargetId) -> Option<Arc<str>> {
+        let backend = &self.plan.backends[backend.index()];
+        let position = backend.targets.iter().position(|&one| one == target)?;
+        Some(Arc::clone(&self.plan.pools[backend.pool.index()].checks[position].name))
+    }
+
     pub(crate) fn assign_key(&mut self, id: TargetId) -> ProbeKey {
         let key = ProbeKey(self.next_key);
         self.next_key += 1;

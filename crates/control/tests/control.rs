@@ -6,6 +6,9 @@
 
 mod support;
 
+#[path = "control/checks.rs"]
+mod checks;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use evenkeel_plan::{
     Affinity, Backend, OnUnhealthy, Plan, Pool, ProxyDatagrams, ProxyProtocol, ProxyVersion, Snapshot, SocketTcp,
     Source, Sticky, StickyMode,
 };
-use support::{PoolSpec, address, check, late, pass, plan, pool, refusal};
+use support::{CheckSpec, PoolSpec, address, check, late, one, pass, plan, pool, refusal};
 
 const SECOND: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -92,6 +95,14 @@ impl Node {
     fn answer_key(&mut self, key: ProbeKey, result: ProbeResult) {
         let finding = Finding { kind: ProbeKind::Tcp, started: self.now, ended: self.now, result };
         self.handle(Event::ProbeDone { key, finding });
+    }
+
+    /// The same for the probe that runs against a port.
+    fn answer_at(&mut self, port: u16, result: ProbeResult) {
+        let found = self.in_flight.iter().find(|(_, to)| to.port() == port);
+        let key = *found.unwrap_or_else(|| panic!("no probe runs against port {port}")).0;
+        self.in_flight.remove(&key);
+        self.answer_key(key, result);
     }
 
     fn key_of(&self, host: u8) -> ProbeKey {
@@ -423,8 +434,7 @@ fn an_edited_check_moves_no_traffic_until_a_whole_run_says_so() {
     node.answers(1, 1, &pass());
     node.answer(2, refusal());
     let mut edited = pool("web", &[1, 2]);
-    edited.check = Some(check(2, 2));
-    edited.check_port = Some(9000);
+    edited.checks = vec![CheckSpec { port: Some(9000), ..CheckSpec::new("tcp", check(2, 2)) }];
     node.events.clear();
     node.reload(std::slice::from_ref(&edited));
     assert_eq!(node.candidates(0), [0], "healthy stays, unhealthy does not get traffic by an edit");
@@ -443,8 +453,7 @@ fn an_edited_check_moves_no_traffic_until_a_whole_run_says_so() {
 #[test]
 fn backends_that_disagreed_start_a_common_check_as_unknown() {
     let mut strict = pool("api", &[1]);
-    strict.check = Some(check(2, 4));
-    strict.check_port = Some(9000);
+    strict.checks = vec![CheckSpec { port: Some(9000), ..CheckSpec::new("tcp", check(2, 4)) }];
     let mut node = Node::new(&[pool("web", &[1]), strict]);
     let keys: Vec<ProbeKey> = node.in_flight.keys().copied().collect();
     for key in keys {
@@ -452,7 +461,7 @@ fn backends_that_disagreed_start_a_common_check_as_unknown() {
         node.answer_key(key, if healthy { pass() } else { refusal() });
     }
     assert_eq!((node.verdict(0), node.verdict(1)), (Verdict::Healthy, Verdict::Unhealthy));
-    let common = |name| PoolSpec { check: Some(check(5, 5)), ..pool(name, &[1]) };
+    let common = |name| PoolSpec { checks: one(check(5, 5)), ..pool(name, &[1]) };
     node.events.clear();
     node.reload(&[common("web"), common("api")]);
     assert_eq!((node.verdict(0), node.verdict(1)), (Verdict::Unknown, Verdict::Unknown));
@@ -467,7 +476,7 @@ fn a_check_turned_off_leaves_unknown_which_takes_traffic() {
     node.answer(1, refusal());
     assert!(node.candidates(0).is_empty());
     node.events.clear();
-    node.reload(&[PoolSpec { check: None, ..pool("web", &[1]) }]);
+    node.reload(&[PoolSpec { checks: Vec::new(), ..pool("web", &[1]) }]);
     assert_eq!((node.verdict(0), node.candidates(0)), (Verdict::Unknown, vec![0]));
     assert_eq!(node.names(), ["backend.unknown", "plan.changed"]);
     let What::VerdictChanged(changed) = &node.events[0].what else { panic!("{:?}", node.events) };
@@ -482,7 +491,7 @@ fn a_check_turned_off_leaves_unknown_which_takes_traffic() {
 
 #[test]
 fn a_backend_that_moves_under_a_known_check_takes_its_verdict_with_an_event() {
-    let other = PoolSpec { check: Some(check(2, 9)), ..pool("api", &[1]) };
+    let other = PoolSpec { checks: one(check(2, 9)), ..pool("api", &[1]) };
     let mut node = Node::new(&[pool("web", &[1]), other]);
     let keys: Vec<ProbeKey> = node.in_flight.keys().copied().collect();
     node.answer_key(keys[0], refusal());
@@ -556,7 +565,7 @@ fn a_recovered_backend_climbs_step_by_step_to_its_whole_weight() {
 
 #[test]
 fn a_climb_ends_when_the_backend_fails_again_and_starts_over_after_it() {
-    let slow = PoolSpec { slow_start: 90 * SECOND, check: Some(check(1, 1)), ..pool("web", &[1]) };
+    let slow = PoolSpec { slow_start: 90 * SECOND, checks: one(check(1, 1)), ..pool("web", &[1]) };
     let mut node = Node::new(&[slow]);
     node.answers(1, 1, &refusal());
     node.answers(1, 1, &pass());
@@ -635,7 +644,7 @@ fn a_node_that_loses_its_network_suspects_itself_until_it_is_back() {
 
 #[test]
 fn recent_findings_and_events_are_bounded() {
-    let mut node = Node::new(&[PoolSpec { check: Some(check(1, 1)), ..pool("web", &[1]) }]);
+    let mut node = Node::new(&[PoolSpec { checks: one(check(1, 1)), ..pool("web", &[1]) }]);
     for _ in 0..limits::RECENT_EVENTS.value {
         node.answers(1, 1, &pass());
         node.answers(1, 1, &refusal());

@@ -66,6 +66,10 @@ pub struct VerdictChanged {
     pub backend: SocketAddr,
     pub from: Verdict,
     pub to: Verdict,
+    /// The check whose probes led to it.
+    pub check: Option<Arc<str>>,
+    /// How many checks the backend has.
+    pub checks: usize,
     pub because: Because,
 }
 
@@ -77,7 +81,7 @@ pub enum Because {
     Run { threshold: u32, evidence: Evidence },
     /// The plan no longer checks it.
     CheckOff,
-    /// The plan put it under another check, whose verdict it now shares.
+    /// The plan changed its checks, and those that it has now say so.
     CheckChanged,
 }
 
@@ -290,6 +294,9 @@ impl VerdictChanged {
         each("backend", Value::Address(self.backend));
         each("from", Value::Text(self.from.word()));
         each("to", Value::Text(self.to.word()));
+        if let Some(check) = &self.check {
+            each("check", Value::Text(check));
+        }
         each("because", Value::Text(self.because.word()));
         if let Because::Run { threshold, .. } = &self.because {
             each("threshold", Value::Count(u64::from(*threshold)));
@@ -418,16 +425,18 @@ impl fmt::Display for VerdictChanged {
             Verdict::Unhealthy => ("failed", "unhealthy_threshold"),
             Verdict::Healthy | Verdict::Unknown => ("passed", "healthy_threshold"),
         };
+        // Where there is but one check its name says nothing.
+        let check = self.check.as_ref().filter(|_| self.checks > 1);
+        let of_check = check.map(|name| format!(" of check \"{name}\"")).unwrap_or_default();
         match &self.because {
             Because::FirstProbe(evidence) => {
-                write!(f, "its first probe {how}")?;
+                write!(f, "its first probe{of_check} {how}")?;
                 if let Some(last) = evidence.findings.last() {
                     write!(f, ": {}", Told(last))?;
                 }
-                Ok(())
             }
             Because::Run { threshold, evidence } => {
-                write!(f, "{}", Counted(u64::from(evidence.probes), "probe"))?;
+                write!(f, "{}{of_check}", Counted(u64::from(evidence.probes), "probe"))?;
                 if evidence.probes > 1 {
                     f.write_str(" in a row")?;
                 }
@@ -435,10 +444,17 @@ impl fmt::Display for VerdictChanged {
                 if let Some(last) = evidence.findings.last() {
                     write!(f, ", last: {}", Told(last))?;
                 }
-                write!(f, " ({threshold_key} = {threshold})")
+                write!(f, " ({threshold_key} = {threshold})")?;
             }
-            Because::CheckOff => f.write_str("its check was turned off, so it takes traffic unprobed"),
-            Because::CheckChanged => f.write_str("the plan put it under another check and it shares that verdict now"),
+            Because::CheckOff => return f.write_str("its check was turned off, so it takes traffic unprobed"),
+            Because::CheckChanged => {
+                return f.write_str("the plan changed its checks, and this is the verdict of those it has now");
+            }
+        }
+        match (check, self.to) {
+            (None, _) | (_, Verdict::Unhealthy) => Ok(()),
+            (Some(_), Verdict::Healthy) => f.write_str("; all its checks pass"),
+            (Some(_), Verdict::Unknown) => f.write_str("; another of its checks has found nothing yet"),
         }
     }
 }
@@ -571,7 +587,8 @@ mod tests {
     fn verdict(to: Verdict, because: Because) -> Event {
         let from = if to == Verdict::Healthy { Verdict::Unhealthy } else { Verdict::Healthy };
         let backend = "10.0.3.7:8080".parse().expect("a valid address");
-        let changed = VerdictChanged { pool: "web".into(), backend, from, to, because };
+        let check = because.evidence().map(|_| "login".into());
+        let changed = VerdictChanged { pool: "web".into(), backend, from, to, check, checks: 1, because };
         Event { at: Instant::START, what: What::VerdictChanged(changed) }
     }
 
@@ -618,6 +635,40 @@ mod tests {
         ];
         for (event, name, text) in table {
             assert_eq!((event.name(), event.to_string().as_str()), (name, text));
+        }
+    }
+
+    #[test]
+    fn where_a_backend_has_several_checks_the_event_names_the_one_that_decided() {
+        let status = finding(3, failed(ProbePhase::Read, FailureReason::Status { got: 500 }));
+        let passed = finding(2, ProbeResult::Passed(Pass::Status(200)));
+        let run = |last: &Finding| Because::Run { threshold: 2, evidence: evidence(last.clone(), 2) };
+        let first = |last: &Finding| Because::FirstProbe(evidence(last.clone(), 1));
+        let table = [
+            (
+                verdict(Verdict::Unhealthy, run(&status)),
+                "unhealthy: 2 probes of check \"login\" in a row failed, last: status 500 is not expected after 3.0ms (unhealthy_threshold = 2)",
+            ),
+            (
+                verdict(Verdict::Healthy, run(&passed)),
+                "healthy: 2 probes of check \"login\" in a row passed, last: status 200 after 2.0ms (healthy_threshold = 2); all its checks pass",
+            ),
+            (
+                verdict(Verdict::Healthy, first(&passed)),
+                "healthy: its first probe of check \"login\" passed: status 200 after 2.0ms; all its checks pass",
+            ),
+            (
+                verdict(Verdict::Unknown, first(&passed)),
+                "unknown: its first probe of check \"login\" passed: status 200 after 2.0ms; another of its checks has found nothing yet",
+            ),
+        ];
+        for (mut event, text) in table {
+            let What::VerdictChanged(changed) = &mut event.what else { unreachable!("all of them are") };
+            changed.checks = 2;
+            assert_eq!(event.to_string(), format!("backend 10.0.3.7:8080 of pool \"web\" {text}"));
+            let mut names = Vec::new();
+            event.fields(&mut |key, value| names.extend((key == "check").then_some(value)));
+            assert_eq!(names, [Value::Text("login")]);
         }
     }
 

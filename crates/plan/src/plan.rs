@@ -536,7 +536,8 @@ pub struct Backend {
 /// One of the checks of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
-    /// Unique in its pool. Only for people: what is probed is known by its settings.
+    /// Unique in its pool. What is probed is known by its settings; the name is for people, and for a reload to see that
+    /// this is the same check with other settings.
     pub name: Arc<str>,
     pub settings: Arc<CheckSettings>,
 }

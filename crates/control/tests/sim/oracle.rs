@@ -16,7 +16,7 @@ use evenkeel_model::finding::Finding;
 use evenkeel_model::limits;
 use evenkeel_model::standing::{Order, Verdict};
 
-use crate::support::PoolSpec;
+use crate::support::{CheckSpec, PoolSpec};
 
 pub type TargetName = (SocketAddr, CheckSettings);
 pub type BackendName = (Arc<str>, SocketAddr);
@@ -40,7 +40,18 @@ pub struct Target {
 struct Backend {
     order: Order,
     verdict: Verdict,
-    target: Option<TargetName>,
+    /// By the names of its checks.
+    targets: Vec<(Arc<str>, TargetName)>,
+}
+
+impl Backend {
+    fn rests_on(&self, target: &TargetName) -> bool {
+        self.targets.iter().any(|(_, one)| one == target)
+    }
+
+    fn target(&self, check: &str) -> Option<&TargetName> {
+        self.targets.iter().find(|(name, _)| **name == *check).map(|(_, target)| target)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -54,28 +65,27 @@ pub struct Oracle {
     moved: bool,
 }
 
-pub fn target_name(spec: &PoolSpec, address: SocketAddr) -> Option<TargetName> {
-    let check = spec.check.clone()?;
-    Some((SocketAddr::new(address.ip(), spec.check_port.unwrap_or(address.port())), check))
-}
-
 impl Oracle {
     pub fn reload(&mut self, pools: &[PoolSpec], now: Instant) {
         self.moved = true;
         let old = std::mem::take(&mut self.backends);
+        let said: HashMap<TargetName, Verdict> =
+            self.targets.iter().map(|(name, target)| (name.clone(), target.verdict)).collect();
         let mut targets: HashMap<TargetName, Target> = HashMap::new();
         for spec in pools {
             for &(address, _) in &spec.backends {
                 let name = (Arc::clone(&spec.name), address);
                 let order = old.get(&name).map_or(Order::Serve, |backend| backend.order);
-                let target = target_name(spec, address);
-                self.backends.insert(name, Backend { order, verdict: Verdict::Unknown, target });
+                let target = |check: &CheckSpec| (check.place(address), check.settings.clone());
+                let targets = spec.checks.iter().map(|check| (Arc::clone(&check.name), target(check))).collect();
+                self.backends.insert(name, Backend { order, verdict: Verdict::Unknown, targets });
             }
         }
-        for name in self.backends.values().filter_map(|backend| backend.target.clone()) {
+        let all = self.backends.values().flat_map(|backend| backend.targets.iter().map(|(_, target)| target.clone()));
+        for name in all {
             let target = self.targets.remove(&name).or_else(|| targets.remove(&name));
             let target = target.unwrap_or_else(|| {
-                let verdict = self.carried(&name, &old);
+                let verdict = self.carried(&name, &old, &said);
                 let alone = verdict == Verdict::Unknown;
                 let (findings, in_flight) = (Vec::new(), None);
                 Target { verdict, alone, fresh: true, findings, probing: false, in_flight, due: now }
@@ -92,30 +102,45 @@ impl Oracle {
         self.spread_verdicts();
     }
 
-    /// The verdict its backends had, if they agree.
-    fn carried(&self, name: &TargetName, old: &BTreeMap<BackendName, Backend>) -> Verdict {
-        let resting = self.backends.iter().filter(|(_, backend)| backend.target.as_ref() == Some(name));
-        let mut known: Vec<Verdict> = resting
-            .filter_map(|(name, _)| old.get(name))
-            .map(|backend| backend.verdict)
-            .filter(|&verdict| verdict != Verdict::Unknown)
-            .collect();
-        known.dedup();
-        if let [agreed] = known[..] { agreed } else { Verdict::Unknown }
+    /// The verdict its backends would have it start with, if they agree.
+    fn carried(
+        &self,
+        target: &TargetName,
+        old: &BTreeMap<BackendName, Backend>,
+        said: &HashMap<TargetName, Verdict>,
+    ) -> Verdict {
+        let mut wishes = Vec::new();
+        for (name, backend) in self.backends.iter().filter(|(_, backend)| backend.rests_on(target)) {
+            let Some(old) = old.get(name) else { continue };
+            let said_before = |check: &str| old.target(check).map(|target| said[target]);
+            let check = &backend.targets.iter().find(|(_, one)| one == target).expect("it rests on it").0;
+            let mut blamed = backend.targets.iter().map(|(check, one)| said.get(one).copied().or(said_before(check)));
+            wishes.push(match (said_before(check), old.verdict) {
+                (Some(edited), _) => edited,
+                (None, Verdict::Unhealthy) if blamed.any(|it| it == Some(Verdict::Unhealthy)) => Verdict::Unknown,
+                (None, verdict) => verdict,
+            });
+        }
+        let asked = |verdict| wishes.contains(&verdict);
+        match (asked(Verdict::Healthy), asked(Verdict::Unhealthy)) {
+            (true, false) => Verdict::Healthy,
+            (false, true) => Verdict::Unhealthy,
+            (true, true) | (false, false) => Verdict::Unknown,
+        }
     }
 
     pub fn ordered(&mut self, name: &BackendName, order: Order, now: Instant) {
         let Some(backend) = self.backends.get_mut(name) else { return };
         backend.order = order;
         self.moved = true;
-        if let Some(target) = backend.target.clone() {
+        for (_, target) in backend.targets.clone() {
             self.review(&target, now);
         }
     }
 
     /// Probing stops when every backend is under `maintain` and starts again, at once, when one is not.
     fn review(&mut self, name: &TargetName, now: Instant) {
-        let resting = self.backends.values().filter(|backend| backend.target.as_ref() == Some(name));
+        let resting = self.backends.values().filter(|backend| backend.rests_on(name));
         let wanted = resting.into_iter().any(|backend| backend.order != Order::Maintain);
         let target = self.targets.get_mut(name).expect("every target of a backend is listed");
         if target.probing && !wanted {
@@ -178,8 +203,15 @@ impl Oracle {
 
     fn spread_verdicts(&mut self) {
         for backend in self.backends.values_mut() {
-            let target = backend.target.as_ref().map(|name| &self.targets[name]);
-            let verdict = target.map_or(Verdict::Unknown, |target| target.verdict);
+            let say =
+                |verdict| backend.targets.iter().filter(|(_, name)| self.targets[name].verdict == verdict).count();
+            let verdict = if say(Verdict::Unhealthy) > 0 {
+                Verdict::Unhealthy
+            } else if say(Verdict::Healthy) == backend.targets.len() && !backend.targets.is_empty() {
+                Verdict::Healthy
+            } else {
+                Verdict::Unknown
+            };
             self.moved |= verdict != backend.verdict;
             backend.verdict = verdict;
         }
@@ -225,13 +257,15 @@ impl Oracle {
 
     fn check_evidence(&self, name: &BackendName, changed: &VerdictChanged) {
         let backend = &self.backends[name];
+        assert_eq!(changed.checks, backend.targets.len());
         let (evidence, threshold) = match &changed.because {
-            Because::CheckOff => return assert_eq!(backend.target, None),
-            Because::CheckChanged => return assert!(backend.target.is_some()),
+            Because::CheckOff => return assert_eq!((backend.targets.len(), &changed.check), (0, &None)),
+            Because::CheckChanged => return assert!(!backend.targets.is_empty() && changed.check.is_none()),
             Because::FirstProbe(evidence) => (evidence, 1),
             Because::Run { threshold, evidence } => (evidence, *threshold),
         };
-        let target_name = backend.target.as_ref().expect("only checked backends have findings");
+        let check = changed.check.as_ref().expect("findings are of a check");
+        let target_name = backend.target(check).expect("a check of this backend");
         let findings = &self.targets[target_name].findings;
         let shown = (threshold as usize).min(limits::RECENT_FINDINGS.value as usize);
         assert_eq!(evidence.findings[..], findings[findings.len() - shown..], "the findings that led to it");

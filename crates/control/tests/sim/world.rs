@@ -11,7 +11,7 @@ use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeRes
 use evenkeel_model::standing::Order;
 
 use crate::oracle::BackendName;
-use crate::support::{PoolSpec, address, late, pass, pool, refusal};
+use crate::support::{CheckSpec, PoolSpec, address, late, pass, pool, refusal};
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and the same on every machine.
 #[derive(Clone, Debug)]
@@ -131,6 +131,24 @@ pub fn some_check(dice: &mut Dice) -> CheckSettings {
     CheckSettings { probe, timing, sources: Default::default() }
 }
 
+/// Names that checks can have; an edit may bring one back that was gone.
+const CHECKS: [&str; 4] = ["front", "login", "disk", "ping"];
+
+fn another_check(checks: &mut Vec<CheckSpec>, dice: &mut Dice) {
+    let free: Vec<&str> = CHECKS.into_iter().filter(|name| checks.iter().all(|one| *one.name != **name)).collect();
+    let name = *dice.one_of(&free[..]);
+    let port = dice.percent(20).then_some(9000);
+    checks.push(CheckSpec { port, ..CheckSpec::new(name, some_check(dice)) });
+}
+
+fn some_checks(dice: &mut Dice) -> Vec<CheckSpec> {
+    let mut checks = Vec::new();
+    for _ in 0..*dice.one_of(&[0, 1, 1, 1, 1, 1, 2, 2, 2, 3]) {
+        another_check(&mut checks, dice);
+    }
+    checks
+}
+
 /// Where the hosts of pools are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Land {
@@ -156,8 +174,8 @@ impl Land {
     fn some_pool(self, name: u8, dice: &mut Dice) -> PoolSpec {
         let share = if self == Land::Shared { 20 } else { 80 };
         let hosts: Vec<u8> = self.hosts(name).filter(|_| dice.percent(share)).collect();
-        let check = dice.percent(90).then(|| some_check(dice));
-        PoolSpec { schedule: *dice.one_of(&SCHEDULES), check, ..pool(&name_of(name), &hosts) }
+        let checks = some_checks(dice);
+        PoolSpec { schedule: *dice.one_of(&SCHEDULES), checks, ..pool(&name_of(name), &hosts) }
     }
 
     pub fn some_pools(self, dice: &mut Dice) -> Vec<PoolSpec> {
@@ -178,12 +196,20 @@ impl Land {
         match dice.below(40) {
             0 => drop(pools.remove(position)),
             1..4 => pools.swap(0, position),
-            // One check for all: pools that shared nothing but hosts share targets now.
+            // One set of checks for all: pools that shared nothing but hosts share targets now.
             4 => {
-                let check = pools[position].check.clone();
+                let checks = pools[position].checks.clone();
                 for other in pools.iter_mut() {
-                    other.check = check.clone();
-                    other.check_port = None;
+                    other.checks.clone_from(&checks);
+                }
+            }
+            // One check of it for some, under whatever name.
+            5..7 if !pools[position].checks.is_empty() => {
+                let shared = dice.one_of(&pools[position].checks).clone();
+                for other in pools.iter_mut() {
+                    if let Some(check) = other.checks.last_mut().filter(|_| dice.percent(50)) {
+                        (check.settings, check.port) = (shared.settings.clone(), shared.port);
+                    }
                 }
             }
             _ => edit_pool(&mut pools[position], address(host), dice),
@@ -196,7 +222,8 @@ fn name_of(name: u8) -> String {
 }
 
 fn edit_pool(pool: &mut PoolSpec, new: SocketAddr, dice: &mut Dice) {
-    match dice.below(11) {
+    let checks = pool.checks.len() as u64;
+    match dice.below(15) {
         0 => pool.backends.reverse(),
         1..4 if pool.backends.iter().all(|(old, _)| *old != new) => {
             pool.backends.push((new, 1 + dice.below(100) as u32));
@@ -207,15 +234,26 @@ fn edit_pool(pool: &mut PoolSpec, new: SocketAddr, dice: &mut Dice) {
                 *weight = *dice.one_of(&[0, 1, 50, 100, 100]);
             }
         }
-        6 => pool.check = if dice.percent(20) { None } else { Some(some_check(dice)) },
-        7 | 8 => {
-            if let Some(check) = &mut pool.check {
-                check.timing.unhealthy_threshold = 1 + dice.below(5) as u32;
-                check.timing.healthy_threshold = 1 + dice.below(5) as u32;
-            }
+        6 => pool.checks = some_checks(dice),
+        7 | 8 if checks > 0 => {
+            let timing = &mut pool.checks[dice.below(checks) as usize].settings.timing;
+            timing.unhealthy_threshold = 1 + dice.below(5) as u32;
+            timing.healthy_threshold = 1 + dice.below(5) as u32;
         }
-        9 => pool.check_port = if pool.check_port.is_some() { None } else { Some(9000) },
-        10 => pool.slow_start = Duration::from_secs(*dice.one_of(&[0, 10, 300])),
+        9 if checks > 0 => {
+            let check = &mut pool.checks[dice.below(checks) as usize];
+            check.port = if check.port.is_some() { None } else { Some(9000) };
+        }
+        10 if checks < 3 => another_check(&mut pool.checks, dice),
+        11 if checks > 0 => drop(pool.checks.remove(dice.below(checks) as usize)),
+        12 if checks > 0 => {
+            // Another name for the same, and with luck another place among them.
+            let renamed = pool.checks.remove(0);
+            another_check(&mut pool.checks, dice);
+            let check = pool.checks.last_mut().expect("just added");
+            (check.settings, check.port) = (renamed.settings, renamed.port);
+        }
+        13 => pool.slow_start = Duration::from_secs(*dice.one_of(&[0, 10, 300])),
         _ => {}
     }
 }

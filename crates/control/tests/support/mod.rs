@@ -21,10 +21,32 @@ pub struct PoolSpec {
     pub name: Arc<str>,
     pub schedule: Schedule,
     pub slow_start: Duration,
-    pub check: Option<CheckSettings>,
-    /// Port of the check; the backend's own when `None`.
-    pub check_port: Option<u16>,
+    pub checks: Vec<CheckSpec>,
     pub backends: Vec<(SocketAddr, u32)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CheckSpec {
+    pub name: Arc<str>,
+    pub settings: CheckSettings,
+    /// The backend's own when `None`.
+    pub port: Option<u16>,
+}
+
+impl CheckSpec {
+    pub fn new(name: &str, settings: CheckSettings) -> Self {
+        CheckSpec { name: name.into(), settings, port: None }
+    }
+
+    /// What it probes of a backend.
+    pub fn place(&self, backend: SocketAddr) -> SocketAddr {
+        SocketAddr::new(backend.ip(), self.port.unwrap_or(backend.port()))
+    }
+}
+
+/// The checks of a pool that has this one.
+pub fn one(settings: CheckSettings) -> Vec<CheckSpec> {
+    vec![CheckSpec::new("tcp", settings)]
 }
 
 /// Address `10.0.0.host:8080`.
@@ -48,8 +70,7 @@ pub fn pool(name: &str, hosts: &[u8]) -> PoolSpec {
         name: name.into(),
         schedule: Schedule::Wrr,
         slow_start: Duration::ZERO,
-        check: Some(check(2, 3)),
-        check_port: None,
+        checks: one(check(2, 3)),
         backends: hosts.iter().map(|&host| (address(host), 100)).collect(),
     }
 }
@@ -67,14 +88,12 @@ pub fn plan(pools: &[PoolSpec]) -> Arc<Plan> {
     let (listeners, targets) = (Vec::new(), Vec::new());
     let mut plan = Plan { node, admin: None, listeners, pools: Vec::new(), backends: Vec::new(), targets };
     for (index, spec) in pools.iter().enumerate() {
-        let check = spec.check.clone().map(Arc::new);
-        let checks = check.iter().map(|it| Check { name: it.probe.kind().word().into(), settings: Arc::clone(it) });
-        let checks: Vec<Check> = checks.collect();
+        let check = |one: &CheckSpec| Check { name: Arc::clone(&one.name), settings: Arc::new(one.settings.clone()) };
+        let checks: Vec<Check> = spec.checks.iter().map(check).collect();
         let first_backend = BackendId::from_index(plan.backends.len());
         for &(address, weight) in &spec.backends {
-            let port = spec.check_port.unwrap_or(address.port());
-            let probed = SocketAddr::new(address.ip(), port);
-            let targets = checks.iter().map(|check| target(&mut plan, probed, &check.settings)).collect();
+            let places = spec.checks.iter().map(|check| check.place(address));
+            let targets = places.zip(&checks).map(|(place, check)| target(&mut plan, place, &check.settings)).collect();
             plan.backends.push(Backend { targets, ..Backend::new(PoolId::from_index(index), address, weight) });
         }
         plan.pools.push(Arc::new(Pool {

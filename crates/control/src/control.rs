@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use evenkeel_health::ProbeKey;
+use evenkeel_health::gap::Trust;
 use evenkeel_health::judge::{self, Change};
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_health::suspicion::{self, Suspicion};
@@ -221,7 +222,6 @@ impl Control {
         }
         // The gap counts from the end of the probe, not from the moment we got to hear of it.
         let at = finding.ended.min(self.now);
-        self.timetable.handle(timetable::Event::ProbeEnded { key, at }, self.now);
         match &finding.result {
             ProbeResult::Void(void) => self.journal.count_void(void, self.now),
             // Silence passes without proof: a node cut off from its network hears it from everybody.
@@ -232,6 +232,8 @@ impl Control {
         let target = &mut self.targets[id.index()];
         target.judge.handle(judge::Event::ProbeEnded(&finding));
         target.remember(finding);
+        let gap = target.check.timing.gap(target.judge.pace(), Trust::Probes);
+        self.timetable.handle(timetable::Event::ProbeEnded { key, at, gap }, self.now);
         while let Some(change) = self.targets[id.index()].judge.poll_output() {
             self.verdict_changed(id, change);
         }

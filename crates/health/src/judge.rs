@@ -16,6 +16,7 @@ use evenkeel_model::limits;
 use evenkeel_model::standing::Verdict;
 use evenkeel_model::time::Instant;
 
+use crate::gap::Pace;
 use crate::settings::CheckSettings;
 
 /// ```text
@@ -28,7 +29,8 @@ use crate::settings::CheckSettings;
 #[derive(Clone, Debug)]
 pub struct Judge {
     thresholds: Thresholds,
-    interval: Duration,
+    /// Gap between the probes of a run.
+    transition_interval: Duration,
     verdict: Verdict,
     since: Instant,
     decides: Decides,
@@ -123,7 +125,7 @@ impl Judge {
                 healthy: check.timing.healthy_threshold,
                 unhealthy: check.timing.unhealthy_threshold,
             },
-            interval: check.timing.interval,
+            transition_interval: check.timing.transition_interval,
             verdict,
             since,
             decides,
@@ -171,6 +173,15 @@ impl Judge {
         Some(Progress { toward, results: self.run.length, needed })
     }
 
+    /// How closely the target is to be watched now.
+    pub const fn pace(&self) -> Pace {
+        match (self.decides, self.run.length, self.verdict) {
+            (Decides::FirstResult, _, _) | (Decides::Run, 1.., _) => Pace::Transition,
+            (Decides::Run, 0, Verdict::Unhealthy) => Pace::Unhealthy,
+            (Decides::Run, 0, Verdict::Healthy | Verdict::Unknown) => Pace::Steady,
+        }
+    }
+
     /// The findings of the current run against the verdict, oldest first.
     pub fn evidence(&self) -> impl Iterator<Item = &Finding> {
         self.run.findings.iter()
@@ -206,7 +217,7 @@ impl Judge {
         let run = std::mem::take(&mut self.run);
         let from = std::mem::replace(&mut self.verdict, to);
         self.since = run.ended;
-        let evidence = run.into_evidence(self.interval);
+        let evidence = run.into_evidence(self.transition_interval);
         self.changes.push_back(Change { from, to, at: self.since, threshold, evidence });
     }
 }
@@ -249,12 +260,12 @@ impl Run {
         self.findings.push_back(finding.clone());
     }
 
-    fn into_evidence(self, interval: Duration) -> Evidence {
+    fn into_evidence(self, gap: Duration) -> Evidence {
         Evidence {
             probes: self.length,
             void: self.void,
             window: self.ended - self.started,
-            computed: self.probing.saturating_add(interval.saturating_mul(self.length.saturating_sub(1))),
+            computed: self.probing.saturating_add(gap.saturating_mul(self.length.saturating_sub(1))),
             findings: self.findings.into_iter().collect(),
         }
     }
@@ -335,6 +346,19 @@ mod tests {
                 State::HealthyResumed => vec![Input::Pass, Input::Fail, Input::Resume],
                 State::UnhealthyAfter { passes } => then(Input::Fail, Input::Pass, passes),
                 State::UnhealthyResumed => vec![Input::Fail, Input::Pass, Input::Resume],
+            }
+        }
+
+        /// How closely a target in this state is watched.
+        fn pace(self) -> Pace {
+            match self {
+                State::HealthyAfter { failures: 0 } => Pace::Steady,
+                State::UnhealthyAfter { passes: 0 } => Pace::Unhealthy,
+                State::Unknown
+                | State::HealthyAfter { .. }
+                | State::HealthyResumed
+                | State::UnhealthyAfter { .. }
+                | State::UnhealthyResumed => Pace::Transition,
             }
         }
 
@@ -436,6 +460,7 @@ mod tests {
                     court.tell(step);
                 }
                 assert_eq!(State::of(&court.judge), state, "the road to {state:?}");
+                assert_eq!(court.judge.pace(), state.pace(), "{state:?}");
                 let change = court.tell(input);
                 assert_eq!(State::of(&court.judge), next, "{state:?} then {input:?}");
                 assert_eq!(change.map(|change| change.to), verdict, "{state:?} then {input:?}");

@@ -1,6 +1,8 @@
 //! Decides when which target is probed.
 //!
-//! - The interval is a gap: the next probe is due one interval after the previous one *ended* (W1).
+//! - Between two probes lies a gap: the next one is due so long after the previous one *ended* (W1). Whoever tells of the
+//!   end says how long (see [`crate::gap`]); jitter is drawn here, from the seed, the key and the number of the probe.
+//! - A gap that turns out too long is shortened while it runs ([`Event::Hastened`]); it still counts from the same end.
 //! - Never two probes of one target at once (W2): a target is either due or in flight.
 //! - Targets that join are probed at once (W8). When more than `limits::FIRST_PROBES_AT_ONCE` join
 //!   together, the i-th of n waits i/n of its interval, in an order drawn from the seed, so that neither
@@ -16,6 +18,8 @@ use std::time::Duration;
 
 use evenkeel_model::limits;
 use evenkeel_model::time::Instant;
+
+use crate::gap::Gap;
 
 /// Names one target for as long as it is probed without a break. Never used twice, so that the
 /// late answer to a cancelled probe cannot be taken for another's.
@@ -36,12 +40,16 @@ pub struct Timetable {
 
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Targets that are probed from now on, with their intervals.
+    /// Targets that are probed from now on, with the time their first probes are spread over.
     Joined(Vec<(ProbeKey, Duration)>),
     ProbeEnded {
         key: ProbeKey,
         at: Instant,
+        /// From `at` to the next one.
+        gap: Gap,
     },
+    /// The gap that runs now is to be no longer than this. Whoever was never probed keeps its turn.
+    Hastened { key: ProbeKey, gap: Gap },
     /// No more probes; one in flight counts as gone.
     Left(ProbeKey),
 }
@@ -69,8 +77,11 @@ pub struct Waits {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    interval: Duration,
     turn: Turn,
+    /// End of the last probe; `None` before the first.
+    ended: Option<Instant>,
+    /// Probes ended.
+    probes: u64,
 }
 
 impl Timetable {
@@ -93,7 +104,8 @@ impl Timetable {
     pub fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Joined(targets) => self.join(targets, now),
-            Event::ProbeEnded { key, at } => self.end(key, at),
+            Event::ProbeEnded { key, at, gap } => self.end(key, at, gap),
+            Event::Hastened { key, gap } => self.hasten(key, gap, now),
             Event::Left(key) => self.leave(key),
         }
     }
@@ -148,19 +160,33 @@ impl Timetable {
             let wait = if spread { fraction(interval, position, count) } else { Duration::ZERO };
             let at = now + wait;
             self.leave(key);
-            self.entries.insert(key, Entry { interval, turn: Turn::Due(at) });
+            self.entries.insert(key, Entry { turn: Turn::Due(at), ended: None, probes: 0 });
             self.due.insert((at, key));
         }
     }
 
-    fn end(&mut self, key: ProbeKey, at: Instant) {
+    fn end(&mut self, key: ProbeKey, at: Instant, gap: Gap) {
         // Whatever was not in flight has left, or ended before: there is nothing to end.
         let Some(entry) = self.entries.get_mut(&key) else { return };
         let Turn::InFlight { .. } = entry.turn else { return };
-        let next = at + entry.interval;
+        entry.ended = Some(at);
+        entry.probes += 1;
+        let next = at + gap.drawn(draw(self.seed, key, entry.probes));
         entry.turn = Turn::Due(next);
         self.due.insert((next, key));
         self.in_flight -= 1;
+    }
+
+    fn hasten(&mut self, key: ProbeKey, gap: Gap, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let (Turn::Due(due), Some(ended)) = (entry.turn, entry.ended) else { return };
+        // A moment that is over already means now: nobody has waited for it.
+        let next = (ended + gap.drawn(draw(self.seed, key, entry.probes))).max(now);
+        if next < due {
+            entry.turn = Turn::Due(next);
+            self.due.remove(&(due, key));
+            self.due.insert((next, key));
+        }
     }
 
     fn leave(&mut self, key: ProbeKey) {
@@ -184,6 +210,11 @@ impl Waits {
         self.total = self.total.saturating_add(wait);
         self.longest = self.longest.max(wait);
     }
+}
+
+/// The same for the same probe, so that a gap that is shortened keeps its share of the jitter.
+const fn draw(seed: u64, key: ProbeKey, probe: u64) -> u64 {
+    mix(mix(seed ^ key.0).wrapping_add(probe.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
 /// `part` / `whole` of `interval`, in whole nanoseconds.
@@ -215,6 +246,11 @@ mod tests {
         std::iter::from_fn(|| timetable.poll_output()).map(|Output::Start { key }| key.0).collect()
     }
 
+    /// A probe of `key` ended, and the next comes this long after it.
+    fn ended(key: u64, at: Instant, gap: Duration) -> Event {
+        Event::ProbeEnded { key: ProbeKey(key), at, gap: Gap::exact(gap) }
+    }
+
     fn at(duration: Duration) -> Instant {
         Instant::START + duration
     }
@@ -227,7 +263,7 @@ mod tests {
         assert_eq!(started(&mut timetable, Instant::START), [0]);
         assert_eq!(timetable.poll_timeout(), None, "nothing is due while the only probe runs");
         let end = at(7 * SECOND + NANO);
-        timetable.handle(Event::ProbeEnded { key: ProbeKey(0), at: end }, end + SECOND);
+        timetable.handle(ended(0, end, 2 * SECOND), end + SECOND);
         let next = end + 2 * SECOND;
         assert_eq!(timetable.poll_timeout(), Some(next), "counted from its end, not from the news of it");
         assert!(started(&mut timetable, at(9 * SECOND)).is_empty(), "a nanosecond too early");
@@ -286,7 +322,7 @@ mod tests {
         timetable.handle(joined(3..4, SECOND), at(2 * SECOND));
         assert_eq!(timetable.poll_timeout(), None, "no place, so time alone changes nothing");
         assert!(started(&mut timetable, at(5 * SECOND)).is_empty());
-        timetable.handle(Event::ProbeEnded { key: ProbeKey(0), at: at(5 * SECOND) }, at(5 * SECOND));
+        timetable.handle(ended(0, at(5 * SECOND), SECOND), at(5 * SECOND));
         assert_eq!(timetable.poll_timeout(), Some(at(SECOND)), "overdue: at once");
         assert_eq!(started(&mut timetable, at(5 * SECOND)), [2], "the one that waited longest");
         assert_eq!(timetable.in_flight(), 2);
@@ -300,12 +336,103 @@ mod tests {
         assert_eq!(started(&mut timetable, Instant::START), [0]);
         timetable.handle(Event::Left(ProbeKey(0)), at(SECOND));
         assert_eq!(started(&mut timetable, at(SECOND)), [1]);
-        timetable.handle(Event::ProbeEnded { key: ProbeKey(0), at: at(SECOND) }, at(SECOND));
+        timetable.handle(ended(0, at(SECOND), SECOND), at(SECOND));
         assert_eq!((timetable.in_flight(), timetable.turn(ProbeKey(0))), (1, None));
-        timetable.handle(Event::ProbeEnded { key: ProbeKey(1), at: at(SECOND) }, at(SECOND));
-        timetable.handle(Event::ProbeEnded { key: ProbeKey(1), at: at(9 * SECOND) }, at(9 * SECOND));
+        timetable.handle(ended(1, at(SECOND), SECOND), at(SECOND));
+        timetable.handle(ended(1, at(9 * SECOND), SECOND), at(9 * SECOND));
         assert_eq!(timetable.turn(ProbeKey(1)), Some(Turn::Due(at(2 * SECOND))), "an end counts once");
         timetable.handle(Event::Left(ProbeKey(1)), at(9 * SECOND));
         assert_eq!((timetable.poll_timeout(), timetable.in_flight()), (None, 0));
+    }
+    #[test]
+    fn each_gap_is_as_long_as_it_was_said_at_the_end_of_its_probe() {
+        let mut timetable = Timetable::new(1);
+        timetable.handle(joined(0..1, SECOND), Instant::START);
+        let mut now = Instant::START;
+        for gap in [2 * SECOND, NANO, 30 * SECOND] {
+            assert_eq!(started(&mut timetable, now), [0]);
+            timetable.handle(ended(0, now, gap), now);
+            assert_eq!(timetable.poll_timeout(), Some(now + gap));
+            now += gap;
+        }
+    }
+
+    #[test]
+    fn a_gap_that_is_shortened_counts_from_the_same_end_and_never_gets_longer() {
+        let gap = |seconds: u32| Event::Hastened { key: ProbeKey(0), gap: Gap::exact(seconds * SECOND) };
+        let mut timetable = Timetable::new(1);
+        timetable.handle(joined(0..1, SECOND), Instant::START);
+        timetable.handle(gap(0), Instant::START);
+        assert_eq!(timetable.turn(ProbeKey(0)), Some(Turn::Due(Instant::START)), "never probed: it keeps its turn");
+        assert_eq!(started(&mut timetable, Instant::START), [0]);
+        timetable.handle(gap(0), at(SECOND));
+        assert_eq!(timetable.turn(ProbeKey(0)), Some(Turn::InFlight { since: Instant::START }), "in flight: it stays");
+        timetable.handle(ended(0, at(SECOND), 30 * SECOND), at(SECOND));
+        timetable.handle(gap(10), at(2 * SECOND));
+        assert_eq!(timetable.poll_timeout(), Some(at(11 * SECOND)));
+        timetable.handle(gap(20), at(3 * SECOND));
+        assert_eq!(timetable.poll_timeout(), Some(at(11 * SECOND)), "a longer one changes nothing");
+        timetable.handle(gap(2), at(9 * SECOND));
+        assert_eq!(timetable.poll_timeout(), Some(at(9 * SECOND)), "over already: now");
+        assert_eq!(started(&mut timetable, at(9 * SECOND)), [0]);
+        assert_eq!(timetable.waits().longest, Duration::ZERO, "nobody was late");
+        assert_eq!(started(&mut timetable, at(99 * SECOND)), [0; 0], "once");
+    }
+
+    #[test]
+    fn jitter_is_drawn_anew_for_each_probe_and_the_same_from_the_same_seed() {
+        let gap = Gap { length: 10 * SECOND, jitter: 20 };
+        let gaps = |seed: u64, key: u64| -> Vec<Duration> {
+            let mut timetable = Timetable::new(seed);
+            timetable.handle(joined(key..key + 1, SECOND), Instant::START);
+            let mut now = Instant::START;
+            (0..100)
+                .map(|_| {
+                    assert_eq!(started(&mut timetable, now), [key]);
+                    timetable.handle(Event::ProbeEnded { key: ProbeKey(key), at: now, gap }, now);
+                    let next = timetable.poll_timeout().expect("the only target is due");
+                    next - std::mem::replace(&mut now, next)
+                })
+                .collect()
+        };
+        let one = gaps(1, 0);
+        assert!(one.iter().all(|drawn| (8 * SECOND..=12 * SECOND).contains(drawn)), "{one:?}");
+        let (low, high) = (one.iter().min().expect("a hundred"), one.iter().max().expect("a hundred"));
+        assert!(
+            *low < SECOND * 17 / 2 && *high > SECOND * 23 / 2,
+            "all of a hundred near the middle: {low:?} to {high:?}"
+        );
+        assert_eq!(one, gaps(1, 0));
+        assert_ne!(one, gaps(2, 0), "another seed");
+        assert_ne!(one, gaps(1, 1), "another target");
+    }
+
+    /// Probes per hundredth of an interval, over `rounds` intervals from `from` on; each probe takes no time.
+    fn crowds(timetable: &mut Timetable, interval: Duration, from: Instant, rounds: u32) -> Vec<usize> {
+        let until = from + interval * rounds;
+        let mut crowds = vec![0; 100 * rounds as usize];
+        while let Some(next) = timetable.poll_timeout().filter(|next| *next < until) {
+            for key in started(timetable, next) {
+                timetable.handle(ended(key, next, interval), next);
+                if next >= from {
+                    crowds[((next - from).as_nanos() * 100 / interval.as_nanos()) as usize] += 1;
+                }
+            }
+        }
+        crowds
+    }
+
+    #[test]
+    fn checks_that_were_spread_stay_spread_and_so_do_ten_thousand_that_join_them() {
+        let interval = 5 * SECOND;
+        let mut timetable = Timetable::new(7);
+        timetable.handle(joined(0..5_000, interval), Instant::START);
+        let before = crowds(&mut timetable, interval, at(interval), 3);
+        assert!(before.iter().all(|crowd| *crowd == 50), "5,000 over a hundred parts: {before:?}");
+        // A reload in the middle of it all.
+        let reloaded = at(interval * 17 / 4);
+        timetable.handle(joined(5_000..15_000, interval), reloaded);
+        let after = crowds(&mut timetable, interval, reloaded + interval, 3);
+        assert!(after.iter().all(|crowd| (149..=151).contains(crowd)), "15,000 over a hundred parts: {after:?}");
     }
 }

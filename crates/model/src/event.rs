@@ -92,11 +92,11 @@ pub struct Evidence {
     pub findings: Arc<[Finding]>,
     /// Length of the run.
     pub probes: u32,
-    /// Void probes in between; each makes the window longer by its duration and one interval.
+    /// Void probes in between; each makes the window longer by its duration and one gap.
     pub void: u32,
     /// From the start of the first of these probes to the end of the last.
     pub window: Duration,
-    /// What SPEC W5 and W6 say the window should be: durations plus the intervals between.
+    /// What SPEC W5 and W6 say the window should be: durations plus the gaps between, without jitter.
     pub computed: Duration,
 }
 

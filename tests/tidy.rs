@@ -37,8 +37,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // h2: docs/decisions/0013
     ("h2", &["model", "wire"]),
     ("l7", &["model", "balance", "plan", "wire", "h2", "tls", "observe", "reactor", "l4"]),
-    // health, for its settings: docs/decisions/0007
-    ("probe", &["model", "health", "wire", "tls", "observe", "reactor", "l4"]),
+    // health, for its settings, and h2: docs/decisions/0007
+    ("probe", &["model", "health", "wire", "h2", "tls", "observe", "reactor", "l4"]),
     ("kernel", &["model", "balance", "plan", "observe"]),
 ];
 

@@ -11,6 +11,8 @@
 
 mod agent;
 mod failure;
+mod grpc;
+mod h2;
 mod head;
 mod http;
 mod machine;

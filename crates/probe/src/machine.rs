@@ -7,12 +7,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use evenkeel_health::settings::ProbeSettings;
+use evenkeel_health::settings::{HttpVersion, ProbeSettings};
 use evenkeel_model::finding::{ProbePhase, ProbeResult};
 use evenkeel_reactor::{Close, Errno, Handshake};
 use evenkeel_tls::Client;
 
 use crate::agent::Agent;
+use crate::grpc::Grpc;
+use crate::h2::{Scheme, Streamed};
 use crate::http::Http;
 use crate::secured::{Inside, Secured};
 use crate::steps::Steps;
@@ -52,6 +54,9 @@ impl From<ProbePhase> for Turn {
 pub enum Machine {
     Agent(Agent),
     Http(Http),
+    Grpc(Grpc),
+    /// One that speaks HTTP, inside a stream of HTTP/2.
+    Streamed(Box<Streamed>),
     /// Any of the others inside TLS.
     Secured(Box<Secured>),
     Steps(Steps),
@@ -63,7 +68,14 @@ impl Machine {
     pub fn new(probe: &ProbeSettings, to: SocketAddr) -> Self {
         match probe {
             ProbeSettings::Http(settings) => {
-                Machine::over(settings.tls.as_ref(), to, Machine::Http(Http::new(settings, to)))
+                let http = Machine::Http(Http::new(settings, to));
+                match settings.version {
+                    HttpVersion::Http1 => Machine::over(settings.tls.as_ref(), to, http),
+                    HttpVersion::Http2 => Machine::streamed(settings.tls.as_ref(), to, http),
+                }
+            }
+            ProbeSettings::Grpc(settings) => {
+                Machine::streamed(settings.tls.as_ref(), to, Machine::Grpc(Grpc::new(settings, to)))
             }
             ProbeSettings::Tcp(_) => Machine::Tcp(Tcp),
             ProbeSettings::Steps(settings) => {
@@ -88,11 +100,19 @@ impl Machine {
         }
     }
 
+    /// Inside a stream of HTTP/2, which may be inside TLS.
+    fn streamed(tls: Option<&Arc<Client>>, to: SocketAddr, probe: Machine) -> Self {
+        let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+        Machine::over(tls, to, Machine::Streamed(Box::new(Streamed::new(scheme, probe))))
+    }
+
     /// `Some` ends the probe.
     pub fn handle(&mut self, fact: Fact<'_>) -> Option<ProbeResult> {
         match self {
             Machine::Agent(agent) => agent.handle(fact),
             Machine::Http(http) => http.handle(fact),
+            Machine::Grpc(grpc) => grpc.handle(fact),
+            Machine::Streamed(streamed) => streamed.handle(fact),
             Machine::Secured(secured) => secured.handle(fact),
             Machine::Steps(steps) => steps.handle(fact),
             Machine::Tcp(tcp) => tcp.handle(fact),
@@ -105,6 +125,8 @@ impl Machine {
         match self {
             Machine::Agent(agent) => agent.handle_deadline(),
             Machine::Http(http) => http.handle_deadline(),
+            Machine::Grpc(grpc) => grpc.handle_deadline(),
+            Machine::Streamed(streamed) => streamed.handle_deadline(),
             Machine::Secured(secured) => secured.handle_deadline(),
             Machine::Steps(steps) => steps.handle_deadline(),
             Machine::Tcp(tcp) => tcp.handle_deadline(),
@@ -117,6 +139,8 @@ impl Machine {
         match self {
             Machine::Agent(agent) => agent.phase(),
             Machine::Http(http) => http.phase(),
+            Machine::Grpc(grpc) => grpc.phase(),
+            Machine::Streamed(streamed) => streamed.phase(),
             Machine::Secured(secured) => secured.phase(),
             Machine::Steps(steps) => steps.phase(),
             Machine::Tcp(_) => ProbePhase::Connect,
@@ -127,10 +151,14 @@ impl Machine {
     /// What the hands have to do next. Inside TLS it goes back and forth between writing and reading.
     pub fn turn(&self) -> Turn {
         match self {
+            Machine::Streamed(streamed) => streamed.turn(),
             Machine::Secured(secured) => secured.turn(),
-            Machine::Agent(_) | Machine::Http(_) | Machine::Steps(_) | Machine::Tcp(_) | Machine::Udp(_) => {
-                self.phase().into()
-            }
+            Machine::Agent(_)
+            | Machine::Http(_)
+            | Machine::Grpc(_)
+            | Machine::Steps(_)
+            | Machine::Tcp(_)
+            | Machine::Udp(_) => self.phase().into(),
         }
     }
 
@@ -139,6 +167,8 @@ impl Machine {
         match self {
             Machine::Agent(agent) => agent.to_send(),
             Machine::Http(http) => http.to_send(),
+            Machine::Grpc(grpc) => grpc.to_send(),
+            Machine::Streamed(streamed) => streamed.to_send(),
             Machine::Secured(secured) => secured.to_send(),
             Machine::Steps(steps) => steps.to_send(),
             Machine::Tcp(_) => &[],
@@ -151,6 +181,8 @@ impl Machine {
         match self {
             Machine::Agent(agent) => agent.sent(bytes),
             Machine::Http(http) => http.sent(bytes),
+            Machine::Grpc(grpc) => grpc.sent(bytes),
+            Machine::Streamed(streamed) => return streamed.sent(bytes),
             Machine::Secured(secured) => return secured.sent(bytes),
             Machine::Steps(steps) => return steps.sent(bytes),
             Machine::Tcp(_) => {}
@@ -171,7 +203,7 @@ impl Machine {
             Machine::Tcp(_) | Machine::Udp(_) => false,
             Machine::Steps(steps) => hangup || steps.ends_with_our_word(),
             Machine::Secured(secured) => hangup || secured.ends_with_our_word(),
-            Machine::Agent(_) | Machine::Http(_) => hangup,
+            Machine::Agent(_) | Machine::Http(_) | Machine::Grpc(_) | Machine::Streamed(_) => hangup,
         };
         if orderly { Close::Orderly } else { Close::Reset }
     }
@@ -182,6 +214,7 @@ pub fn handshake(probe: &ProbeSettings) -> Option<Handshake> {
     use evenkeel_health::settings::TcpProbe;
     match probe {
         ProbeSettings::Http(_)
+        | ProbeSettings::Grpc(_)
         | ProbeSettings::Tls(_)
         | ProbeSettings::Tcp(TcpProbe::Full)
         | ProbeSettings::Steps(_)

@@ -14,6 +14,7 @@ use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeRes
 use evenkeel_tls::{Client, Failed, Session};
 
 use crate::failure;
+use crate::h2;
 use crate::machine::{Fact, Machine, Turn};
 
 pub struct Secured {
@@ -61,7 +62,11 @@ impl Secured {
             },
             Fact::Received(bytes) => self.read(bytes),
             // Without a goodbye somebody may have cut the answer short, so this is no end the probe within could count on.
-            Fact::Ended => Some(failed(phase, FailureReason::Closed)),
+            // HTTP/2 counts on none, and may have been told why.
+            Fact::Ended => match (&mut self.inside, phase) {
+                (Inside::Probe(Machine::Streamed(streamed)), ProbePhase::Read) => streamed.handle(Fact::Ended),
+                _ => Some(failed(phase, FailureReason::Closed)),
+            },
             Fact::Failed(errno) => match (&mut self.inside, phase) {
                 (Inside::Probe(probe), ProbePhase::Read) => probe.handle(fact),
                 _ => Some(failure::failed(phase, errno)),
@@ -135,6 +140,9 @@ impl Secured {
     fn established(&mut self) -> Option<ProbeResult> {
         let session = self.session.as_mut()?;
         match &mut self.inside {
+            Inside::Probe(Machine::Streamed(_)) if session.alpn() != Some(h2::ALPN) => {
+                Some(failed(ProbePhase::Tls, FailureReason::NotHttp2 { why: h2::NOT_AGREED }))
+            }
             Inside::Probe(_) => self.tell(Fact::Connected),
             Inside::Nothing { min_days_left: Some(least) } => match self.client.days_left(session) {
                 Some(days_left) if days_left < i64::from(*least) => {

@@ -118,7 +118,12 @@ fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, i
         "ramp_percent": match standing.ramp { Ramp::Full => 100, Ramp::At(percent) => percent },
         "in_flight": number(|set| set.in_flight.read()),
         "attempts_total": number(|set| set.attempts.read()),
-        "check": backend.targets.first().map(|&target| check(&control.target(target), epoch, now)),
+        "checks": plan.pools[backend.pool.index()]
+            .checks
+            .iter()
+            .zip(&backend.targets)
+            .map(|(named, &target)| check(&named.name, &control.target(target), epoch, now))
+            .collect::<Vec<_>>(),
     })
 }
 
@@ -126,7 +131,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn check(target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> Value {
+fn check(name: &str, target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> Value {
     let settings = target.check();
     let counts = target.counts();
     let probing = match target.probing() {
@@ -141,9 +146,11 @@ fn check(target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> Value {
         .find(|finding| finding.result.passed())
         .is_some_and(|finding| matches!(finding.result, ProbeResult::Passed(Pass::Silent(_))));
     json!({
+        "name": name,
         "kind": settings.probe.kind().word(),
         "address": target.address().to_string(),
         "verdict": target.verdict().word(),
+        "since": epoch.rfc3339(target.since()),
         "rests_on_silence": silent,
         "progress": target.progress().map(|progress| json!({
             "toward": progress.toward.word(),
@@ -153,6 +160,7 @@ fn check(target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> Value {
         "passed_total": counts.passed,
         "failed_total": counts.failed,
         "void_total": counts.void,
+        "kept_total": counts.kept,
         "probing": probing,
         "recent": recent.iter().rev().map(|shown| finding(shown, epoch)).collect::<Vec<_>>(),
     })
@@ -277,6 +285,33 @@ pub fn health_metrics(control: &Control) -> String {
         let id = BackendId::from_index(index);
         let weight = control.standing(id).effective_weight(backend.weight);
         let _ = writeln!(out, "evenkeel_backend_effective_weight{{{}}} {weight}", labels(id));
+    }
+    // Rows of a target that several backends rest on say the same: people look for their backend, not for our targets.
+    let checks = || {
+        plan.backends.iter().enumerate().flat_map(|(index, backend)| {
+            let names = plan.pools[backend.pool.index()].checks.iter().map(|check| escape(&check.name));
+            let labels = labels(BackendId::from_index(index));
+            let row = move |(name, &target)| (format!("{labels},check=\"{name}\""), control.target(target));
+            names.zip(&backend.targets).map(row)
+        })
+    };
+    out.push_str("# HELP evenkeel_check_verdict Verdict of one check of the backend: 1 for the word that holds.\n");
+    out.push_str("# TYPE evenkeel_check_verdict gauge\n");
+    for (labels, target) in checks() {
+        for verdict in Verdict::ALL {
+            let holds = u8::from(target.verdict() == verdict);
+            let _ = writeln!(out, "evenkeel_check_verdict{{{labels},verdict=\"{}\"}} {holds}", verdict.word());
+        }
+    }
+    out.push_str(
+        "# HELP evenkeel_check_probe_seconds How long the last probe of the check took that passed or failed.\n",
+    );
+    out.push_str("# TYPE evenkeel_check_probe_seconds gauge\n");
+    for (labels, target) in checks() {
+        let counts = |finding: &&Finding| finding.result.passed() || finding.result.failed();
+        if let Some(last) = target.recent().rev().find(counts) {
+            let _ = writeln!(out, "evenkeel_check_probe_seconds{{{labels}}} {}", last.duration().as_secs_f64());
+        }
     }
     out.push_str("# HELP evenkeel_probes_total Probes ended, by result.\n# TYPE evenkeel_probes_total counter\n");
     // Two checks of one address differ in their settings only; their numbers are added up.

@@ -35,6 +35,7 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             access_log: config.node.access_log.clone(),
             cluster: config.node.cluster.as_deref().map(Arc::from),
             sticky_secret: material.sticky_secret.clone(),
+            hold_on_suspicion: None,
         },
         admin: config.admin.as_ref().map(|at| Admin { listen: at.value }),
         listeners: config
@@ -101,6 +102,7 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             proxy_protocol: pool.proxy_protocol.as_ref().map(proxy_protocol),
             on_unhealthy: pool.on_unhealthy,
             tcp: pool.tcp,
+            panic_below: None,
             passive: pool.passive.as_ref().map(|passive| Arc::new(passive.settings.clone())),
             checks,
         }));

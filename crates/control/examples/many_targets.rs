@@ -144,6 +144,7 @@ fn plan(targets: usize, interval: Duration) -> Arc<Plan> {
             access_log,
             cluster: None,
             sticky_secret: None,
+            hold_on_suspicion: None,
         },
         admin: None,
         listeners: Vec::new(),

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use evenkeel_health::ProbeKey;
-use evenkeel_health::gap::Trust;
+use evenkeel_health::gap::Witness;
 use evenkeel_health::judge::{self, Change};
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_health::suspicion::{self, Suspicion};
@@ -232,7 +232,7 @@ impl Control {
         let target = &mut self.targets[id.index()];
         target.judge.handle(judge::Event::ProbeEnded(&finding));
         target.remember(finding);
-        let gap = target.check.timing.gap(target.judge.pace(), Trust::Probes);
+        let gap = target.check.timing.gap(target.judge.pace(), Witness::Probes);
         self.timetable.handle(timetable::Event::ProbeEnded { key, at, gap }, self.now);
         while let Some(change) = self.targets[id.index()].judge.poll_output() {
             self.verdict_changed(id, change);

@@ -42,6 +42,7 @@ fn watched(backends: &[u8], passive: Option<PassiveSettings>) -> Arc<Plan> {
             access_log: AccessLog::Off,
             cluster: None,
             sticky_secret: None,
+            hold_on_suspicion: None,
         },
         admin: None,
         listeners: Vec::new(),

@@ -231,6 +231,7 @@ mod tests {
             access_log: AccessLog::Off,
             cluster: None,
             sticky_secret: None,
+            hold_on_suspicion: None,
         };
         Plan {
             node,

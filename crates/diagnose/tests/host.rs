@@ -40,6 +40,7 @@ fn plan(protocols: &[Protocol], backends: &[&str], change: impl Fn(&mut Listener
             access_log: evenkeel_plan::AccessLog::Off,
             cluster: None,
             sticky_secret: None,
+            hold_on_suspicion: None,
         },
         admin: None,
         listeners: listeners.into_iter().map(Arc::new).collect(),

@@ -105,6 +105,7 @@ fn snapshot(listener: Listener, pools: Vec<(Pool, &[u32])>) -> (Control, Arc<Sna
         access_log: AccessLog::Off,
         cluster: None,
         sticky_secret: None,
+        hold_on_suspicion: None,
     };
     let mut plan = Plan {
         node,

@@ -29,7 +29,7 @@ impl Pace {
 
 /// What steady health rests on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Trust {
+pub enum Witness {
     /// On probes alone: no traffic passes, some of it fails, or nobody looked.
     #[default]
     Probes,
@@ -37,8 +37,8 @@ pub enum Trust {
     Traffic,
 }
 
-impl Trust {
-    pub const ALL: [Trust; 2] = [Trust::Probes, Trust::Traffic];
+impl Witness {
+    pub const ALL: [Witness; 2] = [Witness::Probes, Witness::Traffic];
 }
 
 /// A gap and how far it may be off.
@@ -50,12 +50,12 @@ pub struct Gap {
 }
 
 impl Timing {
-    pub const fn gap(&self, pace: Pace, trust: Trust) -> Gap {
-        let length = match (pace, trust, self.trust_traffic) {
+    pub const fn gap(&self, pace: Pace, witness: Witness) -> Gap {
+        let length = match (pace, witness, self.trust_traffic) {
             (Pace::Transition, _, _) => self.transition_interval,
             (Pace::Unhealthy, _, _) => self.unhealthy_interval,
-            (Pace::Steady, Trust::Traffic, Some(longer)) => longer,
-            (Pace::Steady, Trust::Traffic, None) | (Pace::Steady, Trust::Probes, _) => self.interval,
+            (Pace::Steady, Witness::Traffic, Some(longer)) => longer,
+            (Pace::Steady, Witness::Traffic, None) | (Pace::Steady, Witness::Probes, _) => self.interval,
         };
         Gap { length, jitter: self.jitter }
     }
@@ -111,24 +111,24 @@ mod tests {
         let trusting = Timing { trust_traffic: Some(millis(30_000)), ..plain };
         let table = [
             // state, what it rests on, gap, gap where traffic is trusted
-            (Pace::Transition, Trust::Probes, 500, 500),
-            (Pace::Transition, Trust::Traffic, 500, 500),
-            (Pace::Unhealthy, Trust::Probes, 10_000, 10_000),
+            (Pace::Transition, Witness::Probes, 500, 500),
+            (Pace::Transition, Witness::Traffic, 500, 500),
+            (Pace::Unhealthy, Witness::Probes, 10_000, 10_000),
             // A backend that nobody may use has no traffic; what is left from before proves nothing.
-            (Pace::Unhealthy, Trust::Traffic, 10_000, 10_000),
-            (Pace::Steady, Trust::Probes, 2000, 2000),
-            (Pace::Steady, Trust::Traffic, 2000, 30_000),
+            (Pace::Unhealthy, Witness::Traffic, 10_000, 10_000),
+            (Pace::Steady, Witness::Probes, 2000, 2000),
+            (Pace::Steady, Witness::Traffic, 2000, 30_000),
         ];
         for pace in Pace::ALL {
-            for trust in Trust::ALL {
-                let row = table.iter().find(|row| (row.0, row.1) == (pace, trust));
-                let &(_, _, without, with) = row.unwrap_or_else(|| panic!("no row for {pace:?} {trust:?}"));
-                assert_eq!(plain.gap(pace, trust), Gap::exact(millis(without)), "{pace:?} {trust:?}");
-                assert_eq!(trusting.gap(pace, trust), Gap::exact(millis(with)), "{pace:?} {trust:?}, trusting");
+            for witness in Witness::ALL {
+                let row = table.iter().find(|row| (row.0, row.1) == (pace, witness));
+                let &(_, _, without, with) = row.unwrap_or_else(|| panic!("no row for {pace:?} {witness:?}"));
+                assert_eq!(plain.gap(pace, witness), Gap::exact(millis(without)), "{pace:?} {witness:?}");
+                assert_eq!(trusting.gap(pace, witness), Gap::exact(millis(with)), "{pace:?} {witness:?}, trusting");
             }
         }
         let shaken = Timing { jitter: 20, ..trusting };
-        assert_eq!(shaken.gap(Pace::Transition, Trust::Traffic), Gap { length: millis(500), jitter: 20 });
+        assert_eq!(shaken.gap(Pace::Transition, Witness::Traffic), Gap { length: millis(500), jitter: 20 });
     }
 
     #[test]

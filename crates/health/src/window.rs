@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use crate::gap::{Gap, Pace, Trust};
+use crate::gap::{Gap, Pace, Witness};
 use crate::settings::Timing;
 
 /// How a probe of a failing backend ends.
@@ -86,13 +86,13 @@ pub fn window_of(durations: impl IntoIterator<Item = Duration>, between: Duratio
 /// duration and one gap pass before the window begins. Best: it fails just before it would
 /// have answered, so the failing probe has been under way for `response` already.
 pub fn detection(timing: &Timing, failing: Failing, response: Duration) -> Span {
-    detection_with(timing, Trust::Probes, failing, response)
+    detection_with(timing, Witness::Probes, failing, response)
 }
 
 /// The same where steady health may rest on traffic that goes on passing, as it does while a check fails whose
 /// subject clients do not touch. Where traffic fails too, or stops, the gap is `interval` again at once.
-pub fn detection_with(timing: &Timing, trust: Trust, failing: Failing, response: Duration) -> Span {
-    let before = timing.gap(Pace::Steady, trust);
+pub fn detection_with(timing: &Timing, witness: Witness, failing: Failing, response: Duration) -> Span {
+    let before = timing.gap(Pace::Steady, witness);
     span(timing, timing.unhealthy_threshold, before, failing.takes(timing), response)
 }
 
@@ -100,14 +100,14 @@ pub fn detection_with(timing: &Timing, trust: Trust, failing: Failing, response:
 ///
 /// Worst: a doomed probe has just begun; its duration and one gap pass before the window begins.
 pub fn recovery(timing: &Timing, failing: Failing, response: Duration) -> Span {
-    let before = timing.gap(Pace::Unhealthy, Trust::Probes);
+    let before = timing.gap(Pace::Unhealthy, Witness::Probes);
     span(timing, timing.healthy_threshold, before, response, failing.takes(timing))
 }
 
 /// A window of `count` probes that take `new` each, after a `before` and probes that took `old` each.
 fn span(timing: &Timing, count: u32, before: Gap, new: Duration, old: Duration) -> Span {
     let (new, old) = (new.min(timing.timeout), old.min(timing.timeout));
-    let between = timing.gap(Pace::Transition, Trust::Probes);
+    let between = timing.gap(Pace::Transition, Witness::Probes);
     let window = |gap| equal_probes(new, gap, count);
     Span {
         best: window(between.shortest()).saturating_sub(new.min(old)),
@@ -188,7 +188,7 @@ mod tests {
             Span { best: secs(1), typical: millis(8500), worst: secs(16) },
             "a doomed probe of 5 s and a gap of 10 s before the window of 1 s"
         );
-        let trusting = detection_with(&by_state, Trust::Traffic, Failing::Refused, Duration::ZERO);
+        let trusting = detection_with(&by_state, Witness::Traffic, Failing::Refused, Duration::ZERO);
         assert_eq!(trusting, Span { best: secs(1), typical: secs(16), worst: secs(31) });
     }
 

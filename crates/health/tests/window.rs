@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use evenkeel_health::ProbeKey;
-use evenkeel_health::gap::{Pace, Trust};
+use evenkeel_health::gap::{Pace, Witness};
 use evenkeel_health::judge::{Change, Event, Judge};
 use evenkeel_health::settings::{CheckSettings, ProbeSettings, TcpProbe, Timing};
 use evenkeel_health::timetable::{self, Timetable};
@@ -26,11 +26,11 @@ fn failed(reason: FailureReason) -> ProbeResult {
     ProbeResult::Failed(Failure { phase: ProbePhase::Connect, reason })
 }
 
-/// One target under a virtual clock, whose steady health rests on what `trust` says. `answer` says how long the probe that
+/// One target under a virtual clock, whose steady health rests on what `witness` says. `answer` says how long the probe that
 /// starts now takes and how it ends; the run stops after `probes`.
 fn run(
     timing: Timing,
-    trust: Trust,
+    witness: Witness,
     probes: usize,
     mut answer: impl FnMut(usize, Instant) -> (Duration, ProbeResult),
 ) -> (Vec<Finding>, Vec<Change>) {
@@ -48,7 +48,7 @@ fn run(
         let finding = Finding { kind: ProbeKind::Tcp, started: now, ended: now + takes, result };
         now = finding.ended;
         judge.handle(Event::ProbeEnded(&finding));
-        let gap = timing.gap(judge.pace(), trust);
+        let gap = timing.gap(judge.pace(), witness);
         timetable.handle(timetable::Event::ProbeEnded { key: KEY, at: now, gap }, now);
         log.push(finding);
         changes.extend(std::iter::from_fn(|| judge.poll_output()));
@@ -104,7 +104,7 @@ fn every_threshold(timing: Timing) -> impl Iterator<Item = Timing> {
 
 /// Whether a run of these probes took as long as their durations and the gaps between, jitter and all.
 fn took(timing: &Timing, run: &[Finding], window: Duration) -> bool {
-    let gap = timing.gap(Pace::Transition, Trust::Probes);
+    let gap = timing.gap(Pace::Transition, Witness::Probes);
     let takes = |between| window::window_of(run.iter().map(Finding::duration), between);
     takes(gap.shortest()) <= window && window <= takes(gap.longest())
 }
@@ -122,10 +122,10 @@ proptest! {
         trusting in any::<bool>(),
         script in prop::collection::vec((prop::bool::weighted(0.5), 0.0..=1.0f64), 10..80),
     ) {
-        let trust = if trusting { Trust::Traffic } else { Trust::Probes };
+        let witness = if trusting { Witness::Traffic } else { Witness::Probes };
         for timing in every_threshold(timing) {
             let (timeout, between) = (timing.timeout, timing.transition_interval);
-            let (log, changes) = run(timing, trust, script.len(), |position, _| {
+            let (log, changes) = run(timing, witness, script.len(), |position, _| {
                 let (passes, share) = script[position];
                 let result =
                     if passes { ProbeResult::Passed(Pass::Connected) } else { failed(FailureReason::Refused) };
@@ -162,16 +162,16 @@ proptest! {
         mode in 0..4,
     ) {
         let timeout = timing.timeout;
-        let trust = if trusting { Trust::Traffic } else { Trust::Probes };
+        let witness = if trusting { Witness::Traffic } else { Witness::Probes };
         let response = timeout.mul_f64(response).min(timeout);
         let badly = timeout.mul_f64(takes[0]).min(timeout);
-        let before = timing.gap(Pace::Steady, trust);
+        let before = timing.gap(Pace::Steady, witness);
         let cycle = response + before.length;
         for timing in every_threshold(timing) {
             // Some cycle in the healthy life of the backend; the clock of `run` starts at 123.
             let fails_at = Instant::from_nanos(123) + cycle * 4 + cycle.mul_f64(moment);
             let mut bad = 0;
-            let (log, changes) = run(timing, trust, 30, |_, started| {
+            let (log, changes) = run(timing, witness, 30, |_, started| {
                 let doomed = match started + response {
                     _ if started > fails_at => true,
                     // Under way when it failed: the answer may have been sent already.
@@ -197,7 +197,7 @@ proptest! {
             let observed = verdict.at - fails_at;
             prop_assert!(observed <= verdict.evidence.window + before.longest() + response, "{timing:?}");
             let failing = match mode { 0 => Failing::Refused, 1 => Failing::Silent, 2 => Failing::After(badly), _ => continue };
-            let span = window::detection_with(&timing, trust, failing, response);
+            let span = window::detection_with(&timing, witness, failing, response);
             prop_assert!(span.best <= observed && observed <= span.worst, "{timing:?}: {observed:?} in {span:?}");
             if timing.trust_traffic.is_none() || !trusting {
                 prop_assert_eq!(span, window::detection(&timing, failing, response));
@@ -224,13 +224,13 @@ proptest! {
         silent in any::<bool>(),
     ) {
         let timeout = timing.timeout;
-        let trust = if trusting { Trust::Traffic } else { Trust::Probes };
+        let witness = if trusting { Witness::Traffic } else { Witness::Probes };
         let response = timeout.mul_f64(response).min(timeout);
         let (takes, failing) = if silent { (timeout, Failing::Silent) } else { (Duration::ZERO, Failing::Refused) };
         let cycle = takes + timing.unhealthy_interval;
         for timing in every_threshold(timing) {
             let recovers_at = Instant::from_nanos(123) + cycle * 4 + cycle.mul_f64(moment);
-            let (_, changes) = run(timing, trust, 30, |_, started| {
+            let (_, changes) = run(timing, witness, 30, |_, started| {
                 if started < recovers_at {
                     return (takes, failed(if silent { FailureReason::TimedOut } else { FailureReason::Refused }));
                 }

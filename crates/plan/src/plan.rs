@@ -40,6 +40,8 @@ pub struct Node {
     pub cluster: Option<Arc<str>>,
     /// What sticky cookies are authenticated with; a random one per process when `None`.
     pub sticky_secret: Option<Arc<[u8]>>,
+    /// How long at most verdicts are kept from turning unhealthy while the node suspects itself; `None`: never.
+    pub hold_on_suspicion: Option<Duration>,
 }
 
 impl Node {
@@ -388,6 +390,9 @@ pub struct Pool {
     pub on_unhealthy: OnUnhealthy,
     /// Of the connections to the backends.
     pub tcp: SocketTcp,
+    /// Percent of the pool's weight that may be used; below it new work goes to every backend that is neither drained nor
+    /// in maintenance, whatever else is known of it. `None`: never.
+    pub panic_below: Option<u32>,
     /// When traffic speaks against a backend; `None`: never.
     pub passive: Option<Arc<PassiveSettings>>,
     /// A backend must pass all of them; empty when they are off.
@@ -425,6 +430,7 @@ impl Pool {
             proxy_protocol: None,
             on_unhealthy: OnUnhealthy::default(),
             tcp: SocketTcp::default(),
+            panic_below: None,
             passive: None,
             checks: Vec::new(),
         }

@@ -84,6 +84,7 @@ pub fn plan(pools: &[PoolSpec]) -> Arc<Plan> {
         access_log: AccessLog::Off,
         cluster: None,
         sticky_secret: None,
+        hold_on_suspicion: None,
     };
     let (listeners, targets) = (Vec::new(), Vec::new());
     let mut plan = Plan { node, admin: None, listeners, pools: Vec::new(), backends: Vec::new(), targets };

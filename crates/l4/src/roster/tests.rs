@@ -59,6 +59,7 @@ fn plan(backends: usize, change: impl FnOnce(&mut Pool)) -> Arc<Plan> {
             access_log: AccessLog::Off,
             cluster: None,
             sticky_secret: None,
+            hold_on_suspicion: None,
         },
         admin: None,
         listeners: Vec::new(),

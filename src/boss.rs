@@ -3,6 +3,7 @@
 //! It has a reactor of its own, so load on the data path cannot delay a probe (SPEC 4.1). What it does with
 //! a probe's result is the control room's decision; this file only carries words back and forth.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,9 +12,11 @@ use std::time::Duration;
 
 use evenkeel_control::{Control, Event, Output, ProbeKey, Totals};
 use evenkeel_health::passive::Sample;
+use evenkeel_health::settings::ProbeSettings;
 use evenkeel_l4::{Gates, Harmed};
 use evenkeel_model::Cause;
 use evenkeel_model::event;
+use evenkeel_model::finding::Finding;
 use evenkeel_model::standing::{Harm, Order};
 use evenkeel_observe::metrics::BackendLabel;
 use evenkeel_observe::{BackendMetrics, Registry};
@@ -21,6 +24,8 @@ use evenkeel_plan::{Plan, Publisher, Reader};
 use evenkeel_probe::{Job, Prober};
 use evenkeel_reactor::epoll::{EpollDriver, Waker};
 use evenkeel_reactor::{Clock, Driver, Errno, WOKEN};
+
+use crate::side;
 
 /// What the control thread is asked.
 enum Ask {
@@ -34,6 +39,11 @@ enum Ask {
     Refused {
         problems: usize,
         first: Arc<str>,
+    },
+    /// A command probe ended.
+    Probed {
+        key: u64,
+        finding: Finding,
     },
     /// Run this on the thread that owns the control room.
     Look(Box<dyn FnOnce(&Control) + Send>),
@@ -57,7 +67,8 @@ pub struct Started {
 }
 
 impl Boss {
-    /// Starts the thread. `wake_workers` is called after each publication; what traffic shows is read from `traffic`.
+    /// Starts the thread. `wake_workers` is called after each publication; what traffic shows is read from `traffic`. Probes that
+    /// are programs are `side`'s to run.
     ///
     /// # Errors
     /// When the process is out of files or threads.
@@ -68,6 +79,7 @@ impl Boss {
         mut sink: EventSink,
         wake_workers: Box<dyn Fn() + Send>,
         traffic: Traffic,
+        side: side::Orders,
     ) -> Result<Started, std::io::Error> {
         let os = |Errno(number)| std::io::Error::from_raw_os_error(number);
         let mut driver = EpollDriver::new(clock).map_err(os)?;
@@ -79,7 +91,8 @@ impl Boss {
         let waker = driver.waker();
         traffic.gates.harms().wake_with(Box::new(move || waker.wake()));
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
-            let mut room = Room { control, prober: Prober::new(), publisher, wake_workers, asked, traffic };
+            let (prober, away) = (Prober::new(), HashSet::new());
+            let mut room = Room { control, prober, publisher, wake_workers, asked, traffic, side, away };
             while room.turn(&mut driver, &mut sink) {}
         })?;
         Ok(Started { boss, reader, thread })
@@ -95,6 +108,11 @@ impl Boss {
 
     pub fn refused(&self, problems: usize, first: Arc<str>) {
         self.ask(Ask::Refused { problems, first });
+    }
+
+    /// A command probe of this key ended. Nobody listens any more when it was cancelled.
+    pub fn probed(&self, key: u64, finding: Finding) {
+        self.ask(Ask::Probed { key, finding });
     }
 
     /// Computes something from the control room's state, on its thread. `None` when it has stopped.
@@ -156,6 +174,9 @@ struct Room {
     wake_workers: Box<dyn Fn() + Send>,
     asked: Receiver<Ask>,
     traffic: Traffic,
+    side: side::Orders,
+    /// Probes that run on the side thread.
+    away: HashSet<u64>,
 }
 
 impl Room {
@@ -180,6 +201,11 @@ impl Room {
                         }
                         Ask::Refused { problems, first } => {
                             self.control.handle(Event::PlanRefused { problems, first }, now);
+                        }
+                        Ask::Probed { key, finding } => {
+                            if self.away.remove(&key) {
+                                self.control.handle(Event::ProbeDone { key: ProbeKey(key), finding }, now);
+                            }
                         }
                         Ask::Look(look) => look(&self.control),
                         Ask::Stop => return false,
@@ -213,9 +239,20 @@ impl Room {
                 idle = false;
                 match output {
                     Output::StartProbe { key, address, check } => {
-                        self.prober.start(driver, Job { key: key.0, address, check });
+                        if let ProbeSettings::Command(_) = check.probe {
+                            self.away.insert(key.0);
+                            self.side.probe(key.0, address, check);
+                        } else {
+                            self.prober.start(driver, Job { key: key.0, address, check });
+                        }
                     }
-                    Output::CancelProbe { key } => self.prober.cancel(driver, key.0),
+                    Output::CancelProbe { key } => {
+                        if self.away.remove(&key.0) {
+                            self.side.cancel_probe(key.0);
+                        } else {
+                            self.prober.cancel(driver, key.0);
+                        }
+                    }
                     Output::LookAtTraffic { pool } => {
                         let totals = self.traffic.totals(&self.control, &pool);
                         self.control.handle(Event::Sampled { pool, totals }, driver.now());

@@ -9,5 +9,6 @@ pub mod demo;
 pub mod files;
 pub mod host;
 pub mod node;
+pub mod side;
 pub mod status;
 pub mod worker;

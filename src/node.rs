@@ -26,11 +26,13 @@ use evenkeel_reactor::{Clock, Errno};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::boss::{Boss, EventSink, Started, Traffic};
+use crate::side::{self, Side};
 use crate::worker::{Arrives, Command, Worker, listen_options};
 
 pub struct Node {
     boss: Boss,
     boss_thread: JoinHandle<()>,
+    side: Side,
     workers: Vec<WorkerHandle>,
     wakers: Arc<Mutex<Vec<Waker>>>,
     registry: Arc<Registry>,
@@ -153,8 +155,11 @@ impl Node {
         let registry = Arc::new(Registry::new());
         let gates = Arc::new(Gates::new(secret().map_err(system("random numbers"))?));
         let traffic = Traffic { gates: Arc::clone(&gates), registry: Arc::clone(&registry) };
+        let (orders, ordered) = side::orders();
         let Started { boss, reader, thread: boss_thread } =
-            Boss::start(Arc::clone(&plan), clock, seed, sink, wake, traffic).map_err(system("control thread"))?;
+            Boss::start(Arc::clone(&plan), clock, seed, sink, wake, traffic, orders.clone())
+                .map_err(system("control thread"))?;
+        let side = Side::start(orders, ordered, boss.clone(), clock).map_err(system("side thread"))?;
 
         let connections_max = match plan.node.connections {
             0 => (files / 2).saturating_sub(64).max(16),
@@ -185,7 +190,8 @@ impl Node {
             });
             workers.push(WorkerHandle { commands, waker, thread: thread.map_err(system("worker thread"))? });
         }
-        let node = Node { boss, boss_thread, workers, wakers, registry, log, clock, epoch, plan, left: Vec::new() };
+        let node =
+            Node { boss, boss_thread, side, workers, wakers, registry, log, clock, epoch, plan, left: Vec::new() };
         node.listen(bound);
         Ok(node)
     }
@@ -250,6 +256,7 @@ impl Node {
             // A panic of a worker was printed by its own thread.
             let _ = worker.thread.join();
         }
+        self.side.stop();
         self.boss.stop();
         let _ = self.boss_thread.join();
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -9,9 +9,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use evenkeel_balance::Schedule;
-use evenkeel_health::settings::{PassiveSettings, Silence, StatusSet, TcpProbe};
+use evenkeel_health::settings::PassiveSettings;
 use evenkeel_model::Cidr;
-use evenkeel_model::finding::ProbeKind;
 use evenkeel_plan::{
     AccessLog, Coding, HashOn, HostPattern, ListenerTcp, OnUnhealthy, Protocol, ProxyDatagrams, ProxyVersion, Refuse,
     SocketTcp, Speaks, StickyMode,
@@ -19,6 +18,10 @@ use evenkeel_plan::{
 use evenkeel_tls::Policy;
 
 use crate::keys::Key;
+
+mod check;
+
+pub(crate) use check::{Check, CheckTls, DnsKeys, HttpKeys, UdpKeys};
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -44,6 +47,7 @@ pub(crate) struct Node {
     pub access_log: AccessLog,
     pub cluster: Option<String>,
     pub sticky_secret: Option<At<String>>,
+    pub allow_commands: bool,
 }
 
 /// Keys that were written, with the places of the keys.
@@ -266,8 +270,10 @@ pub(crate) struct Pool {
     pub slow_start: Duration,
     pub sticky: Option<Sticky>,
     pub passive: Option<Passive>,
-    /// `None` when it is off.
-    pub check: Option<Check>,
+    /// None when they are off.
+    pub checks: Vec<Check>,
+    /// Whether a check was written that is no table.
+    pub checks_incomplete: bool,
     pub written: Written,
 }
 
@@ -363,39 +369,4 @@ impl Sticky {
     pub(crate) const fn is_by_address(&self) -> bool {
         matches!(self.by, StickyBy::Address { .. })
     }
-}
-
-/// Whether probes speak TLS.
-#[derive(Debug)]
-pub(crate) enum CheckTls {
-    Off,
-    /// With the settings of `[pool.tls]`, or the defaults of that table.
-    On,
-    Own(PoolTls),
-}
-
-#[derive(Debug)]
-pub(crate) struct Check {
-    /// `None`: by the listeners that use the pool.
-    pub kind: Option<ProbeKind>,
-    /// Whether a kind was written that could not be read.
-    pub kind_unreadable: bool,
-    pub path: String,
-    pub method: String,
-    pub host: Option<String>,
-    pub expect_status: StatusSet,
-    pub handshake: TcpProbe,
-    pub send: Vec<u8>,
-    pub expect: Option<Vec<u8>>,
-    pub silence: Silence,
-    /// `None`: as traffic does, where the check goes where traffic goes.
-    pub tls: Option<At<CheckTls>>,
-    pub min_days_left: Option<u64>,
-    pub port: Option<u16>,
-    pub source: Option<Sources>,
-    pub timeout: Duration,
-    pub interval: Duration,
-    pub healthy_threshold: u64,
-    pub unhealthy_threshold: u64,
-    pub written: Written,
 }

@@ -3,7 +3,9 @@
 //! The reader may only ask for keys of this table and refuses what is not in it; the manual prints
 //! it. Numbers stay in [`evenkeel_model::limits`]; a row here points to them.
 
+mod foreign;
 mod section;
+mod words;
 
 use std::time::Duration;
 
@@ -11,9 +13,14 @@ use evenkeel_balance::Schedule;
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::limits::{self, Optional, Setting};
 use evenkeel_plan::Protocol;
-use evenkeel_tls::Policy;
 
+pub(crate) use foreign::{ELSEWHERE, FOREIGN_WORDS, LATER};
 pub(crate) use section::Section;
+pub(crate) use words::COMPRESSED_TYPES;
+use words::{
+    CHECK_KINDS, CLIENT_CERTIFICATES, HANDSHAKES, HTTP_VERSIONS, ON_UNHEALTHY, POLICIES, POOL_PROTOCOLS, PROTOCOLS,
+    PROXY_DATAGRAMS, PROXY_VERSIONS, RECORDS, REFUSALS, SCHEDULES, SILENCES, STICKY_MODES,
+};
 
 #[derive(Debug)]
 pub(crate) struct Key {
@@ -30,10 +37,10 @@ pub(crate) struct Key {
 /// What a key takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    /// A string with a unit. Checks of kind udp have a setting of their own.
+    /// A string with a unit. Some protocols or kinds of check, by their word, have a setting of their own.
     Duration {
         setting: &'static Setting<Duration>,
-        udp: Option<&'static Setting<Duration>>,
+        of: &'static [(&'static str, &'static Setting<Duration>)],
     },
     /// A string with a unit.
     Size(&'static Setting<u64>),
@@ -52,14 +59,6 @@ pub(crate) enum Kind {
 pub(crate) struct Word {
     pub word: &'static str,
     pub means: &'static str,
-    pub status: WordStatus,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WordStatus {
-    Works,
-    /// A word of the contract that this version cannot do.
-    Later,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,121 +110,40 @@ const HTTP_CHECK: Only = Only::Checks(&[ProbeKind::Http]);
 const TCP_CHECK: Only = Only::Checks(&[ProbeKind::Tcp]);
 const TLS_CHECK: Only = Only::Checks(&[ProbeKind::Tls]);
 const UDP_CHECK: Only = Only::Checks(&[ProbeKind::Udp]);
-const SECURED_CHECK: Only = Only::Checks(&[ProbeKind::Http, ProbeKind::Tls]);
-
-const fn works(word: &'static str, means: &'static str) -> Word {
-    Word { word, means, status: WordStatus::Works }
-}
-
-const fn later(word: &'static str) -> Word {
-    Word { word, means: "", status: WordStatus::Later }
-}
-
-pub(crate) const PROTOCOLS: &[Word] = &[
-    works("tcp", "relays connections without looking into them"),
-    works("http", "balances HTTP requests: HTTP/1.1, and HTTP/2 with prior knowledge"),
-    works("https", "the same over TLS; HTTP/2 where the client offers it"),
-    works("udp", "relays datagrams, in sessions of one client address and port"),
-    works("tls-passthrough", "relays TLS as it is, by the name and protocol that the client asks for"),
-];
-
-pub(crate) const SCHEDULES: &[Word] = &[
-    works(Schedule::Wrr.word(), "smooth weighted round robin"),
-    works(Schedule::Rr.word(), "round robin; weights are ignored, except that 0 still means none"),
-    works(Schedule::Wlc.word(), "least work in flight relative to weight"),
-    works(Schedule::P2c.word(), "the less loaded of two drawn by weight"),
-    works(Schedule::Source.word(), "consistent hash of the client's address"),
-    works(Schedule::Maglev.word(), "consistent hash of what `hash_on` names"),
-    works(Schedule::Tuple.word(), "consistent hash of the addresses and ports of client and listener"),
-    works(
-        Schedule::QuicCid.word(),
-        "for QUIC over a udp listener: by connection id, wherever the client's datagrams come from",
-    ),
-];
-
-pub(crate) const CHECK_KINDS: &[Word] = &[
-    works("http", "one request; the status decides"),
-    works("tcp", "one SYN; the SYN+ACK decides"),
-    works("tls", "one TLS handshake; the certificate decides, and perhaps how long it lives on"),
-    works("udp", "one datagram; an ICMP refusal or a wrong answer fails"),
-    later("grpc"),
-    later("command"),
-    later("agent"),
-];
-
-pub(crate) const HANDSHAKES: &[Word] = &[
-    works("half-open", "SYN, SYN+ACK, RST: the application never sees a connection"),
-    works("full", "SYN, SYN+ACK, ACK, RST: the application may log a reset"),
-];
-
-pub(crate) const SILENCES: &[Word] = &[
-    works("pass", "silence passes, as a udp service that only listens would be silent"),
-    works("fail", "silence fails"),
-    works("keep", "silence changes nothing: verdict and run stay as they are"),
-];
-
-pub(crate) const POLICIES: &[Word] =
-    &[works(Policy::Intermediate.word(), "TLS 1.2 and 1.3"), works(Policy::Modern.word(), "TLS 1.3 only")];
-
-pub(crate) const CLIENT_CERTIFICATES: &[Word] = &[
-    works("required", "a client without a good certificate is refused"),
-    works("optional", "a client may come without one; a bad one is refused"),
-];
-
-pub(crate) const POOL_PROTOCOLS: &[Word] = &[
-    works("http1", "HTTP/1.1, which every server understands"),
-    works("h2", "HTTP/2: with prior knowledge, or by ALPN with `[pool.tls]`. For gRPC"),
-];
-
-pub(crate) const STICKY_MODES: &[Word] = &[
-    works("insert", "a cookie of our own beside those of the backend"),
-    works("rewrite", "the cookie the backend sets, with our token in front of its value; no cookie is added"),
-    works("address", "no cookie: the client's address; for tcp, tls-passthrough and udp listeners"),
-];
-
-pub(crate) const REFUSALS: &[Word] = &[
-    works("reset", "the client learns it at once"),
-    works(
-        "silence",
-        "nothing is sent; a client that only waits learns nothing, one that then speaks is reset by the kernel",
-    ),
-];
-
-pub(crate) const ON_UNHEALTHY: &[Word] = &[
-    works("keep", "connections and sessions go on while both sides use them"),
-    works("reset", "they end at once, so that clients come back and get another backend"),
-];
-
-pub(crate) const PROXY_VERSIONS: &[Word] =
-    &[works("v1", "one line of text; addresses and ports only"), works("v2", "binary; with UDP and further facts")];
-
-pub(crate) const PROXY_DATAGRAMS: &[Word] = &[
-    works("first", "the first datagram of a session carries the header"),
-    works("each", "every datagram carries it, for backends that keep no session"),
-];
-
-/// Media types that are compressed when `types` is left out.
-pub(crate) const COMPRESSED_TYPES: &[&str] = &[
-    "text/*",
-    "application/javascript",
-    "application/json",
-    "application/ld+json",
-    "application/manifest+json",
-    "application/wasm",
-    "application/xml",
-    "application/rss+xml",
-    "application/atom+xml",
-    "image/svg+xml",
-    "font/ttf",
-    "font/otf",
-];
+const GRPC_CHECK: Only = Only::Checks(&[ProbeKind::Grpc]);
+const DNS_CHECK: Only = Only::Checks(&[ProbeKind::Dns]);
+const COMMAND_CHECK: Only = Only::Checks(&[ProbeKind::Command]);
+const HOSTED_CHECK: Only = Only::Checks(&[ProbeKind::Http, ProbeKind::Grpc]);
+const SENDING_CHECK: Only = Only::Checks(&[ProbeKind::Udp, ProbeKind::Agent]);
+const SECURED_CHECK: Only = Only::Checks(&[ProbeKind::Http, ProbeKind::Tcp, ProbeKind::Tls, ProbeKind::Grpc]);
+const PORT_CHECK: Only = Only::Checks(&[
+    ProbeKind::Http,
+    ProbeKind::Tcp,
+    ProbeKind::Tls,
+    ProbeKind::Udp,
+    ProbeKind::Grpc,
+    ProbeKind::Agent,
+    ProbeKind::Dns,
+    ProbeKind::Command,
+]);
+/// A command opens its sockets itself.
+const OWN_PACKETS_CHECK: Only = Only::Checks(&[
+    ProbeKind::Http,
+    ProbeKind::Tcp,
+    ProbeKind::Tls,
+    ProbeKind::Udp,
+    ProbeKind::Icmp,
+    ProbeKind::Grpc,
+    ProbeKind::Agent,
+    ProbeKind::Dns,
+]);
 
 const fn number(section: Section, name: &'static str, kind: Kind, only: Only) -> Key {
     Key { section, name, kind, default: LeftOut::OfSetting, only, about: "" }
 }
 
 const fn duration(setting: &'static Setting<Duration>) -> Kind {
-    Kind::Duration { setting, udp: None }
+    Kind::Duration { setting, of: &[] }
 }
 
 /// Its reason is in the limits.
@@ -248,9 +166,9 @@ use Kind::{Count, Flag, OptionalCount, OptionalDuration, Other, Size, Words};
 use LeftOut::{Is, Required, Text};
 use Only::{AddressSticky, CookieSticky, Everywhere};
 use Section::{
-    Access, Admin, Answer, Backend, Certificate, Check, Compression, HeaderEdits, Hsts, Http2, Limit, Listener,
-    ListenerTcp, ListenerTls, Node, Passive, Pool, PoolTcp, PoolTls, ProxyFrom, ProxyTo, Rate, Redirect, Rule, Sticky,
-    Top,
+    Access, Admin, Answer, Backend, Certificate, Check, CheckStep, Compression, HeaderEdits, Hsts, Http2, Limit,
+    Listener, ListenerTcp, ListenerTls, Node, Passive, Pool, PoolTcp, PoolTls, ProxyFrom, ProxyTo, Rate, Redirect,
+    Rule, Sticky, Top,
 };
 
 /// A number for each second, or a table with a burst.
@@ -270,6 +188,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(Node, "access_log", Other("`\"off\"`, `\"stdout\"` or a path with a `/`"), Text("stdout"), Everywhere, "Where one JSON line for each request, relayed connection and udp session goes. A path has a `/`, so that a misspelt word does not become a file."),
     key(Node, "cluster", Other("name of letters, digits and `!#$%&'*+-.^_|~`"), Is("a random name for each process"), Everywhere, "Name signed into CDN-Loop. Nodes that share it refuse a request that one of them has forwarded before, which is how loops over several nodes are found."),
     key(Node, "sticky_secret", Other("path of a file"), Is("a random secret for each process"), Everywhere, "At least 32 random bytes (`head -c 32 /dev/urandom > sticky.key`), which sticky cookies are authenticated with. Nodes that share it know each other's cookies, and cookies outlive a restart."),
+    key(Node, "allow_commands", Flag, LeftOut::Flag(false), Everywhere, "Whether programs that this file names may be run, as the user evenkeel runs as: by checks of kind command. Off, so that whoever may write a pool may not thereby run programs."),
 
     key(Admin, "listen", Other("`\"address:port\"` or `\"off\"`"), Text(limits::ADMIN_LISTEN), Everywhere, "Loopback by default: there is no authentication in this version, so whoever reaches the port can read everything it shows."),
 
@@ -282,7 +201,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(Listener, "hsts", Other("duration or a table"), Is("off"), HTTPS_LISTENER, "See `[listener.hsts]`."),
     key(Listener, "rule", Other("list of tables"), Is("none"), RULE_LISTENER, "See `[[listener.rule]]`."),
     number(Listener, "backlog", Count(limits::LISTENER_BACKLOG), Everywhere),
-    number(Listener, "idle_timeout", Kind::Duration { setting: limits::LISTENER_IDLE_TIMEOUT, udp: Some(limits::UDP_IDLE_TIMEOUT) }, Everywhere),
+    number(Listener, "idle_timeout", Kind::Duration { setting: limits::LISTENER_IDLE_TIMEOUT, of: &[("udp", limits::UDP_IDLE_TIMEOUT)] }, Everywhere),
     optional(Listener, "lifetime", OptionalDuration(limits::LIFETIME), "as long as it is used", LAYER_4_LISTENER),
     optional(Listener, "requests", OptionalCount(limits::REQUESTS), "as many as come", UDP_LISTENER),
     optional(Listener, "responses", OptionalCount(limits::RESPONSES), "as many as come", UDP_LISTENER),
@@ -407,7 +326,7 @@ pub(crate) const KEYS: &[Key] = &[
     number(Pool, "slow_start", duration(limits::SLOW_START), Everywhere),
     key(Pool, "sticky", Other("table"), Is("off"), Everywhere, "See `[pool.sticky]`."),
     key(Pool, "passive", Other("table"), Is("off"), Everywhere, "See `[pool.passive]`."),
-    key(Pool, "check", Other("`\"off\"` or a table"), Is("all defaults"), Everywhere, "See `[pool.check]`."),
+    key(Pool, "check", Other("`\"off\"`, a table or a list of tables"), Is("all defaults"), Everywhere, "See `[pool.check]`."),
 
     key(Backend, "address", Other("`\"address:port\"`"), Required, Everywhere, "An IP address and a port. IPv6 in brackets: `\"[2001:db8::7]:8080\"`."),
     number(Backend, "weight", Count(limits::WEIGHT), Everywhere),
@@ -447,181 +366,48 @@ pub(crate) const KEYS: &[Key] = &[
     number(Passive, "ejection_max", duration(limits::EJECTION_MAX), Everywhere),
     number(Passive, "max_ejected", Count(limits::MAX_EJECTED), Everywhere),
 
+    key(Check, "name", Other("name"), Is("its kind"), Everywhere, "Unique in its pool. Status, metrics and events call the check by it."),
     key(Check, "kind", Words(CHECK_KINDS), Is("`\"http\"` when an http or https listener uses the pool and the pool has neither `proxy_protocol` nor `protocol = \"h2\"`, or the check a port of its own; `\"udp\"` when only udp listeners use it; otherwise `\"tcp\"`"), Everywhere, "What one probe is."),
     key(Check, "path", Other("path with a leading `/`"), Text("/"), HTTP_CHECK, "What is asked for, query included. Point it at a page that works only when the application works: a static page stays green in front of a dead application."),
-    key(Check, "method", Other("HTTP method"), Text("HEAD"), HTTP_CHECK, "HEAD spares the body. Use GET where an application answers HEAD wrongly."),
-    key(Check, "host", Other("host, perhaps with a port"), Is("the probed address and port"), HTTP_CHECK, "Value of the Host field, for backends that serve several names."),
+    key(Check, "method", Other("HTTP method"), Is("`\"HEAD\"`; `\"GET\"` with `expect_body` or `reject_body`"), HTTP_CHECK, "HEAD spares the body. Use GET where an application answers HEAD wrongly."),
+    key(Check, "host", Other("host, perhaps with a port"), Is("the probed address and port"), HOSTED_CHECK, "Value of the Host field (`:authority` in HTTP/2), for backends that serve several names."),
+    key(Check, "headers", Other("table of names and values"), Is("`{}`"), HTTP_CHECK, "Further fields of the request: `{ Authorization = \"Bearer probe\" }`. None that the probe writes itself or that frame the message."),
     key(Check, "expect_status", Other("list of `\"2xx\"`, `200`, `\"200-204\"`"), Is("`[\"2xx\", \"3xx\"]`"), HTTP_CHECK, "Statuses that pass."),
-    key(Check, "handshake", Words(HANDSHAKES), Text("half-open"), TCP_CHECK, "How far the probe opens the connection."),
-    key(Check, "send", Other("string with escapes"), Is("`''` (an empty datagram)"), UDP_CHECK, "Payload of the datagram. See \"Bytes\"."),
-    key(Check, "expect", Other("string with escapes"), Is("any answer passes"), UDP_CHECK, "The answer has to equal it, byte for byte; silence then fails. See \"Bytes\"."),
+    key(Check, "expect_body", Other("string with escapes, or a table"), Is("no body is looked at"), HTTP_CHECK, "The body has to have it somewhere in its beginning, beside the status. See \"Patterns\"."),
+    key(Check, "reject_body", Other("string with escapes, or a table"), Is("no body is looked at"), HTTP_CHECK, "The beginning of the body must not have it. Not together with `expect_body`: write two checks."),
+    key(Check, "version", Words(HTTP_VERSIONS), Is("as traffic, where the check has no port of its own; otherwise `\"http1\"`"), HTTP_CHECK, "What is spoken: HTTP/1.1 or HTTP/2."),
+    key(Check, "keep_alive", Flag, LeftOut::Flag(false), HTTP_CHECK, "Whether probes share a connection, one after the other. It spares handshakes and finds less: a server that takes no new connections, or shows new ones a bad certificate, still answers on the old one."),
+    key(Check, "handshake", Words(HANDSHAKES), Text("half-open"), TCP_CHECK, "How far the probe opens the connection. With `steps` it is opened whole."),
+    key(Check, "steps", Other("list of tables"), Is("none: the handshake is all"), TCP_CHECK, "A conversation behind the handshake: `[{ expect = \"220 \" }, { send = 'QUIT\\r\\n' }]`. It passes when the last step is done. See the steps of `[pool.check]`."),
+    key(Check, "send", Other("string with escapes"), Is("`''`: an empty datagram; agents are not asked"), SENDING_CHECK, "Payload of the datagram, or what an agent is asked with. See \"Bytes\"."),
+    key(Check, "expect", Other("string with escapes, or a table"), Is("any answer passes"), UDP_CHECK, "What the answer has to be: a string or hex from its first byte to its last, a regular expression anywhere in it. Silence then fails. See \"Patterns\"."),
     key(Check, "silence", Words(SILENCES), Text("pass"), UDP_CHECK, "What no answer before the timeout means. Silence can lie: a busy host sends few ICMP errors."),
-    key(Check, "tls", Other("`true`, `false` or a table with the keys of `[pool.tls]`"), Is("as traffic, where the check has no port of its own; always on for kind tls"), SECURED_CHECK, "Whether probes speak TLS, and as whom and to whom. `true` takes the settings of `[pool.tls]`, or without that table its defaults. Each probe makes a whole handshake, so that it is shown the certificate a new client would be shown."),
+    key(Check, "closed_port", Other("1 to 65535"), Is("none"), UDP_CHECK, "A udp port of every backend's host that is closed. Probes of it say whether the host's ICMP refusals arrive at that time, and so whether silence may be believed."),
+    key(Check, "ping", Flag, LeftOut::Flag(false), UDP_CHECK, "Whether an ICMP echo goes before the datagram. Without a reply the probe fails: a host that is off is found though its silence would pass."),
+    key(Check, "service", Other("name of a service"), Is("`''`: the server as a whole"), GRPC_CHECK, "What `grpc.health.v1.Health/Check` is asked about, as the server has registered it: `\"shop.v1.Orders\"`."),
+    key(Check, "query", Other("name in DNS"), Is("required for kind dns"), DNS_CHECK, "The name that is asked for. One that the server has itself; `\".\"` is the root."),
+    key(Check, "record", Words(RECORDS), Text("A"), DNS_CHECK, "Which records of it."),
+    key(Check, "expect_codes", Other("list of `\"NOERROR\"`, `3`"), Is("`[\"NOERROR\"]`"), DNS_CHECK, "Answer codes that pass, by name or number of RFC 6895."),
+    key(Check, "expect_addresses", Other("list of IP addresses"), Is("any answer, an empty one too"), DNS_CHECK, "One of these has to be among the answers."),
+    key(Check, "command", Other("list of strings"), Is("required for kind command"), COMMAND_CHECK, "Absolute path of a program, and its arguments. No shell reads it. Only with `allow_commands` of `[node]`."),
+    key(Check, "tls", Other("`true`, `false` or a table with the keys of `[pool.tls]`"), Is("as traffic, where the check has no port of its own; always on for kind tls"), SECURED_CHECK, "Whether probes speak TLS, and as whom and to whom; of tcp checks those with `steps`. `true` takes the settings of `[pool.tls]`, or without that table its defaults. Each probe makes a whole handshake, so that it is shown the certificate a new client would be shown."),
     optional(Check, "min_days_left", OptionalCount(limits::MIN_DAYS_LEFT), "the days left are shown and change nothing", TLS_CHECK),
-    key(Check, "port", Other("1 to 65535"), Is("the backend's own"), Everywhere, "Port that is probed, when health is served on a port of its own."),
-    key(Check, "source", Other("IP address, `\"address/length\"`, or a list of them"), Is("the kernel's choice"), Everywhere, "Addresses of this host that probes come from, as in `source` of the pool, so that backends can allow them in their firewall and leave them out of their logs."),
-    number(Check, "timeout", Kind::Duration { setting: limits::CHECK_TIMEOUT, udp: Some(limits::UDP_CHECK_TIMEOUT) }, Everywhere),
-    number(Check, "interval", Kind::Duration { setting: limits::CHECK_INTERVAL, udp: Some(limits::UDP_CHECK_INTERVAL) }, Everywhere),
+    key(Check, "port", Other("1 to 65535"), Is("the backend's own"), PORT_CHECK, "Port that is probed, when health is served on a port of its own."),
+    key(Check, "source", Other("IP address, `\"address/length\"`, or a list of them"), Is("the kernel's choice"), OWN_PACKETS_CHECK, "Addresses of this host that probes come from, as in `source` of the pool, so that backends can allow them in their firewall and leave them out of their logs."),
+    number(Check, "timeout", Kind::Duration { setting: limits::CHECK_TIMEOUT, of: &[("udp", limits::UDP_CHECK_TIMEOUT), ("icmp", limits::ICMP_CHECK_TIMEOUT), ("command", limits::COMMAND_CHECK_TIMEOUT)] }, Everywhere),
+    number(Check, "interval", Kind::Duration { setting: limits::CHECK_INTERVAL, of: &[("udp", limits::UDP_CHECK_INTERVAL), ("command", limits::COMMAND_CHECK_INTERVAL)] }, Everywhere),
+    optional(Check, "unhealthy_interval", OptionalDuration(limits::UNHEALTHY_INTERVAL), "`interval`", Everywhere),
+    optional(Check, "transition_interval", OptionalDuration(limits::TRANSITION_INTERVAL), "`interval`", Everywhere),
+    number(Check, "jitter", Count(limits::CHECK_JITTER), Everywhere),
+    optional(Check, "trust_traffic", OptionalDuration(limits::TRUST_TRAFFIC), "off", Everywhere),
     number(Check, "healthy_threshold", Count(limits::HEALTHY_THRESHOLD), Everywhere),
     number(Check, "unhealthy_threshold", Count(limits::UNHEALTHY_THRESHOLD), Everywhere),
-];
 
-/// Keys of the contract that this version does not have. They get an answer of their own, because
-/// "unknown key" would send the operator looking for a spelling mistake.
-pub(crate) const LATER: &[(Section, &str)] = &[(Pool, "backup"), (Pool, "panic_below"), (Backend, "backup")];
+    key(CheckStep, "send", Other("string with escapes"), Is("none"), Everywhere, "Sends these bytes."),
+    key(CheckStep, "expect", Other("string with escapes, or a table"), Is("none"), Everywhere, "Waits until what the backend sends has this somewhere, and goes on behind it: what came beyond belongs to the next step."),
 
-/// Words that operators bring from other balancers, and ours.
-pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[
-    (Top, "frontend", "listener"),
-    (Top, "server", "listener"),
-    (Top, "upstream", "pool"),
-    (Top, "backend", "pool"),
-    (Top, "cluster", "pool"),
-    (Top, "global", "node"),
-    (Listener, "bind", "listen"),
-    (Listener, "address", "listen"),
-    (Listener, "mode", "protocol"),
-    (Listener, "backend", "pool"),
-    (Listener, "default_backend", "pool"),
-    (Listener, "upstream", "pool"),
-    (Listener, "trusted_proxies", "trusted"),
-    (Listener, "cert", "certificate"),
-    (Listener, "certificates", "certificate"),
-    (Listener, "ssl", "certificate"),
-    (Listener, "ssl_certificate", "certificate"),
-    (Listener, "crt", "certificate"),
-    (Listener, "route", "rule"),
-    (Listener, "routes", "rule"),
-    (Listener, "rules", "rule"),
-    (Listener, "location", "rule"),
-    (Listener, "acl", "access"),
-    (Listener, "rate_limit", "limit"),
-    (Listener, "limits", "limit"),
-    (Listener, "gzip", "compression"),
-    (Listener, "compress", "compression"),
-    (Listener, "redirect", "redirect_to_https"),
-    (Listener, "accept_proxy", "proxy_protocol"),
-    (Listener, "reset", "refuse"),
-    (Listener, "proxy_requests", "requests"),
-    (Listener, "proxy_responses", "responses"),
-    (Listener, "max_connection_duration", "lifetime"),
-    (ListenerTcp, "tcp_user_timeout", "user_timeout"),
-    (ListenerTcp, "keep_alive", "keepalive"),
-    (PoolTcp, "tcp_user_timeout", "user_timeout"),
-    (PoolTcp, "keep_alive", "keepalive"),
-    (ProxyFrom, "trusted", "from"),
-    (ProxyFrom, "allow", "from"),
-    (Certificate, "cert", "certificate"),
-    (Certificate, "chain", "certificate"),
-    (Certificate, "crt", "certificate"),
-    (Certificate, "private_key", "key"),
-    (Certificate, "ocsp_file", "ocsp"),
-    (ListenerTls, "ca", "client_ca"),
-    (ListenerTls, "verify", "client_certificate"),
-    (ListenerTls, "min_version", "policy"),
-    (ListenerTls, "versions", "policy"),
-    (ListenerTls, "ciphers", "policy"),
-    (Hsts, "include_subdomains", "subdomains"),
-    (Http2, "max_streams", "streams"),
-    (Http2, "max_concurrent_streams", "streams"),
-    (Access, "whitelist", "allow"),
-    (Access, "blacklist", "deny"),
-    (Limit, "maxconn", "connections"),
-    (Limit, "rate", "connections_per_second"),
-    (Compression, "algorithms", "codings"),
-    (Compression, "encodings", "codings"),
-    (Rule, "hosts", "host"),
-    (Rule, "sni", "host"),
-    (Rule, "paths", "path"),
-    (Rule, "prefix", "path"),
-    (Rule, "methods", "method"),
-    (Rule, "header", "headers"),
-    (Rule, "backend", "pool"),
-    (Rule, "upstream", "pool"),
-    (Rule, "return", "answer"),
-    (Rule, "respond", "answer"),
-    (Rule, "rewrite", "rewrite_path"),
-    (Rule, "timeout", "response_timeout"),
-    (Redirect, "url", "to"),
-    (Redirect, "location", "to"),
-    (Redirect, "code", "status"),
-    (Answer, "code", "status"),
-    (HeaderEdits, "delete", "remove"),
-    (HeaderEdits, "unset", "remove"),
-    (HeaderEdits, "append", "add"),
-    (PoolTls, "sni", "name"),
-    (PoolTls, "server_name", "name"),
-    (PoolTls, "ca_file", "ca"),
-    (PoolTls, "client_ca", "ca"),
-    (PoolTls, "cert", "certificate"),
-    (PoolTls, "crt", "certificate"),
-    (Sticky, "name", "cookie"),
-    (Sticky, "ttl", "max_age"),
-    (Sticky, "netmask", "ipv4_prefix"),
-    (Pool, "server", "backends"),
-    (Pool, "servers", "backends"),
-    (Pool, "balance", "schedule"),
-    (Pool, "algorithm", "schedule"),
-    (Pool, "lb_policy", "schedule"),
-    (Pool, "scheduler", "schedule"),
-    (Pool, "health_check", "check"),
-    (Pool, "healthcheck", "check"),
-    (Pool, "read_timeout", "response_timeout"),
-    (Pool, "hash", "hash_on"),
-    (Pool, "hash_key", "hash_on"),
-    (Pool, "hash_policy", "hash_on"),
-    (Pool, "cookie", "sticky"),
-    (Pool, "stickiness", "sticky"),
-    (Pool, "session_affinity", "sticky"),
-    (Pool, "maxconn", "backend_limit"),
-    (Pool, "max_connections", "backend_limit"),
-    (Pool, "maxqueue", "queue"),
-    (Pool, "send_proxy", "proxy_protocol"),
-    (Pool, "bind", "source"),
-    (Pool, "sources", "source"),
-    (Backend, "host", "address"),
-    (Backend, "server", "address"),
-    (Check, "type", "kind"),
-    (Check, "uri", "path"),
-    (Check, "url", "path"),
-    (Check, "inter", "interval"),
-    (Check, "rise", "healthy_threshold"),
-    (Check, "fall", "unhealthy_threshold"),
-    (Check, "status", "expect_status"),
-];
-
-/// The same for words: key, theirs, ours. Two keys of one name have words of their own; ours has to be one of them.
-pub(crate) const FOREIGN_WORDS: &[(&str, &str, &str)] = &[
-    ("schedule", "roundrobin", "wrr"),
-    ("schedule", "round_robin", "wrr"),
-    ("schedule", "static-rr", "wrr"),
-    ("schedule", "leastconn", "wlc"),
-    ("schedule", "least_conn", "wlc"),
-    ("schedule", "least_request", "wlc"),
-    ("schedule", "random", "p2c"),
-    ("schedule", "ip_hash", "source"),
-    ("schedule", "sh", "source"),
-    ("protocol", "stream", "tcp"),
-    ("protocol", "quic", "udp"),
-    ("protocol", "sni", "tls-passthrough"),
-    ("protocol", "passthrough", "tls-passthrough"),
-    ("protocol", "ssl", "https"),
-    ("protocol", "tls", "https"),
-    ("protocol", "http2", "h2"),
-    ("protocol", "h2c", "h2"),
-    ("protocol", "grpc", "h2"),
-    ("policy", "tls1.3", "modern"),
-    ("policy", "tls1.2", "intermediate"),
-    ("client_certificate", "require", "required"),
-    ("mode", "prefix", "rewrite"),
-    ("mode", "source", "address"),
-    ("mode", "ip", "address"),
-    ("refuse", "drop", "silence"),
-    ("refuse", "tarpit", "silence"),
-    ("version", "1", "v1"),
-    ("version", "2", "v2"),
-    ("kind", "ping", "tcp"),
-    ("kind", "connect", "tcp"),
+    key(Section::Pattern, "regex", Other("regular expression"), Is("none"), Everywhere, "In the syntax of the Rust crate `regex`, over bytes; `^` and `$` are the beginning and end of everything unless `(?m)` stands in front. Its time is linear in the answer, whatever the pattern."),
+    key(Section::Pattern, "hex", Other("hex digits, `??` and `*`"), Is("none"), Everywhere, "Bytes in hex, with blanks between them or without; `??` is any one byte, `*` any number of bytes."),
 ];
 
 #[cfg(test)]
@@ -667,12 +453,14 @@ mod tests {
                     Section::Sticky => "pool.sticky",
                     Section::Passive => "pool.passive",
                     Section::Check => "pool.check",
+                    Section::CheckStep => "pool.check.steps",
+                    Section::Pattern => "pool.check.*",
                 };
                 let full = format!("{path}.{}", key.name);
                 match key.kind {
-                    Kind::Duration { setting: own, udp } => {
+                    Kind::Duration { setting: own, of } => {
                         (own.key == setting && own.key == full)
-                            || udp.is_some_and(|udp| udp.key == setting && udp.key == format!("{full} (udp)"))
+                            || of.iter().any(|(word, of)| of.key == setting && of.key == format!("{full} ({word})"))
                     }
                     Kind::Size(own) | Kind::Count(own) => own.key == setting && own.key == full,
                     Kind::OptionalDuration(own) => own.key == setting && own.key == full,
@@ -698,8 +486,7 @@ mod tests {
                 Kind::Words(words) => Some(words),
                 _ => None,
             });
-            let works = |word: &Word| word.word == ours && word.status == WordStatus::Works;
-            assert!(lists.clone().any(|words| words.iter().any(works)), "{ours}");
+            assert!(lists.clone().flatten().any(|word| word.word == ours), "{ours}");
             assert!(lists.flatten().all(|word| word.word != theirs), "{theirs}");
         }
         for &(section, name) in LATER {
@@ -708,9 +495,14 @@ mod tests {
     }
 
     #[test]
+    fn kinds_of_checks_in_the_table_are_those_that_can_be_probed_with() {
+        let words: Vec<&str> = CHECK_KINDS.iter().map(|word| word.word).collect();
+        assert_eq!(words, ProbeKind::ALL.map(ProbeKind::word));
+    }
+
+    #[test]
     fn schedules_of_the_table_are_those_that_can_be_picked_with() {
-        let works: Vec<&str> =
-            SCHEDULES.iter().filter(|word| word.status == WordStatus::Works).map(|word| word.word).collect();
-        assert_eq!(works, Schedule::ALL.map(Schedule::word));
+        let words: Vec<&str> = SCHEDULES.iter().map(|word| word.word).collect();
+        assert_eq!(words, Schedule::ALL.map(Schedule::word));
     }
 }

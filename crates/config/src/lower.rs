@@ -4,23 +4,21 @@
 //! questions both sides ask (who uses a pool, how it is probed) are answered here so that a check can never be
 //! judged as one kind and probed as another.
 
+pub(crate) mod checks;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 use std::sync::Arc;
 
-use evenkeel_health::pattern::{Covers, Pattern};
-use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, Timing, TlsProbe, UdpProbe};
-use evenkeel_model::finding::ProbeKind;
-use evenkeel_model::{BackendId, CidrSet, PoolId, TargetId, limits};
+use evenkeel_model::{BackendId, CidrSet, PoolId, TargetId};
 use evenkeel_plan::{
     Access, Action, Admin, Affinity, Backend, Compression, Datagrams, HeaderCondition, HeaderEdits, Hsts, HttpSettings,
-    Listener, NameRule, Names, Node, Plan, Pool, Protocol, ProxyProtocol, Rate, Rates, Rule, Rules, Source, Speaks,
-    Sticky, StreamLimits, Target,
+    Listener, NameRule, Names, Node, Plan, Pool, Protocol, ProxyProtocol, Rate, Rates, Rule, Rules, Source, Sticky,
+    StreamLimits, Target,
 };
-use evenkeel_tls::{Client, Server};
+use evenkeel_tls::Server;
 
-use crate::config::{self, At, Check, CheckTls, Config, StickyBy, Tlv, place_of};
+use crate::config::{self, At, Config, StickyBy, Tlv};
 use crate::material::Material;
 use crate::relations::rule_name;
 
@@ -52,16 +50,19 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
     let mut known = HashMap::new();
     for (position, pool) in config.pools.iter().enumerate() {
         let id = PoolId::from_index(position);
-        let check = |written: &Check| {
-            let kind = kind_of(config, position);
-            let settings = Arc::new(check_settings(written, kind, material.probing(position)));
-            evenkeel_plan::Check { name: kind.word().into(), settings }
-        };
-        let checks: Vec<evenkeel_plan::Check> = pool.check.iter().map(check).collect();
+        let checks: Vec<evenkeel_plan::Check> = pool
+            .checks
+            .iter()
+            .zip(&material.probing[position])
+            .map(|(check, probing)| evenkeel_plan::Check {
+                name: checks::name_of(config, pool, check).into(),
+                settings: Arc::new(checks::settings(config, pool, check, probing)),
+            })
+            .collect();
         let first_backend = BackendId::from_index(plan.backends.len());
         for backend in &pool.backends {
             let address = backend.address.value;
-            let targets = checks.iter().zip(&pool.check).map(|(check, written)| {
+            let targets = checks.iter().zip(&pool.checks).map(|(check, written)| {
                 let port = written.port.unwrap_or(address.port());
                 let check = Arc::clone(&check.settings);
                 let target = Target { address: SocketAddr::new(address.ip(), port), check };
@@ -108,74 +109,6 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
         }));
     }
     plan
-}
-
-/// How a pool is probed: as it says, else as its listeners speak.
-pub(crate) fn kind_of(config: &Config, pool: usize) -> ProbeKind {
-    let pool = &config.pools[pool];
-    let check = pool.check.as_ref();
-    if let Some(kind) = check.and_then(|check| check.kind) {
-        return kind;
-    }
-    // A port of its own is one where health is served.
-    let understood = beyond_probes(pool).is_none() || check.is_some_and(|check| check.port.is_some());
-    if used_by_http(config, pool) && understood {
-        ProbeKind::Http
-    } else if used_by(config, pool, Protocol::Udp) && !used_by_streams(config, pool) {
-        ProbeKind::Udp
-    } else {
-        // Where datagrams go to the same port, a SYN+ACK still says more than silence would.
-        ProbeKind::Tcp
-    }
-}
-
-/// The timing of a check; what is left out follows from the kind, which its reader may not have known.
-pub(crate) fn timing(check: &Check, kind: ProbeKind) -> Timing {
-    let left_out = |name| kind == ProbeKind::Udp && place_of(&check.written, name).is_none();
-    Timing::new(
-        if left_out("timeout") { limits::UDP_CHECK_TIMEOUT.default } else { check.timeout },
-        if left_out("interval") { limits::UDP_CHECK_INTERVAL.default } else { check.interval },
-        narrow(check.healthy_threshold),
-        narrow(check.unhealthy_threshold),
-    )
-}
-
-/// What the backends speak that an http probe does not.
-pub(crate) fn beyond_probes(pool: &config::Pool) -> Option<&'static str> {
-    if pool.proxy_protocol.is_some() {
-        return Some("proxy_protocol");
-    }
-    match pool.speaks {
-        Speaks::Http2 => Some("protocol = \"h2\""),
-        Speaks::Http1 => None,
-    }
-}
-
-/// Whose settings the TLS of a probe has.
-pub(crate) enum ProbeTls<'c> {
-    OfPool,
-    Own(&'c config::PoolTls),
-    /// Those of an empty `[pool.tls]` that would stand at this place.
-    Defaults(Range<usize>),
-}
-
-/// Whether probes speak TLS: as the check says, else as traffic does. A port of its own says nothing of what is spoken there.
-pub(crate) fn tls_of_probes(config: &Config, position: usize) -> Option<ProbeTls<'_>> {
-    let pool = &config.pools[position];
-    let check = pool.check.as_ref()?;
-    let kind = kind_of(config, position);
-    let of_pool = |span: &Range<usize>| match pool.tls {
-        Some(_) => ProbeTls::OfPool,
-        None => ProbeTls::Defaults(span.clone()),
-    };
-    match (kind, &check.tls) {
-        (ProbeKind::Http | ProbeKind::Tls, Some(At { value: CheckTls::Off, .. })) => None,
-        (ProbeKind::Http | ProbeKind::Tls, Some(At { value: CheckTls::Own(own), .. })) => Some(ProbeTls::Own(own)),
-        (ProbeKind::Http | ProbeKind::Tls, Some(At { value: CheckTls::On, span })) => Some(of_pool(span)),
-        (ProbeKind::Tls, None) => Some(of_pool(&place_of(&check.written, "kind").unwrap_or(pool.head.clone()))),
-        (ProbeKind::Http, None) => (pool.tls.is_some() && check.port.is_none()).then_some(ProbeTls::OfPool),
-        _ => None,
-    }
 }
 
 /// The listeners whose traffic can reach a pool.
@@ -388,36 +321,6 @@ fn pool_called(config: &Config, name: &str) -> PoolId {
     let called = |pool: &config::Pool| pool.name.as_ref().is_some_and(|known| known.value == name);
     let position = config.pools.iter().position(called);
     PoolId::from_index(position.expect("in a config without errors every pool that is named exists"))
-}
-
-fn check_settings(
-    check: &Check,
-    kind: ProbeKind,
-    (sources, tls): (&Arc<[IpAddr]>, &Option<Arc<Client>>),
-) -> CheckSettings {
-    let probe = match kind {
-        ProbeKind::Http => ProbeSettings::Http(HttpProbe {
-            method: check.method.clone(),
-            path: check.path.clone(),
-            host: check.host.clone(),
-            expect_status: check.expect_status.clone(),
-            tls: tls.clone(),
-            ..HttpProbe::default()
-        }),
-        ProbeKind::Tcp => ProbeSettings::Tcp(check.handshake),
-        ProbeKind::Tls => ProbeSettings::Tls(TlsProbe {
-            client: tls.clone().expect("a config without errors has settings for a tls check"),
-            min_days_left: check.min_days_left.map(narrow),
-        }),
-        ProbeKind::Udp => ProbeSettings::Udp(UdpProbe {
-            send: check.send.clone(),
-            expect: check.expect.as_deref().map(|expected| Pattern::literal(expected, Covers::Whole)),
-            silence: check.silence,
-            ..UdpProbe::default()
-        }),
-        other => unreachable!("no config asks for kind {} yet", other.word()),
-    };
-    CheckSettings { probe, timing: timing(check, kind), sources: Arc::clone(sources) }
 }
 
 fn name_of(name: Option<&config::At<String>>) -> &str {

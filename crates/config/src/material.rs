@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use evenkeel_health::settings::HttpVersion;
 use evenkeel_model::finding::ProbeKind;
 use evenkeel_model::limits;
 use evenkeel_plan::{Access, HostPattern, Protocol, Speaks};
@@ -19,8 +20,9 @@ use evenkeel_tls::{
     Warning,
 };
 
-use crate::config::{self, At, ClientCertificate, Config, File, Listener, Pool, PoolTls};
-use crate::lower::{ProbeTls, kind_of, listener_name, tls_of_probes, used_by_http};
+use crate::config::{self, At, Check, ClientCertificate, Config, File, Listener, Pool, PoolTls};
+use crate::lower::checks::{ProbeTls, Probing, kind_of, tls_of_probes, version_of};
+use crate::lower::{listener_name, used_by_http};
 use crate::problem::{Note, Notes, Quoted};
 use lists::Addresses;
 
@@ -92,16 +94,8 @@ pub(crate) struct Material {
     pub access: Vec<Access>,
     /// In the order of the pools; empty where the kernel chooses.
     pub sources: Vec<Arc<[IpAddr]>>,
-    pub check_sources: Vec<Arc<[IpAddr]>>,
-    /// In the order of the pools; `None` where probes speak no TLS.
-    pub check_clients: Vec<Option<Arc<Client>>>,
-}
-
-impl Material {
-    /// What the probes of a pool need: where they come from, and the TLS they speak.
-    pub fn probing(&self, pool: usize) -> (&Arc<[IpAddr]>, &Option<Arc<Client>>) {
-        (&self.check_sources[pool], &self.check_clients[pool])
-    }
+    /// In the order of the pools, and in each in the order of its checks.
+    pub probing: Vec<Vec<Probing>>,
 }
 
 pub(crate) fn material(config: &Config, files: &mut dyn Files, notes: &mut Notes) -> Material {
@@ -109,7 +103,6 @@ pub(crate) fn material(config: &Config, files: &mut dyn Files, notes: &mut Notes
     let sticky_secret = config.node.sticky_secret.as_ref().and_then(|file| desk.secret(file));
     let servers = config.listeners.iter().map(|listener| desk.server(listener).map(Arc::new)).collect();
     let clients: Vec<_> = config.pools.iter().map(|pool| desk.client(pool).map(Arc::new)).collect();
-    let check_clients = (0..config.pools.len()).map(|position| desk.check_client(config, position, &clients)).collect();
     let access = config.listeners.iter().map(|listener| desk.access(listener)).collect();
     let addresses = Addresses::of(config, desk.files);
     let sources = config.pools.iter().map(|pool| {
@@ -117,13 +110,18 @@ pub(crate) fn material(config: &Config, files: &mut dyn Files, notes: &mut Notes
         taken.unwrap_or_default().into()
     });
     let sources = sources.collect();
-    let check_sources = config.pools.iter().map(|pool| {
-        let sources = pool.check.as_ref().and_then(|check| check.source.as_ref());
-        let taken = sources.map(|sources| addresses.taken(&pool.label, "check.source", sources, desk.notes));
-        taken.unwrap_or_default().into()
+    let probing = config.pools.iter().zip(&clients).map(|(pool, of_pool)| {
+        let checks = pool.checks.iter().map(|check| {
+            let tls = desk.check_client(config, pool, check, of_pool.as_ref());
+            let key = format!("{}source", check.prefix);
+            let sources = check.source.as_ref();
+            let taken = sources.map(|sources| addresses.taken(&check.label, &key, sources, desk.notes));
+            Probing { sources: taken.unwrap_or_default().into(), tls }
+        });
+        checks.collect()
     });
-    let check_sources = check_sources.collect();
-    Material { sticky_secret, servers, clients, access, sources, check_sources, check_clients }
+    let probing = probing.collect();
+    Material { sticky_secret, servers, clients, access, sources, probing }
 }
 
 /// Where the files of one config are laid out.
@@ -301,23 +299,25 @@ impl Desk<'_> {
         self.client_of(&pool.label, pool.tls.as_ref()?, offers)
     }
 
-    /// `None` also when the pool's probes speak no TLS.
+    /// `None` also when the check's probes speak no TLS.
     fn check_client(
         &mut self,
         config: &Config,
-        position: usize,
-        clients: &[Option<Arc<Client>>],
+        pool: &Pool,
+        check: &Check,
+        of_pool: Option<&Arc<Client>>,
     ) -> Option<Arc<Client>> {
-        let pool = &config.pools[position];
-        // A handshake finds out whether traffic's would succeed, so it offers the same.
-        let offers = match (kind_of(config, position), pool.speaks) {
+        let offers = match (kind_of(config, pool, check), pool.speaks) {
+            // A handshake finds out whether traffic's would succeed, so it offers the same.
             (ProbeKind::Tls, _) if !used_by_http(config, pool) => Offers::Nothing,
-            (ProbeKind::Tls, Speaks::Http2) => Offers::Http2,
+            (ProbeKind::Tls, Speaks::Http2) | (ProbeKind::Grpc, _) => Offers::Http2,
+            (ProbeKind::Tcp, _) => Offers::Nothing,
+            (ProbeKind::Http, _) if version_of(pool, check) == HttpVersion::Http2 => Offers::Http2,
             _ => Offers::Http1,
         };
-        let label = format!("{} check", pool.label);
-        let client = match tls_of_probes(config, position)? {
-            ProbeTls::OfPool => clients[position].as_ref()?.for_probes(offers),
+        let label = if check.prefix.is_empty() { check.label.clone() } else { format!("{} check", check.label) };
+        let client = match tls_of_probes(config, pool, check)? {
+            ProbeTls::OfPool => of_pool?.for_probes(offers),
             ProbeTls::Own(tls) => self.client_of(&label, tls, offers)?.for_probes(offers),
             ProbeTls::Defaults(head) => {
                 let verify = At { value: true, span: head.clone() };

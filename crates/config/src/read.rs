@@ -6,6 +6,7 @@
 
 mod check;
 mod listener;
+mod payload;
 mod pool;
 mod rule;
 mod tls;
@@ -141,6 +142,7 @@ fn node<'d>(top: &mut Reader<'d, '_>, empty: &'d Table) -> NodeSettings {
         access_log: reader.text("access_log", access_log).map_or(AccessLog::Stdout, |at| at.value),
         cluster: reader.text("cluster", cluster).map(|at| at.value),
         sticky_secret: file(&mut reader, "sticky_secret"),
+        allow_commands: reader.flag("allow_commands"),
     };
     reader.finish();
     settings

@@ -10,7 +10,7 @@ use evenkeel_model::limits::{Optional, Setting};
 
 use crate::config::{At, Written};
 use crate::document::{Entry, Node, Table, Value};
-use crate::keys::{ELSEWHERE, FOREIGN_WORDS, Key, Kind, LATER, LeftOut, Section, WordStatus};
+use crate::keys::{ELSEWHERE, FOREIGN_WORDS, Key, Kind, LATER, LeftOut, Section};
 use crate::problem::{Note, Notes, Quoted};
 use crate::values::{self, Refusal};
 
@@ -52,6 +52,11 @@ impl<'d, 'n> Reader<'d, 'n> {
 
     pub(crate) fn label(&self) -> &str {
         &self.label
+    }
+
+    /// As problems call a key of this table: `check.expect`.
+    pub(crate) fn full_name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 
     /// What is written for a key, of whatever type.
@@ -164,8 +169,13 @@ impl<'d, 'n> Reader<'d, 'n> {
 
     /// A whole number from 1 to 65535.
     pub(crate) fn port(&mut self, name: &'static str) -> Option<u16> {
+        self.a_port(name, "leave it out to use the backend's own port")
+    }
+
+    /// The same with another way out.
+    pub(crate) fn a_port(&mut self, name: &'static str, help: &str) -> Option<u16> {
         let entry = self.entry(name)?;
-        self.port_of(name, &entry.node, "leave it out to use the backend's own port")
+        self.port_of(name, &entry.node, help)
     }
 
     pub(crate) fn port_of(&mut self, name: &str, node: &Node, help: &str) -> Option<u16> {
@@ -230,31 +240,23 @@ impl<'d, 'n> Reader<'d, 'n> {
                 _ => None,
             };
         };
-        let works = || words.iter().filter(|word| word.status == WordStatus::Works).map(|word| word.word);
+        let known = || words.iter().map(|word| word.word);
         let Value::Text(text) = &entry.node.value else {
-            let refusal = wrong_type(&entry.node.value, "a word", &format!("use {}", one_of(works())));
+            let refusal = wrong_type(&entry.node.value, "a word", &format!("use {}", one_of(known())));
             self.refuse(refusal, name, &entry.node);
             return None;
         };
-        let known = words.iter().find(|word| word.word == text);
-        let refusal = match known {
-            Some(word) if word.status == WordStatus::Works => return Some(word.word),
-            Some(_) => Refusal {
-                code: "not_in_this_version",
-                what: format!("is {}, which is not available in this version", Quoted(text)),
-                help: format!("use {}", one_of(works())),
-            },
-            None => {
-                let foreign = FOREIGN_WORDS
-                    .iter()
-                    .find(|(key, theirs, ours)| *key == name && *theirs == text && works().any(|word| word == *ours));
-                let meant = foreign.map(|(_, _, ours)| *ours).or_else(|| closest(text, works()));
-                Refusal {
-                    code: "unknown_word",
-                    what: format!("is {}, but it takes {}", Quoted(text), one_of(works())),
-                    help: meant.map_or_else(|| "write one of these".into(), |word| format!("did you mean \"{word}\"?")),
-                }
-            }
+        if let Some(word) = known().find(|word| *word == text) {
+            return Some(word);
+        }
+        let foreign = FOREIGN_WORDS
+            .iter()
+            .find(|(key, theirs, ours)| *key == name && *theirs == text && known().any(|word| word == *ours));
+        let meant = foreign.map(|(_, _, ours)| *ours).or_else(|| closest(text, known()));
+        let refusal = Refusal {
+            code: "unknown_word",
+            what: format!("is {}, but it takes {}", Quoted(text), one_of(known())),
+            help: meant.map_or_else(|| "write one of these".into(), |word| format!("did you mean \"{word}\"?")),
         };
         self.refuse(refusal, name, &entry.node);
         None

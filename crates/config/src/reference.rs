@@ -7,7 +7,7 @@ use evenkeel_model::limits;
 use evenkeel_plan::Protocol;
 use evenkeel_tls::{Policy, TICKET_KEY_SECONDS};
 
-use crate::keys::{COMPRESSED_TYPES, Key, Kind, LeftOut, Only, Section, WordStatus};
+use crate::keys::{COMPRESSED_TYPES, Key, Kind, LeftOut, Only, Section};
 use crate::values::{show_duration, show_size};
 
 /// Markdown, as committed in `docs/reference/config.md`.
@@ -22,6 +22,8 @@ pub fn reference() -> String {
             Section::ProxyTo => "`proxy_protocol` of `[[pool]]`".to_owned(),
             Section::Redirect => "`redirect` of `[[listener.rule]]`".to_owned(),
             Section::Answer => "`answer` of `[[listener.rule]]`".to_owned(),
+            Section::CheckStep => "Steps of `[pool.check]`".to_owned(),
+            Section::Pattern => "Patterns".to_owned(),
             Section::HeaderEdits => "`request_headers` and `response_headers` of `[[listener.rule]]`".to_owned(),
             _ => format!("`{}`", section.header()),
         };
@@ -122,10 +124,13 @@ fn row(out: &mut String, key: &Key) {
         (LeftOut::Text(text), _) => format!("`\"{text}\"`"),
         (LeftOut::Flag(flag), _) => format!("`{flag}`"),
         (LeftOut::Is(words), _) => words.to_owned(),
-        (LeftOut::OfSetting, Kind::Duration { setting, udp }) => match udp {
-            Some(udp) => format!("`\"{}\"`; udp `\"{}\"`", show_duration(setting.default), show_duration(udp.default)),
-            None => format!("`\"{}\"`", show_duration(setting.default)),
-        },
+        (LeftOut::OfSetting, Kind::Duration { setting, of }) => {
+            let mut defaults = format!("`\"{}\"`", show_duration(setting.default));
+            for (word, of) in of {
+                let _ = write!(defaults, "; {word} `\"{}\"`", show_duration(of.default));
+            }
+            defaults
+        }
         (LeftOut::OfSetting, Kind::Size(setting)) => format!("`\"{}\"`", show_size(setting.default)),
         (LeftOut::OfSetting, Kind::Count(setting)) => format!("`{}`", setting.default),
         (
@@ -134,8 +139,13 @@ fn row(out: &mut String, key: &Key) {
         ) => String::new(),
     };
     let why = match key.kind {
-        Kind::Duration { setting, udp: Some(udp) } => format!("{} Udp: {}", setting.reason, udp.reason),
-        Kind::Duration { setting, udp: None } => setting.reason.to_owned(),
+        Kind::Duration { setting, of } => {
+            let mut reasons = setting.reason.to_owned();
+            for (word, of) in of {
+                let _ = write!(reasons, " Of {word}: {}", of.reason);
+            }
+            reasons
+        }
         Kind::Size(setting) | Kind::Count(setting) => setting.reason.to_owned(),
         Kind::OptionalDuration(setting) => setting.reason.to_owned(),
         Kind::OptionalCount(setting) => setting.reason.to_owned(),
@@ -177,16 +187,8 @@ fn usual<T>(range: String, usual: Option<(T, T)>, show: impl Fn(T) -> String) ->
 fn words(out: &mut String, key: &Key) {
     let Kind::Words(words) = key.kind else { return };
     let _ = writeln!(out, "\n`{}` is one of:\n", key.name);
-    for word in words.iter().filter(|word| word.status == WordStatus::Works) {
+    for word in words {
         let _ = writeln!(out, "- `\"{}\"`: {}", word.word, word.means);
-    }
-    let later: Vec<String> = words
-        .iter()
-        .filter(|word| word.status == WordStatus::Later)
-        .map(|word| format!("`\"{}\"`", word.word))
-        .collect();
-    if !later.is_empty() {
-        let _ = writeln!(out, "- not in this version, and refused as such: {}", later.join(", "));
     }
 }
 
@@ -239,6 +241,7 @@ mod tests {
     fn tables(root: &Node, section: Section) -> Vec<&Table> {
         let Value::Table(top) = &root.value else { panic!("a config is a table") };
         let below = |name: &str| under(under(vec![top], "listener"), name);
+        let check = || under(under(vec![top], "pool"), "check");
         match section {
             Section::Top => vec![top],
             Section::Node => under(vec![top], "node"),
@@ -265,7 +268,9 @@ mod tests {
             Section::ProxyTo => under(under(vec![top], "pool"), "proxy_protocol"),
             Section::Sticky => under(under(vec![top], "pool"), "sticky"),
             Section::Passive => under(under(vec![top], "pool"), "passive"),
-            Section::Check => under(under(vec![top], "pool"), "check"),
+            Section::Check => check(),
+            Section::CheckStep => under(check(), "steps"),
+            Section::Pattern => under(check(), "expect_body").into_iter().chain(under(check(), "expect")).collect(),
         }
     }
 

@@ -4,7 +4,9 @@
 //! says what is wrong and what to write instead. None knows which key it reads for. The words of HTTP are in
 //! [`http`].
 
+pub(crate) mod dns;
 pub(crate) mod http;
+pub(crate) mod pattern;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -326,6 +328,35 @@ pub(crate) fn source(text: &str) -> Result<Cidr, Refusal> {
         ),
         Err(_) => refuse("invalid_address", format!("is {}, which is not an IP address", Quoted(text)), EXAMPLES),
     }
+}
+
+/// An address without a port.
+pub(crate) fn ip(text: &str) -> Result<IpAddr, Refusal> {
+    text.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(|_| Refusal {
+        code: "invalid_address",
+        what: format!("has {}, which is not an IP address", Quoted(text)),
+        help: "write for example \"192.0.2.7\" or \"2001:db8::7\", without a port".into(),
+    })
+}
+
+/// A program by its whole path, and its arguments: nothing is looked up and no shell is asked.
+pub(crate) fn command(words: &[&str]) -> Result<Vec<String>, Refusal> {
+    const EXAMPLE: &str = "write the whole path of the program first: [\"/usr/lib/checks/app\", \"--quick\"]";
+    let most = limits::PROBE_COMMAND.value;
+    let Some(program) = words.first() else { return refuse("invalid_command", "is an empty list", EXAMPLE) };
+    if words.len() as u64 > most {
+        let what = format!("has {} words, more than {most}", words.len());
+        return refuse("out_of_range", what, "put what is long into a script, and name that");
+    }
+    if !program.starts_with('/') || program.ends_with('/') {
+        let what = format!("begins with {}, which is not the absolute path of a program", Quoted(program));
+        return refuse("invalid_command", what, EXAMPLE);
+    }
+    if let Some(bad) = words.iter().find(|word| word.contains('\0')) {
+        let what = format!("has {}, and no argument has a zero byte", Quoted(bad));
+        return refuse("invalid_command", what, "remove it");
+    }
+    Ok(words.iter().map(|&word| word.to_owned()).collect())
 }
 
 /// Bytes in hex, as many as a QUIC connection id has room for.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use evenkeel_balance::Schedule;
 use evenkeel_config::{Compiled, Format, Source, compile, compile_with, reference, render, render_json};
-use evenkeel_health::settings::{HttpProbe, ProbeSettings, StatusSet, TcpProbe};
+use evenkeel_health::settings::{HttpProbe, ProbeSettings};
 use evenkeel_model::{Cidr, PoolId, TargetId, limits};
 use evenkeel_plan::{
     AccessLog, Action, Affinity, Coding, Compression, Datagrams, HashOn, HeaderCondition, HeaderEdits, HostPattern,
@@ -159,29 +159,6 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
         .map(|(_, backend)| (backend.address.to_string(), backend.weight))
         .collect();
     assert_eq!(backends, [("10.0.0.11:8080".into(), 100), ("10.0.0.12:8080".into(), 50)]);
-
-    let check = &pool.checks[0].settings;
-    let probe = HttpProbe {
-        method: "GET".into(),
-        path: "/health?deep=1".into(),
-        host: Some("www.example.com".into()),
-        expect_status: StatusSet::from_ranges(vec![(200, 299), (301, 301), (401, 403)]),
-        ..HttpProbe::default()
-    };
-    assert_eq!(check.probe, ProbeSettings::Http(probe));
-    assert_eq!(*check.sources, ["10.0.0.5".parse::<IpAddr>().expect("an address")]);
-    let timing = check.timing;
-    assert_eq!((timing.timeout.as_secs(), timing.interval.as_secs()), (3, 5));
-    assert_eq!((timing.healthy_threshold, timing.unhealthy_threshold), (2, 4));
-    assert_eq!(plan.targets[0].address.to_string(), "10.0.0.11:8081", "the check has a port of its own");
-
-    let mail = &plan.pools[plan.listeners[3].pool.expect("a pool").index()].checks[0].settings;
-    assert_eq!(mail.probe, ProbeSettings::Tcp(TcpProbe::Full));
-    let ProbeSettings::Udp(udp) = &plan.pools[2].checks[0].settings.probe else {
-        panic!("the resolvers are probed by udp")
-    };
-    assert_eq!((udp.send.len(), udp.send[0], udp.send[1]), (17, 0, 1));
-    assert!(udp.expect.as_ref().is_some_and(|pattern| pattern.to_string().contains("\\x85")));
 }
 
 #[test]

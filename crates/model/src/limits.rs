@@ -200,6 +200,14 @@ settings! {
         "Time one udp probe waits for an ICMP refusal or the expected answer.";
     UDP_CHECK_INTERVAL: Duration Duration = "pool.check.interval (udp)", secs(5), millis(10), secs(3600), Some((secs(1), secs(50))),
         "Gap between the end of one udp probe and the start of the next. Slower than tcp because a host sends about one ICMP error a second to each prober.";
+    ICMP_CHECK_TIMEOUT: Duration Duration = "pool.check.timeout (icmp)", secs(2), millis(10), secs(300), Some((secs(1), secs(300))),
+        "Time one icmp probe waits for its reply. A host answers an echo within one round trip or not at all, and nothing repeats a lost packet but the next probe.";
+    COMMAND_CHECK_TIMEOUT: Duration Duration = "pool.check.timeout (command)", secs(10), millis(10), secs(300), Some((secs(1), secs(300))),
+        "Time one command may run; then it is killed with every process it started, and the probe has failed. Nagios gives its plugins the same ten seconds.";
+    COMMAND_CHECK_INTERVAL: Duration Duration = "pool.check.interval (command)", secs(10), millis(10), secs(3600), Some((secs(1), secs(50))),
+        "Gap between the end of one command and the start of the next. Each one is a process, a thousand times the work of a SYN.";
+    CHECK_JITTER: Count u64 = "pool.check.jitter", 0, 0, 50, None,
+        "Percent by which each gap is longer or shorter at random. Targets are spread over the interval without it; it keeps those of several nodes from falling into step. HAProxy allows 50 % too (spread-checks).";
     HEALTHY_THRESHOLD: Count u64 = "pool.check.healthy_threshold", 3, 1, 100, Some((2, 10)),
         "Probes in a row that must pass before an unhealthy backend is healthy again.";
     UNHEALTHY_THRESHOLD: Count u64 = "pool.check.unhealthy_threshold", 3, 1, 100, Some((2, 10)),
@@ -220,6 +228,12 @@ macro_rules! optional {
 }
 
 optional! {
+    UNHEALTHY_INTERVAL: Duration = "pool.check.unhealthy_interval", millis(10), secs(3600),
+        "Gap between probes of a backend that is unhealthy. Longer than `interval` it spares what is dead anyway, and finds its recovery so much later.";
+    TRANSITION_INTERVAL: Duration = "pool.check.transition_interval", millis(10), secs(3600),
+        "Gap between probes while they contradict the verdict. Shorter than `interval` it ends doubt sooner without more probes in quiet times.";
+    TRUST_TRAFFIC: Duration = "pool.check.trust_traffic", millis(10), secs(3600),
+        "Gap between probes of a healthy backend while its traffic passes without a failure. Off when left out: traffic then changes nothing. It spares probes and makes the window longer for what traffic does not show; `evenkeel window` says how much.";
     MIN_DAYS_LEFT: u64 = "pool.check.min_days_left", 0, 3_650,
         "Days that the backend's certificate must live on. A probe that finds fewer fails, and so takes the backend out: meant for certificates that renew themselves, where few days left say that something has stopped.";
     LIMIT_CONNECTIONS: u64 = "listener.limit.connections", 1, 10_000_000,
@@ -318,6 +332,16 @@ fixed! {
         "Longest line of an agent. Its words need 40, the rest is for its reason.";
     PROBE_KEPT = 60, "s",
         "A probe's connection is kept no longer than this after it was opened. A backend that takes no new connections shows only to those who open one.";
+    CHECKS = 16, "checks",
+        "Checks a pool may have. Each one is a target more for every backend.";
+    PROBE_STEPS = 32, "steps",
+        "Steps in the conversation of a tcp check. The greeting, login and farewell of a mail server take ten.";
+    PROBE_PATTERN = 8192, "bytes",
+        "Longest text, hex or regular expression that an answer is compared with, and longest text that a step or an agent check sends; only the datagrams of a udp check may be larger. What tells a good answer from a bad one is shorter.";
+    PROBE_FIELDS = 8192, "bytes",
+        "Names and values of all header fields that a check adds to its request. Servers take 8 KiB of head at least.";
+    PROBE_COMMAND = 64, "words",
+        "The program of a command and its arguments.";
     PROBE_EVIDENCE = 64, "bytes",
         "Bytes of an unexpected answer kept as evidence.";
     COMMANDS_AT_ONCE = 64, "commands",

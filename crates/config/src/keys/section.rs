@@ -33,10 +33,12 @@ pub(crate) enum Section {
     Sticky,
     Passive,
     Check,
+    CheckStep,
+    Pattern,
 }
 
 impl Section {
-    pub(crate) const ALL: [Section; 26] = [
+    pub(crate) const ALL: [Section; 28] = [
         Section::Top,
         Section::Node,
         Section::Admin,
@@ -63,6 +65,8 @@ impl Section {
         Section::Sticky,
         Section::Passive,
         Section::Check,
+        Section::CheckStep,
+        Section::Pattern,
     ];
 
     /// As TOML writes it.
@@ -94,6 +98,8 @@ impl Section {
             Section::Sticky => "[pool.sticky]",
             Section::Passive => "[pool.passive]",
             Section::Check => "[pool.check]",
+            Section::CheckStep => "steps of [pool.check]",
+            Section::Pattern => "patterns of [pool.check]",
         }
     }
 
@@ -114,7 +120,7 @@ impl Section {
             Section::Passive => "passive.",
             Section::Check => "check.",
             // Their reader knows under which key they stand.
-            Section::Rate | Section::HeaderEdits => "",
+            Section::Rate | Section::HeaderEdits | Section::CheckStep | Section::Pattern => "",
             Section::Top
             | Section::Node
             | Section::Admin
@@ -215,6 +221,10 @@ impl Section {
             Section::Check => {
                 "How backends are probed and judged. Left out, every setting has its default. `check = \"off\"` in the \
                  pool turns probing off; the backends then take traffic without a verdict."
+            }
+            Section::CheckStep => "One step of a conversation: either of the two.",
+            Section::Pattern => {
+                "What an answer is compared with, when it is more than text: either of the two. `expect_body = { regex = \"^ok\" }`."
             }
         }
     }

@@ -89,7 +89,7 @@ pub(super) struct Addresses(Arc<[IpAddr]>);
 
 impl Addresses {
     pub(super) fn of(config: &Config, files: &dyn Files) -> Self {
-        let checks = config.pools.iter().filter_map(|pool| pool.check.as_ref()?.source.as_ref());
+        let checks = config.pools.iter().flat_map(|pool| &pool.checks).filter_map(|check| check.source.as_ref());
         let mut all = config.pools.iter().filter_map(|pool| pool.source.as_ref()).chain(checks).flatten();
         let needed = all.any(|at| at.value.only().is_none());
         Addresses(if needed { files.addresses().into() } else { Arc::from([]) })

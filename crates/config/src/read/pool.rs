@@ -26,6 +26,7 @@ pub(super) fn pool(position: usize, table: &Table, head: Range<usize>, notes: &m
     let schedule_unreadable = word.is_none();
     let hash_on = reader.text("hash_on", http::hash_on).map_or(HashOn::Address, |at| at.value);
     let (backends, backends_incomplete) = backends(&mut reader);
+    let (checks, checks_incomplete) = check::checks(&mut reader, &head);
     let pool = Pool {
         label: label.clone(),
         head,
@@ -64,7 +65,8 @@ pub(super) fn pool(position: usize, table: &Table, head: Range<usize>, notes: &m
         slow_start: reader.duration(limits::SLOW_START),
         sticky: sticky(&mut reader),
         passive: passive(&mut reader),
-        check: check::check_of(&mut reader),
+        checks,
+        checks_incomplete,
         written: Vec::new(),
     };
     Pool { written: reader.finish(), ..pool }

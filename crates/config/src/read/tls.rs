@@ -76,7 +76,9 @@ pub(super) fn of_check(check: &mut Reader<'_, '_>) -> Option<At<CheckTls>> {
         Value::Flag(false) => CheckTls::Off,
         Value::Flag(true) => CheckTls::On,
         Value::Table(table) => {
-            let label = format!("{} check", check.label());
+            // Of one among several the label says already that it is a check.
+            let one = check.full_name("") == "check.";
+            let label = if one { format!("{} check", check.label()) } else { check.label().to_owned() };
             CheckTls::Own(to_backends(&label, table, span.clone(), check.notes()))
         }
         other => {

@@ -92,7 +92,7 @@ fn greetings(listener: &Listener, notes: &mut Notes) {
 /// What can be said of a pool without its listeners.
 pub(super) fn of_pool(pool: &Pool, notes: &mut Notes) {
     if let Some(sources) = &pool.source {
-        source_family(pool, "source", sources, "reached", notes);
+        source_family(pool, &format!("{}: source", pool.label), sources, "reached", notes);
         if let Some(span) = &pool.transparent {
             let text = format!("{}: transparent stands beside source, and a connection has one sender", pool.label);
             notes.add(

@@ -180,6 +180,38 @@ pub(crate) fn edited_name(text: &str) -> Result<String, Refusal> {
     refuse("forbidden_header", format!("has {}, which cannot be changed: {why}", Quoted(text)), "remove it")
 }
 
+/// Name of a field that a check may add to its request. Its case is kept: it is sent so over HTTP/1.1.
+pub(crate) fn probe_field(text: &str) -> Result<String, Refusal> {
+    let lower = header_name(text)?;
+    let (why, help) = match lower.as_str() {
+        "host" => ("it has a key of its own", "write host = \"…\" in the check"),
+        "connection" | "keep-alive" => ("it belongs to the connection", "write keep_alive = true in the check"),
+        "user-agent" => ("probes tell backends who they are by it", "give another field"),
+        framing if FRAMING.contains(&framing) => {
+            ("it says where the message ends or belongs to one connection", "remove it")
+        }
+        "expect" => ("probes have no body to hold back", "remove it"),
+        _ => return Ok(text.to_owned()),
+    };
+    refuse("forbidden_header", format!("has {}, which cannot be given: {why}", Quoted(text)), help)
+}
+
+/// A service of gRPC, as the server has registered it.
+pub(crate) fn service(text: &str) -> Result<String, Refusal> {
+    if let Some((service, method)) = text.trim_start_matches('/').split_once('/') {
+        return refuse(
+            "invalid_service",
+            format!("is {}, and {} is a method of a service", Quoted(text), Quoted(method)),
+            format!("write {}", Quoted(service)),
+        );
+    }
+    if text.len() > 255 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let what = format!("is {}, which is not the name of a service", Quoted(text));
+        return refuse("invalid_service", what, "write it as the server has registered it: \"shop.v1.Orders\"");
+    }
+    Ok(text.to_owned())
+}
+
 /// Value of a field: anything that cannot end the line.
 pub(crate) fn header_value(text: &str) -> Result<String, Refusal> {
     if let Some(bad) = text.chars().find(|&character| character.is_control() && character != '\t') {

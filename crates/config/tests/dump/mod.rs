@@ -1,11 +1,11 @@
 //! A plan as text that a reviewer can read. Settings at their defaults are left out, so that a case
 //! shows what its config changed.
 
+mod check;
 mod listener;
 
 use std::fmt::Write as _;
 
-use evenkeel_health::settings::{CheckSettings, ProbeSettings};
 use evenkeel_model::limits;
 use evenkeel_plan::{HashOn, OnUnhealthy, Plan, SocketTcp, Source, Speaks};
 use evenkeel_tls::Client;
@@ -64,7 +64,7 @@ pub fn dump(plan: &Plan) -> String {
         }
         line.end(&mut out);
         for named in &pool.checks {
-            check(&mut out, &named.settings);
+            check::dump(&mut out, named);
         }
         if pool.checks.is_empty() {
             out.push_str("  check off\n");
@@ -86,43 +86,6 @@ pub fn dump(plan: &Plan) -> String {
         let _ = writeln!(out, "target {index}: {} {}", target.check.probe.kind().word(), target.address);
     }
     out
-}
-
-fn check(out: &mut String, settings: &CheckSettings) {
-    let mut line = match &settings.probe {
-        ProbeSettings::Http(probe) => {
-            let mut line = Line::new(format!("  check http {} {}", probe.method, probe.path));
-            line.always("host", probe.host.as_deref().unwrap_or("(target)").into());
-            line.always("expect", format!("{:?}", probe.expect_status.ranges()));
-            if let Some(tls) = &probe.tls {
-                line.always("tls", tls_name(tls));
-            }
-            line
-        }
-        ProbeSettings::Tcp(handshake) => Line::new(format!("  check tcp {handshake:?}")),
-        ProbeSettings::Tls(probe) => {
-            let mut line = Line::new("  check tls".into());
-            line.always("name", tls_name(&probe.client));
-            line.other("min_days_left", probe.min_days_left, None);
-            line
-        }
-        ProbeSettings::Udp(probe) => {
-            let mut line = Line::new("  check udp".into());
-            line.always("send", format!("\"{}\"", probe.send.escape_ascii()));
-            line.always("expect", probe.expect.as_ref().map_or("(any)".into(), |expected| expected.to_string()));
-            line.always("silence", format!("{:?}", probe.silence));
-            line
-        }
-        other => Line::new(format!("  check {} {other:?}", other.kind().word())),
-    };
-    let timing = settings.timing;
-    line.always("timeout", format!("{:?}", timing.timeout));
-    line.always("interval", format!("{:?}", timing.interval));
-    line.always("thresholds", format!("{}/{}", timing.healthy_threshold, timing.unhealthy_threshold));
-    for source in settings.sources.iter() {
-        line.always("source", source.to_string());
-    }
-    line.end(out);
 }
 
 fn tls_name(tls: &Client) -> String {

@@ -3,7 +3,7 @@
 //! The parser is the one traffic goes through: a backend whose answers traffic would refuse must not pass. Only
 //! the words differ, since an operator who probes the wrong port wants to hear what speaks there.
 
-use evenkeel_wire::{Asked, FieldSlots, Parsed, parse_response};
+use evenkeel_wire::{Asked, FieldSlots, Framing, Parsed, ResponseHead, parse_response};
 
 /// What the bytes so far are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,11 @@ pub enum Head {
     },
     Final {
         status: u16,
+        length: usize,
+        /// How its body ends.
+        framing: Framing,
+        /// The connection may be used again behind it.
+        keep_alive: bool,
     },
     /// No head, whatever follows.
     Broken {
@@ -29,7 +34,10 @@ pub fn read(bytes: &[u8], method: &str) -> Head {
     match parse_response(bytes, &mut FieldSlots::new(), usize::MAX, asked) {
         Parsed::Partial => Head::Partial,
         Parsed::Whole(head) if head.is_interim() => Head::Interim { length: head.len },
-        Parsed::Whole(head) => Head::Final { status: head.status },
+        Parsed::Whole(head) => {
+            let ResponseHead { status, len, framing, keep_alive, .. } = head;
+            Head::Final { status, length: len, framing, keep_alive }
+        }
         Parsed::Refused(refusal) => Head::Broken { why: foreign(bytes).unwrap_or(refusal.detail) },
     }
 }
@@ -54,14 +62,15 @@ mod tests {
     fn a_head_is_told_from_what_is_not_one_yet_and_from_what_never_will_be() {
         const BROKEN: Head = Head::Broken { why: "" };
         let named = |why| Head::Broken { why };
+        let last = |status, length, framing, keep_alive| Head::Final { status, length, framing, keep_alive };
         let table: [(&[u8], Head); 16] = [
             (b"", Head::Partial),
             (b"H", Head::Partial),
             (b"HTTP/1.1 200 OK\r\nA: b\r\n\r", Head::Partial),
-            (b"HTTP/1.1 200 OK\r\n\r\n", Head::Final { status: 200 }),
-            (b"HTTP/1.0 404\r\n\r\n", Head::Final { status: 404 }),
+            (b"HTTP/1.1 200 OK\r\n\r\n", last(200, 19, Framing::Empty, true)),
+            (b"HTTP/1.0 404\r\n\r\n", last(404, 16, Framing::Empty, false)),
             (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200", Head::Interim { length: 40 }),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", Head::Final { status: 200 }),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n", last(200, 41, Framing::Empty, true)),
             (b"\x15\x03\x03\x00\x02\x02\x46", named("the port speaks tls")),
             (b"\x16\x03\x01", named("the port speaks tls")),
             (b"\x00\x00\x06\x04\x00\x00\x00\x00\x00", named("the port speaks http/2")),

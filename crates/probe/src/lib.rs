@@ -10,6 +10,7 @@
 //! probe: when to probe and what a finding means is `health`'s.
 
 mod agent;
+mod body;
 mod failure;
 mod grpc;
 mod h2;

@@ -64,7 +64,7 @@ fn one_timeout_covers_connect_write_and_read() {
     probing.finish(&mut [&mut heal, &mut half_answer]);
     assert!(accepted >= Some(Instant::START + Duration::from_secs(3)), "{accepted:?}: connecting took no time");
     let finding = probing.only();
-    assert_eq!(finding.result, failed(ProbePhase::Read, FailureReason::TimedOut));
+    assert_eq!(finding.result, failed(ProbePhase::Read, FailureReason::Unfinished { part: "head", bytes: 17 }));
     assert_eq!(finding.duration(), TIMEOUT);
 }
 
@@ -432,7 +432,8 @@ fn a_blow_at_any_point_of_an_http_probe_ends_it_once_and_in_time() {
             match &finding.result {
                 ProbeResult::Passed(Pass::Status(200)) => {}
                 ProbeResult::Failed(Failure { reason: FailureReason::Reset, .. }) if kind == Strike::Reset => {}
-                ProbeResult::Failed(Failure { reason: FailureReason::TimedOut, .. }) if kind == Strike::BlackHole => {}
+                ProbeResult::Failed(Failure { reason, .. })
+                    if reason.word() == "timed_out" && kind == Strike::BlackHole => {}
                 other => panic!("{kind:?} at {point}: {other:?}"),
             }
             if net.packets() <= point {
@@ -467,6 +468,7 @@ fn possible(target: u8, result: &ProbeResult) -> bool {
     };
     match reason {
         FailureReason::TimedOut => target < 7,
+        FailureReason::Unfinished { part: "head", .. } => target <= 2,
         FailureReason::Refused => target == 4 || target == 8,
         FailureReason::Unreachable { .. } => target == 6,
         FailureReason::Reset | FailureReason::Closed => target <= 3,

@@ -7,7 +7,7 @@
 //!
 //! It promises that a probe ends at its deadline and that its own lateness never fails a backend
 //! (SPEC W7). It will never decide a verdict, wait between probes, share a connection with traffic or repeat a
-//! probe: when to probe and what a finding means is `health`'s.
+//! probe that the backend may have heard of: when to probe and what a finding means is `health`'s.
 
 mod agent;
 mod body;

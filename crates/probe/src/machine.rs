@@ -191,6 +191,49 @@ impl Machine {
         None
     }
 
+    /// Whether the connection may carry another probe of the same check; only asked of one that is decided.
+    pub fn is_idle(&self) -> bool {
+        match self {
+            Machine::Http(http) => http.is_idle(),
+            Machine::Secured(secured) => secured.is_idle(),
+            Machine::Agent(_)
+            | Machine::Grpc(_)
+            | Machine::Streamed(_)
+            | Machine::Steps(_)
+            | Machine::Tcp(_)
+            | Machine::Udp(_) => false,
+        }
+    }
+
+    /// Begins the next probe on an idle connection, which stands.
+    pub fn again(&mut self) -> Option<ProbeResult> {
+        match self {
+            Machine::Http(http) => http.again(),
+            Machine::Secured(secured) => return secured.again(),
+            Machine::Agent(_)
+            | Machine::Grpc(_)
+            | Machine::Streamed(_)
+            | Machine::Steps(_)
+            | Machine::Tcp(_)
+            | Machine::Udp(_) => unreachable!("only idle connections are used again"),
+        }
+        None
+    }
+
+    /// Whether not a byte has come since the probe began; only asked of one that began on an idle connection.
+    pub fn has_heard_nothing(&self) -> bool {
+        match self {
+            Machine::Http(http) => http.has_heard_nothing(),
+            Machine::Secured(secured) => secured.has_heard_nothing(),
+            Machine::Agent(_)
+            | Machine::Grpc(_)
+            | Machine::Streamed(_)
+            | Machine::Steps(_)
+            | Machine::Tcp(_)
+            | Machine::Udp(_) => false,
+        }
+    }
+
     /// How to part from the backend, which has closed already or not (`hangup`).
     ///
     /// We reset connections, as HAProxy's checks do: an orderly close would leave each probe behind as a minute of

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_health::settings::CheckSettings;
-use evenkeel_model::finding::{Finding, ProbeKind, ProbePhase, ProbeResult, Void};
+use evenkeel_model::finding::{Failure, FailureReason, Finding, ProbeKind, ProbePhase, ProbeResult, Void};
 use evenkeel_model::{Instant, limits};
 use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Recv, Send, Sock, Source, Token, errno};
 use slab::Slab;
@@ -51,8 +51,11 @@ pub struct Done {
 /// The driver must be the same one every time. How many probes run at once is the caller's to bound
 /// (`limits::PROBES_AT_ONCE`).
 pub struct Prober {
+    /// Running probes, and connections that rest until the next probe of their check.
     runs: Slab<Run>,
     slots: HashMap<u64, usize>,
+    resting: HashMap<u64, usize>,
+    /// When probes have to be decided, and until when connections may rest.
     deadlines: BTreeSet<(Instant, usize)>,
     done: VecDeque<Done>,
     /// Probes started so far: whose turn it is among several sources.
@@ -63,17 +66,34 @@ pub struct Prober {
 struct Run {
     key: u64,
     address: SocketAddr,
+    check: Arc<CheckSettings>,
     kind: ProbeKind,
     sock: Sock,
     started: Instant,
     deadline: Instant,
     machine: Machine,
+    dialled: Instant,
+    carries: Carries,
+}
+
+/// What a connection carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carries {
+    /// The probe it was opened for.
+    First,
+    /// A later one, which is repeated on a new connection when this one dies: the backend may have closed this one before it heard of the probe.
+    Another,
+    /// None, until the next one is due.
+    Nothing,
 }
 
 /// Holds the largest datagram there is, so that an answer is never compared cut short.
 const SCRATCH: usize = 65_536;
 
 const LATENESS: Duration = Duration::from_millis(limits::LATENESS.value);
+
+/// How old a connection may get that is kept from probe to probe.
+const KEPT: Duration = Duration::from_secs(limits::PROBE_KEPT.value);
 
 impl Default for Prober {
     fn default() -> Self {
@@ -86,6 +106,7 @@ impl Prober {
         Prober {
             runs: Slab::new(),
             slots: HashMap::new(),
+            resting: HashMap::new(),
             deadlines: BTreeSet::new(),
             done: VecDeque::new(),
             turn: 0,
@@ -110,14 +131,14 @@ impl Prober {
         let Job { key, address, check } = job;
         assert!(!self.slots.contains_key(&key), "probe {key} is running already (W2)");
         let started = driver.now();
+        if let Some(slot) = self.rested(driver, key, address, &check, started) {
+            let run = &mut self.runs[slot];
+            let begun = run.machine.again();
+            return self.begin(driver, slot, begun);
+        }
         let token = Token(self.runs.vacant_key() as u64);
         let kind = check.probe.kind();
-        let source = self.source(&check.sources);
-        let opened = match handshake(&check.probe) {
-            Some(handshake) => driver.dial(Dial { from: source, handshake, ..Dial::to(address) }, token),
-            None => driver.dial_udp(address, source, token),
-        };
-        let sock = match opened {
+        let sock = match self.open(driver, address, &check, token) {
             Ok(sock) => sock,
             Err(errno) => {
                 let result = failure::failed(ProbePhase::Connect, errno);
@@ -128,20 +149,77 @@ impl Prober {
         };
         let deadline = started + check.timing.timeout;
         let machine = Machine::new(&check.probe, address);
-        let slot = self.runs.insert(Run { key, address, kind, sock, started, deadline, machine });
+        let (dialled, carries) = (started, Carries::First);
+        let run = Run { key, address, check, kind, sock, started, deadline, machine, dialled, carries };
+        let slot = self.runs.insert(run);
         self.slots.insert(key, slot);
         self.deadlines.insert((deadline, slot));
-        // A datagram needs no connection. Bytes of a stream wait for the event that says how the dial was decided.
-        let run = &mut self.runs[slot];
-        if run.machine.turn() == Turn::Write {
-            let result = match run.other_than_us(driver).and_then(|()| run.write(driver)) {
-                Ok(result) => result,
-                Err(errno) => run.machine.handle(Fact::Failed(errno)),
-            };
-            if let Some(result) = result {
-                self.finish(driver, slot, driver.now(), result, Close::Reset);
-            }
+        self.begin(driver, slot, None);
+    }
+
+    fn open<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        address: SocketAddr,
+        check: &CheckSettings,
+        token: Token,
+    ) -> Result<Sock, Errno> {
+        let source = self.source(&check.sources);
+        match handshake(&check.probe) {
+            Some(handshake) => driver.dial(Dial { from: source, handshake, ..Dial::to(address) }, token),
+            None => driver.dial_udp(address, source, token),
         }
+    }
+
+    /// Sends what can be sent before any event. A datagram needs no connection; bytes of a stream wait for the event that says
+    /// how the dial was decided, unless the connection stands already.
+    fn begin<D: Driver>(&mut self, driver: &mut D, slot: usize, begun: Option<ProbeResult>) {
+        let run = &mut self.runs[slot];
+        let result = match begun {
+            None if run.machine.turn() == Turn::Write => {
+                match run.other_than_us(driver).and_then(|()| run.write(driver)) {
+                    Ok(result) => result,
+                    Err(errno) => run.machine.handle(Fact::Failed(errno)),
+                }
+            }
+            begun => begun,
+        };
+        if let Some(result) = result {
+            self.decided(driver, slot, driver.now(), result, false);
+        }
+    }
+
+    /// The connection that was kept for this probe, made ready for it. One that was kept for what the key meant
+    /// before, or that is too old, is let go.
+    fn rested<D: Driver>(
+        &mut self,
+        driver: &mut D,
+        key: u64,
+        address: SocketAddr,
+        check: &Arc<CheckSettings>,
+        now: Instant,
+    ) -> Option<usize> {
+        let slot = self.resting.remove(&key)?;
+        let run = &mut self.runs[slot];
+        if run.address != address || run.check != *check || now >= run.deadline {
+            self.drop_rested(driver, slot, Close::Reset);
+            return None;
+        }
+        self.deadlines.remove(&(run.deadline, slot));
+        run.started = now;
+        run.deadline = now + check.timing.timeout;
+        run.carries = Carries::Another;
+        self.deadlines.insert((run.deadline, slot));
+        self.slots.insert(key, slot);
+        Some(slot)
+    }
+
+    /// Lets a connection go that carries nothing.
+    fn drop_rested<D: Driver>(&mut self, driver: &mut D, slot: usize, how: Close) {
+        let run = self.runs.remove(slot);
+        self.resting.remove(&run.key);
+        self.deadlines.remove(&(run.deadline, slot));
+        driver.close(run.sock, how);
     }
 
     /// Ends a probe without a finding: the caller no longer wants one, so after this returns nothing more is heard
@@ -150,8 +228,11 @@ impl Prober {
         if let Some(slot) = self.slots.get(&key) {
             let run = self.release(*slot);
             driver.close(run.sock, Close::Reset);
-        } else {
-            self.done.retain(|done| done.key != key);
+            return;
+        }
+        self.done.retain(|done| done.key != key);
+        if let Some(slot) = self.resting.get(&key) {
+            self.drop_rested(driver, *slot, Close::Reset);
         }
     }
 
@@ -161,11 +242,15 @@ impl Prober {
         let Ok(slot) = usize::try_from(event.token.0) else { return };
         let Some(run) = self.runs.get_mut(slot) else { return };
         let now = driver.now();
-        if now >= run.deadline {
+        if run.carries == Carries::Nothing {
+            // Nothing is due to us, so whatever came means that the connection cannot be relied on.
+            if event.readable || event.hangup {
+                self.drop_rested(driver, slot, if event.hangup { Close::Orderly } else { Close::Reset });
+            }
+        } else if now >= run.deadline {
             self.expire(driver, slot, now);
         } else if let Some(result) = run.advance(driver, event, &mut self.scratch) {
-            let how = run.machine.farewell(event.hangup);
-            self.finish(driver, slot, now, result, how);
+            self.decided(driver, slot, now, result, event.hangup);
         }
     }
 
@@ -189,19 +274,78 @@ impl Prober {
 
     /// Probes that have started and not ended.
     pub fn running(&self) -> usize {
-        self.runs.len()
+        self.runs.len() - self.resting.len()
+    }
+
+    /// Connections kept for the next probe of their check.
+    pub fn resting(&self) -> usize {
+        self.resting.len()
     }
 
     /// The table at the top, from the second row on.
     fn expire<D: Driver>(&mut self, driver: &mut D, slot: usize, now: Instant) {
         let run = &mut self.runs[slot];
+        if run.carries == Carries::Nothing {
+            return self.drop_rested(driver, slot, Close::Reset);
+        }
         let by = now.since(run.deadline);
         let result = if by <= LATENESS {
             run.machine.handle_deadline()
         } else {
-            run.look(driver, &mut self.scratch).unwrap_or(ProbeResult::Void(Void::Late { by }))
+            // There is no time left to repeat a probe on a new connection.
+            let found = run.look(driver, &mut self.scratch).filter(|found| !run.is_stale(found));
+            found.unwrap_or(ProbeResult::Void(Void::Late { by }))
         };
         self.finish(driver, slot, now, result, Close::Reset);
+    }
+
+    /// A probe is decided before its deadline, unless its connection was.
+    fn decided<D: Driver>(&mut self, driver: &mut D, slot: usize, now: Instant, result: ProbeResult, hangup: bool) {
+        let run = &mut self.runs[slot];
+        if run.is_stale(&result) {
+            self.redial(driver, slot, now);
+        } else if !hangup && run.machine.is_idle() && now < run.dialled + KEPT {
+            self.rest(slot, now, result);
+        } else {
+            let how = run.machine.farewell(hangup);
+            self.finish(driver, slot, now, result, how);
+        }
+    }
+
+    /// Repeats a probe on a new connection within the time that it has. What may still be heard of the old one under
+    /// the same token is a hint to look, and finds that the dial is not decided.
+    fn redial<D: Driver>(&mut self, driver: &mut D, slot: usize, now: Instant) {
+        let run = &self.runs[slot];
+        driver.close(run.sock, Close::Reset);
+        let (address, check) = (run.address, Arc::clone(&run.check));
+        let opened = self.open(driver, address, &check, Token(slot as u64));
+        let run = &mut self.runs[slot];
+        match opened {
+            Ok(sock) => {
+                run.sock = sock;
+                run.machine = Machine::new(&check.probe, address);
+                run.dialled = now;
+                run.carries = Carries::First;
+            }
+            Err(errno) => {
+                let Run { key, kind, started, .. } = self.release(slot);
+                let result = failure::failed(ProbePhase::Connect, errno);
+                self.done.push_back(Done { key, finding: Finding { kind, started, ended: now, result } });
+            }
+        }
+    }
+
+    /// Ends a probe and keeps its connection for the next one.
+    fn rest(&mut self, slot: usize, ended: Instant, result: ProbeResult) {
+        let run = &mut self.runs[slot];
+        let Run { key, kind, started, .. } = *run;
+        self.deadlines.remove(&(run.deadline, slot));
+        run.deadline = run.dialled + KEPT;
+        run.carries = Carries::Nothing;
+        self.deadlines.insert((run.deadline, slot));
+        self.slots.remove(&key);
+        self.resting.insert(key, slot);
+        self.done.push_back(Done { key, finding: Finding { kind, started, ended, result } });
     }
 
     fn finish<D: Driver>(&mut self, driver: &mut D, slot: usize, ended: Instant, result: ProbeResult, how: Close) {
@@ -230,6 +374,13 @@ enum Until {
 }
 
 impl Run {
+    /// Whether this says only that the connection of an earlier probe has died: a backend may close what lies idle.
+    fn is_stale(&self, result: &ProbeResult) -> bool {
+        let broken =
+            matches!(result, ProbeResult::Failed(Failure { reason: FailureReason::Reset | FailureReason::Closed, .. }));
+        broken && self.carries == Carries::Another && self.machine.has_heard_nothing()
+    }
+
     /// Does all that `event` allows. `Some` ends the probe.
     fn advance<D: Driver>(&mut self, driver: &mut D, event: Event, scratch: &mut [u8]) -> Option<ProbeResult> {
         if self.machine.turn() == Turn::Connect {

@@ -155,13 +155,36 @@ impl Secured {
         }
     }
 
+    /// Whether the probe within is, and there is nothing of TLS left to send.
+    pub fn is_idle(&self) -> bool {
+        let sent = self.session.as_ref().is_some_and(|session| session.output().is_empty());
+        matches!(&self.inside, Inside::Probe(probe) if sent && probe.is_idle())
+    }
+
+    pub fn again(&mut self) -> Option<ProbeResult> {
+        match &mut self.inside {
+            Inside::Probe(probe) => probe.again().or_else(|| self.say()),
+            Inside::Nothing { .. } => None,
+        }
+    }
+
+    pub fn has_heard_nothing(&self) -> bool {
+        matches!(&self.inside, Inside::Probe(probe) if probe.has_heard_nothing())
+    }
+
     /// Hands a fact to the probe within, and seals all it has to say to that.
     fn tell(&mut self, fact: Fact<'_>) -> Option<ProbeResult> {
-        let (Some(session), Inside::Probe(probe)) = (&mut self.session, &mut self.inside) else { return None };
+        let Inside::Probe(probe) = &mut self.inside else { return None };
         let result = probe.handle(fact);
         if result.is_some() || self.parting.is_some() {
             return result;
         }
+        self.say()
+    }
+
+    /// Seals all that the probe within has to say now.
+    fn say(&mut self) -> Option<ProbeResult> {
+        let (Some(session), Inside::Probe(probe)) = (&mut self.session, &mut self.inside) else { return None };
         while probe.turn() == Turn::Write {
             let words = probe.to_send();
             let (bytes, sealed) = (words.len(), session.send(words));

@@ -34,6 +34,9 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             cluster: config.node.cluster.as_deref().map(Arc::from),
             sticky_secret: material.sticky_secret.clone(),
             hold_on_suspicion: None,
+            state: None,
+            hooks: Vec::new(),
+            resolver: evenkeel_plan::Resolver::default(),
         },
         admin: config.admin.as_ref().map(|at| Admin { listen: at.value }),
         listeners: config
@@ -46,6 +49,7 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
         pools: Vec::with_capacity(config.pools.len()),
         backends: Vec::new(),
         targets: Vec::new(),
+        names: Vec::new(),
     };
     let mut known = HashMap::new();
     for (position, pool) in config.pools.iter().enumerate() {

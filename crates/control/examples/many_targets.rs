@@ -145,11 +145,15 @@ fn plan(targets: usize, interval: Duration) -> Arc<Plan> {
             cluster: None,
             sticky_secret: None,
             hold_on_suspicion: None,
+            state: None,
+            hooks: Vec::new(),
+            resolver: evenkeel_plan::Resolver::default(),
         },
         admin: None,
         listeners: Vec::new(),
         pools: (0..targets).step_by(PER_POOL).map(pool).collect(),
         backends: (0..targets).map(backend).collect(),
         targets: (0..targets).map(|index| Target { address: address(index), check: Arc::clone(&check) }).collect(),
+        names: Vec::new(),
     })
 }

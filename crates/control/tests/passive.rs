@@ -43,12 +43,16 @@ fn watched(backends: &[u8], passive: Option<PassiveSettings>) -> Arc<Plan> {
             cluster: None,
             sticky_secret: None,
             hold_on_suspicion: None,
+            state: None,
+            hooks: Vec::new(),
+            resolver: evenkeel_plan::Resolver::default(),
         },
         admin: None,
         listeners: Vec::new(),
         pools: vec![Arc::new(pool)],
         backends: backends.iter().map(|host| Backend::new(PoolId(0), address(*host), 100)).collect(),
         targets: Vec::new(),
+        names: Vec::new(),
     })
 }
 

@@ -232,6 +232,9 @@ mod tests {
             cluster: None,
             sticky_secret: None,
             hold_on_suspicion: None,
+            state: None,
+            hooks: Vec::new(),
+            resolver: evenkeel_plan::Resolver::default(),
         };
         Plan {
             node,
@@ -240,6 +243,7 @@ mod tests {
             pools: checks.into_iter().map(pool).collect(),
             backends: Vec::new(),
             targets: Vec::new(),
+            names: Vec::new(),
         }
     }
 

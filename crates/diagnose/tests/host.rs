@@ -41,12 +41,16 @@ fn plan(protocols: &[Protocol], backends: &[&str], change: impl Fn(&mut Listener
             cluster: None,
             sticky_secret: None,
             hold_on_suspicion: None,
+            state: None,
+            hooks: Vec::new(),
+            resolver: evenkeel_plan::Resolver::default(),
         },
         admin: None,
         listeners: listeners.into_iter().map(Arc::new).collect(),
         pools: vec![Arc::new(made)],
         backends: backends.iter().map(|address| Backend::new(pool, socket(address), 100)).collect(),
         targets: Vec::new(),
+        names: Vec::new(),
     }
 }
 

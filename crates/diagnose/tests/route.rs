@@ -106,6 +106,9 @@ fn snapshot(listener: Listener, pools: Vec<(Pool, &[u32])>) -> (Control, Arc<Sna
         cluster: None,
         sticky_secret: None,
         hold_on_suspicion: None,
+        state: None,
+        hooks: Vec::new(),
+        resolver: evenkeel_plan::Resolver::default(),
     };
     let mut plan = Plan {
         node,
@@ -114,6 +117,7 @@ fn snapshot(listener: Listener, pools: Vec<(Pool, &[u32])>) -> (Control, Arc<Sna
         pools: Vec::new(),
         backends: Vec::new(),
         targets: Vec::new(),
+        names: Vec::new(),
     };
     for (index, (mut pool, weights)) in pools.into_iter().enumerate() {
         pool.first_backend = BackendId::from_index(plan.backends.len());

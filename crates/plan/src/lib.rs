@@ -5,6 +5,7 @@
 //! health of different generations. This room decides nothing and touches nothing.
 
 mod asked;
+mod beside;
 mod hsts;
 mod names;
 mod plan;
@@ -13,6 +14,7 @@ mod rules;
 mod snapshot;
 
 pub use asked::Asked;
+pub use beside::{Answer, Hook, HookOn, HookTo, NameAsked, Records, Resolved, Resolver, StateFile};
 pub use evenkeel_health::settings::PassiveSettings;
 pub use hsts::Hsts;
 pub use names::{NameRule, Names};

@@ -12,6 +12,7 @@ use evenkeel_balance::Schedule;
 use evenkeel_health::settings::{CheckSettings, PassiveSettings};
 use evenkeel_model::{BackendId, Cidr, CidrSet, PoolId, TargetId, limits};
 
+use crate::beside::{Hook, NameAsked, Resolver, StateFile};
 use crate::hsts::Hsts;
 use crate::names::Names;
 use crate::rules::{Action, Rules};
@@ -26,6 +27,8 @@ pub struct Plan {
     pub backends: Vec<Backend>,
     /// What is probed, each once.
     pub targets: Vec<Target>,
+    /// Names that backends are asked of, each once, in order.
+    pub names: Vec<NameAsked>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +45,10 @@ pub struct Node {
     pub sticky_secret: Option<Arc<[u8]>>,
     /// How long at most verdicts are kept from turning unhealthy while the node suspects itself; `None`: never.
     pub hold_on_suspicion: Option<Duration>,
+    /// `None`: nothing is kept over a restart.
+    pub state: Option<StateFile>,
+    pub hooks: Vec<Hook>,
+    pub resolver: Resolver,
 }
 
 impl Node {

@@ -85,9 +85,13 @@ pub fn plan(pools: &[PoolSpec]) -> Arc<Plan> {
         cluster: None,
         sticky_secret: None,
         hold_on_suspicion: None,
+        state: None,
+        hooks: Vec::new(),
+        resolver: evenkeel_plan::Resolver::default(),
     };
     let (listeners, targets) = (Vec::new(), Vec::new());
-    let mut plan = Plan { node, admin: None, listeners, pools: Vec::new(), backends: Vec::new(), targets };
+    let mut plan =
+        Plan { node, admin: None, listeners, pools: Vec::new(), backends: Vec::new(), targets, names: Vec::new() };
     for (index, spec) in pools.iter().enumerate() {
         let check = |one: &CheckSpec| Check { name: Arc::clone(&one.name), settings: Arc::new(one.settings.clone()) };
         let checks: Vec<Check> = spec.checks.iter().map(check).collect();

@@ -60,12 +60,16 @@ fn plan(backends: usize, change: impl FnOnce(&mut Pool)) -> Arc<Plan> {
             cluster: None,
             sticky_secret: None,
             hold_on_suspicion: None,
+            state: None,
+            hooks: Vec::new(),
+            resolver: evenkeel_plan::Resolver::default(),
         },
         admin: None,
         listeners: Vec::new(),
         pools: vec![Arc::new(pool)],
         backends: (0..backends).map(backend).collect(),
         targets: Vec::new(),
+        names: Vec::new(),
     })
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use evenkeel_control::{Control, Probing, TargetStatus};
 use evenkeel_model::event::{Event, Value as Field};
 use evenkeel_model::finding::{Finding, Pass, ProbeResult, Void};
-use evenkeel_model::standing::{Ramp, Traffic, Verdict};
+use evenkeel_model::standing::{AgentWord, Ramp, Traffic, Verdict};
 use evenkeel_model::{BackendId, Epoch, Instant, ListenerId};
 use evenkeel_observe::Registry;
 use evenkeel_observe::metrics::{BackendLabel, escape};
@@ -111,6 +111,7 @@ fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, i
         "verdict": standing.verdict.word(),
         "since": epoch.rfc3339(standing.verdict_since),
         "order": standing.order.word(),
+        "agent": says_more(standing.agent),
         "ejected_until": match standing.traffic {
             Traffic::Good => None,
             Traffic::Ejected { until } => Some(epoch.rfc3339(until)),
@@ -125,6 +126,11 @@ fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, i
             .map(|(named, &target)| check(&named.name, &control.target(target), epoch, now))
             .collect::<Vec<_>>(),
     })
+}
+
+/// What the agents of a backend say together; `null` when that changes nothing.
+fn says_more(word: AgentWord) -> Option<Value> {
+    (word != AgentWord::default()).then(|| json!({ "order": word.order.word(), "percent": word.percent }))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -151,6 +157,7 @@ fn check(name: &str, target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> V
         "address": target.address().to_string(),
         "verdict": target.verdict().word(),
         "since": epoch.rfc3339(target.since()),
+        "agent": target.word().map(|word| word.to_string()),
         "rests_on_silence": silent,
         "progress": target.progress().map(|progress| json!({
             "toward": progress.toward.word(),

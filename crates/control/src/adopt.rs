@@ -16,6 +16,7 @@
 //!
 //!   Nothing is inherited in any other case, and where backends that share the target would have it inherit different
 //!   verdicts: it starts as unknown, and the first probe, sent at once, decides.
+//!   An edited agent check inherits the agent's word in the same way (`Found::word`).
 //! - A check taken away takes its verdict with it, also where it was the one that failed: the operator asked for that.
 //!   Without any check the verdict is unknown, and the backend takes traffic (SPEC 4.1). Turned on again it starts like a
 //!   new one.
@@ -34,7 +35,8 @@ use evenkeel_health::settings::CheckSettings;
 use evenkeel_health::suspicion::{self, Checked};
 use evenkeel_health::{ProbeKey, timetable};
 use evenkeel_model::event::{Because, PlanChange};
-use evenkeel_model::standing::{Ramp, Standing, Verdict};
+use evenkeel_model::finding::ProbeKind;
+use evenkeel_model::standing::{AgentWord, Ramp, Standing, Verdict};
 use evenkeel_model::{BackendId, Cause, Instant, PoolId, TargetId};
 use evenkeel_plan::{Backend, Check, Plan, Pool, PoolView};
 
@@ -128,6 +130,7 @@ impl Control {
                 pool,
                 address: backend.address,
                 ordered_at: kept.map_or(self.now, |old| old.ordered_at),
+                agent_ordered_at: kept.map_or(self.now, |old| old.agent_ordered_at),
                 conduct: kept.map(|old| old.conduct).unwrap_or_default(),
                 held_back_until: kept.map_or(self.now, |old| old.held_back_until),
                 totals: kept.and_then(|old| old.totals),
@@ -160,19 +163,19 @@ impl Control {
             fresh.push(kept.is_none());
             let state = match kept {
                 Some(state) => TargetState { backends, ..state },
-                None => TargetState {
-                    address: target.address,
-                    check: Arc::clone(&target.check),
-                    key: None,
-                    judge: {
-                        let votes = backends.iter().filter_map(|&backend| {
-                            found.inherits(&plan, backend, id, before[backend.index()].as_ref()?, &known)
-                        });
-                        first_judge(&target.check, votes, self.now)
-                    },
-                    recent: VecDeque::new(),
-                    backends,
-                },
+                None => {
+                    let heirs = || backends.iter().filter_map(|&id| Some((id, before[id.index()].as_ref()?)));
+                    let votes = heirs().filter_map(|(backend, old)| found.inherits(&plan, backend, id, old, &known));
+                    TargetState {
+                        address: target.address,
+                        check: Arc::clone(&target.check),
+                        key: None,
+                        judge: first_judge(&target.check, votes, self.now),
+                        word: found.word(&target.check, heirs().map(|(_, old)| old)),
+                        recent: VecDeque::new(),
+                        backends,
+                    }
+                }
             };
             if let Some(key) = state.key {
                 self.target_of_key.insert(key, TargetId::from_index(position));
@@ -214,16 +217,21 @@ impl Control {
         for (position, backend) in plan.backends.iter().enumerate() {
             let id = BackendId::from_index(position);
             let (verdict, since) = self.resting_on(id);
+            let agent = self.agents_of(id);
             let standing = &mut self.standings[position];
             if before[position].is_none() {
                 (standing.verdict, standing.verdict_since) = (verdict, since);
+                standing.agent = agent;
                 if verdict == Verdict::Unhealthy {
                     self.set_climb(id, None);
                 }
-            } else if standing.verdict != verdict {
+                continue;
+            }
+            if standing.verdict != verdict {
                 let because = if backend.targets.is_empty() { Because::CheckOff } else { Because::CheckChanged };
                 self.set_verdict(id, verdict, since, None, because);
             }
+            self.heed_agents(id);
         }
     }
 
@@ -292,6 +300,21 @@ impl Found<'_> {
             Verdict::Unhealthy if rests.any(|one| said(one).is_some_and(|it| it.0 == Verdict::Unhealthy)) => None,
             verdict => Some((verdict, before.standing.verdict_since)),
         }
+    }
+}
+
+impl Found<'_> {
+    /// The word that a new agent check starts with: that of the agents its backends had, where they agree on one.
+    fn word<'b>(&self, check: &CheckSettings, heirs: impl Iterator<Item = &'b Before>) -> Option<AgentWord> {
+        let is_agent = |check: &CheckSettings| check.probe.kind() == ProbeKind::Agent;
+        if !is_agent(check) {
+            return None;
+        }
+        let pool_of = |id: BackendId| &self.plan.pools[self.plan.backends[id.index()].pool.index()];
+        let had_one = |old: &&Before| pool_of(old.id).checks.iter().any(|check| is_agent(&check.settings));
+        let mut words = heirs.filter(had_one).map(|old| old.standing.agent);
+        let first = words.next()?;
+        words.all(|other| other == first).then_some(first)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use evenkeel_health::passive::{Conduct, Sample};
 use evenkeel_health::ramp::SlowStart;
-use evenkeel_model::standing::Ramp;
+use evenkeel_model::standing::{Order, Ramp, Standing};
 use evenkeel_model::{BackendId, Instant};
 
 use crate::control::Control;
@@ -21,6 +21,8 @@ pub(crate) struct BackendState {
     pub address: SocketAddr,
     /// When its order was given last; what a drain timeout counts from.
     pub ordered_at: Instant,
+    /// The same for the order of its agent.
+    pub agent_ordered_at: Instant,
     pub conduct: Conduct,
     /// Until then nobody is told again that it would have been ejected.
     pub held_back_until: Instant,
@@ -29,6 +31,17 @@ pub(crate) struct BackendState {
     pub climb: Option<SlowStart>,
     /// Its entry in `steps`.
     pub next_step: Option<Instant>,
+}
+
+impl BackendState {
+    /// Since when it has been drained, where it is.
+    pub(crate) fn drained_at(&self, standing: &Standing) -> Instant {
+        match (standing.order, standing.agent.order) {
+            (Order::Drain, Order::Drain) => self.ordered_at.min(self.agent_ordered_at),
+            (_, Order::Drain) => self.agent_ordered_at,
+            (_, Order::Serve | Order::Maintain) => self.ordered_at,
+        }
+    }
 }
 
 impl Control {

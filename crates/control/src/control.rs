@@ -229,6 +229,9 @@ impl Control {
             ProbeResult::Passed(_) => self.suspect(suspicion::Event::Passed(key)),
             ProbeResult::Failed(_) => self.suspect(suspicion::Event::Failed(key)),
         }
+        if let Some(says) = finding.agent() {
+            self.agent_said(id, says);
+        }
         let target = &mut self.targets[id.index()];
         target.judge.handle(judge::Event::ProbeEnded(&finding));
         target.remember(finding);
@@ -298,18 +301,15 @@ impl Control {
     }
 
     fn give_order(&mut self, id: BackendId, to: Order) {
-        let from = std::mem::replace(&mut self.standings[id.index()].order, to);
+        let standing = &mut self.standings[id.index()];
+        let in_force = standing.order_in_force();
+        let from = std::mem::replace(&mut standing.order, to);
         if from == to {
             return;
         }
         self.backends[id.index()].ordered_at = self.now;
         self.touch(id);
-        match (from, to) {
-            (_, Order::Maintain) => self.set_climb(id, None),
-            // It was as if absent and joins again.
-            (Order::Maintain, Order::Serve | Order::Drain) => self.start_climb(id),
-            (Order::Serve | Order::Drain, Order::Serve | Order::Drain) => {}
-        }
+        self.order_changed(id, in_force);
         let backend = &self.backends[id.index()];
         let given = What::OrderGiven { pool: Arc::clone(&backend.pool), backend: backend.address, from, to };
         self.record(self.now, given);

@@ -8,6 +8,7 @@
 //! verdict, its run and its place in the timetable. It never opens a socket and never reads a clock.
 
 mod adopt;
+mod agents;
 mod backends;
 mod control;
 mod journal;

@@ -8,7 +8,7 @@ use evenkeel_health::judge::{Counts, Progress};
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_health::timetable::Turn;
 use evenkeel_model::finding::Finding;
-use evenkeel_model::standing::{Standing, Verdict};
+use evenkeel_model::standing::{AgentWord, Standing, Verdict};
 use evenkeel_model::{BackendId, Instant, TargetId};
 
 use crate::control::Control;
@@ -66,6 +66,11 @@ impl<'a> TargetStatus<'a> {
 
     pub const fn probing(&self) -> Probing {
         self.probing
+    }
+
+    /// What its agent said last.
+    pub const fn word(&self) -> Option<AgentWord> {
+        self.target.word
     }
 
     /// Backends that rest on it.

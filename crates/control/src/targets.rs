@@ -1,6 +1,6 @@
 //! What is known of one target, and when it is probed at all.
 //!
-//! A target is probed while at least one backend rests on it that is not under order `maintain`. When
+//! A target is probed while at least one backend rests on it that is not under order `maintain` of the operator. When
 //! probing stops and starts again it gets a new key, and its next result alone decides: the old
 //! verdict still stands until then, but nobody has looked for a while.
 
@@ -13,7 +13,7 @@ use evenkeel_health::settings::CheckSettings;
 use evenkeel_health::timetable::Turn;
 use evenkeel_health::{ProbeKey, suspicion, timetable};
 use evenkeel_model::finding::Finding;
-use evenkeel_model::standing::{Order, Verdict};
+use evenkeel_model::standing::{AgentWord, Order, Verdict};
 use evenkeel_model::{BackendId, Instant, TargetId, limits};
 
 use crate::control::{Control, Output};
@@ -25,6 +25,8 @@ pub(crate) struct TargetState {
     /// `None` while it is not probed.
     pub key: Option<ProbeKey>,
     pub judge: Judge,
+    /// What its agent said last, where it has one.
+    pub word: Option<AgentWord>,
     /// Oldest first.
     pub recent: VecDeque<Finding>,
     /// Those that rest on it.

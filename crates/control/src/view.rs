@@ -75,8 +75,9 @@ fn bystanders(
     let by_cid = (pool.schedule == Schedule::QuicCid).then_some(Duration::from_secs(limits::CID_LIFE.value));
     let drain_timeout = by_cookie.max(by_address).max(by_cid).unwrap_or(Duration::ZERO);
     let bystander = |(backend, settings): (BackendId, &Backend)| {
-        let drained_until = backends[backend.index()].ordered_at + drain_timeout;
-        let why = Aside::of(&standing(backend), settings.weight, drained_until)?;
+        let standing = standing(backend);
+        let drained_until = backends[backend.index()].drained_at(&standing) + drain_timeout;
+        let why = Aside::of(&standing, settings.weight, drained_until)?;
         Some(Bystander { backend, key: BackendKey::of(settings.address), why })
     };
     plan.backends_of(id).filter_map(bystander).collect()
@@ -88,7 +89,8 @@ fn refusal(plan: &Plan, id: PoolId, standings: &[Standing]) -> Cause {
     if serving.peek().is_none() {
         return Cause::NoBackendConfigured;
     }
-    if serving.all(|(backend, _)| standings[backend.index()].order != Order::Serve) {
+    let in_force = |backend: BackendId| standings[backend.index()].order_in_force();
+    if serving.all(|(backend, _)| in_force(backend) != Order::Serve) {
         return Cause::AllBackendsDrained;
     }
     Cause::AllBackendsUnhealthy

@@ -6,6 +6,8 @@
 
 mod support;
 
+#[path = "control/agents.rs"]
+mod agents;
 #[path = "control/checks.rs"]
 mod checks;
 

@@ -343,6 +343,7 @@ impl Sim {
                 self.suspects = false;
             }
             What::OrderGiven { .. }
+            | What::AgentSaid { .. }
             | What::OrderRefused { .. }
             | What::PlanChanged(_)
             | What::PlanRefused { .. }
@@ -391,7 +392,10 @@ impl Sim {
                 let name = (Arc::clone(&spec.name), address);
                 assert_eq!(standing.verdict, self.oracle.verdict(&name), "{name:?}");
                 assert_eq!(standing.order, self.oracle.order(&name), "{name:?}");
-                let eligible = weight > 0 && standing.order == Order::Serve && standing.verdict != Verdict::Unhealthy;
+                let (said, percent) = self.oracle.word(&name);
+                assert_eq!((standing.agent.order, standing.agent.percent), (said, percent), "{name:?}");
+                let serves = standing.order == Order::Serve && said == Order::Serve;
+                let eligible = weight > 0 && percent > 0 && serves && standing.verdict != Verdict::Unhealthy;
                 assert_eq!(eligible, standing.effective_weight(weight) > 0);
                 if eligible {
                     let member = members.next().expect("whoever is eligible is a candidate");

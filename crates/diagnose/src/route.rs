@@ -220,7 +220,7 @@ fn offered(snapshot: &Snapshot, id: PoolId, request: &impl Asked, hash_on: &Hash
 }
 
 fn why_aside(standing: Standing) -> &'static str {
-    match (standing.order, standing.verdict) {
+    match (standing.order_in_force(), standing.verdict) {
         (Order::Drain, _) => "is drained",
         (Order::Maintain, _) => "is maintained",
         (Order::Serve, Verdict::Unhealthy) => "is unhealthy",

@@ -101,12 +101,6 @@ struct Run {
     findings: VecDeque<Finding>,
 }
 
-/// What one result says.
-enum Opinion {
-    For(Verdict),
-    None,
-}
-
 impl Judge {
     pub fn new(check: &CheckSettings, now: Instant) -> Self {
         Judge::starting(check, Verdict::Unknown, now, Decides::FirstResult)
@@ -189,14 +183,12 @@ impl Judge {
 
     fn hear(&mut self, finding: &Finding) {
         self.counts.count(&finding.result);
-        let opinion = match Opinion::of(&finding.result) {
-            Opinion::For(opinion) => opinion,
-            Opinion::None => {
-                // Counted only inside a run, where it explains why the window is longer than computed.
-                self.run.void += u32::from(self.run.length > 0);
-                return;
-            }
-        };
+        let opinion = finding.verdict();
+        if opinion == Verdict::Unknown {
+            // Counted only inside a run, where it explains why the window is longer than computed.
+            self.run.void += u32::from(self.run.length > 0);
+            return;
+        }
         let decides = std::mem::replace(&mut self.decides, Decides::Run);
         if opinion == self.verdict {
             self.run = Run::default();
@@ -219,16 +211,6 @@ impl Judge {
         self.since = run.ended;
         let evidence = run.into_evidence(self.transition_interval);
         self.changes.push_back(Change { from, to, at: self.since, threshold, evidence });
-    }
-}
-
-impl Opinion {
-    const fn of(result: &ProbeResult) -> Self {
-        match result {
-            ProbeResult::Passed(_) => Opinion::For(Verdict::Healthy),
-            ProbeResult::Failed(_) => Opinion::For(Verdict::Unhealthy),
-            ProbeResult::Void(_) => Opinion::None,
-        }
     }
 }
 

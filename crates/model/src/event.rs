@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::finding::{Failure, FailureReason, Finding, Millis, ProbeResult};
-use crate::standing::{Harm, Order, Verdict};
+use crate::standing::{AgentWord, Harm, Order, Verdict};
 use crate::time::Instant;
 
 /// Something that changed, and when.
@@ -36,6 +36,13 @@ pub enum What {
         backend: SocketAddr,
         from: Order,
         to: Order,
+    },
+    /// Its agents say of a backend, all together, another order than before, or that it takes no new clients at all.
+    AgentSaid {
+        pool: Arc<str>,
+        backend: SocketAddr,
+        from: AgentWord,
+        to: AgentWord,
     },
     /// An order for a pool or backend that the plan does not have.
     OrderRefused {
@@ -207,6 +214,7 @@ impl Event {
             What::TrafficFailed(TrafficFailed { ejected_for: None, .. }) => "backend.ejection_held_back",
             What::EjectionOver { .. } => "backend.ejection_over",
             What::OrderGiven { .. } => "backend.ordered",
+            What::AgentSaid { .. } => "backend.agent",
             What::OrderRefused { .. } => "order.refused",
             What::PlanChanged(_) => "plan.changed",
             What::PlanRefused { .. } => "plan.refused",
@@ -228,6 +236,7 @@ impl Event {
             What::VerdictChanged(_)
             | What::EjectionOver { .. }
             | What::OrderGiven { .. }
+            | What::AgentSaid { .. }
             | What::PlanChanged(_)
             | What::SuspicionOver { .. } => Level::Info,
         }
@@ -248,6 +257,13 @@ impl Event {
                 each("backend", Value::Address(*backend));
                 each("from", Value::Text(from.word()));
                 each("to", Value::Text(to.word()));
+            }
+            What::AgentSaid { pool, backend, from, to } => {
+                each("pool", Value::Text(pool));
+                each("backend", Value::Address(*backend));
+                each("from", Value::Text(from.order.word()));
+                each("to", Value::Text(to.order.word()));
+                each("percent", Value::Count(u64::from(to.percent)));
             }
             What::OrderRefused { pool, backend, order, why } => {
                 each("pool", Value::Text(pool));
@@ -381,6 +397,9 @@ impl fmt::Display for Event {
             }
             What::OrderGiven { pool, backend, from, to } => {
                 write!(f, "backend {backend} of pool \"{pool}\": order {}, was {}", to.word(), from.word())
+            }
+            What::AgentSaid { pool, backend, from, to } => {
+                write!(f, "backend {backend} of pool \"{pool}\": its agent says {to}, was {from}")
             }
             What::OrderRefused { pool, backend, order, why: NoSuch::Pool } => {
                 write!(f, "order {} for backend {backend} refused: no pool is named \"{pool}\"", order.word())

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::standing::Order;
+use crate::standing::{Order, Verdict};
 use crate::time::Instant;
 
 mod evidence;
@@ -27,6 +27,29 @@ pub struct Finding {
 impl Finding {
     pub fn duration(&self) -> Duration {
         self.ended - self.started
+    }
+
+    /// What it says of the backend; `Unknown` when it says nothing. An agent that nobody could ask says nothing: whether
+    /// the backend itself can be reached is for its other checks to find out.
+    pub const fn verdict(&self) -> Verdict {
+        match (&self.result, self.kind) {
+            (ProbeResult::Passed(_), _) => Verdict::Healthy,
+            (ProbeResult::Void(_), _) => Verdict::Unknown,
+            (ProbeResult::Failed(failure), ProbeKind::Agent) => match &failure.reason {
+                FailureReason::AgentDown { .. } | FailureReason::NotAgent { .. } => Verdict::Unhealthy,
+                _ => Verdict::Unknown,
+            },
+            (ProbeResult::Failed(_), _) => Verdict::Unhealthy,
+        }
+    }
+
+    /// The agent's words, where one was heard.
+    pub const fn agent(&self) -> Option<AgentSays> {
+        match &self.result {
+            ProbeResult::Passed(Pass::Agent(says)) => Some(*says),
+            ProbeResult::Failed(Failure { reason: FailureReason::AgentDown { says, .. }, .. }) => Some(*says),
+            ProbeResult::Passed(_) | ProbeResult::Failed(_) | ProbeResult::Void(_) => None,
+        }
     }
 }
 

@@ -1,10 +1,12 @@
-//! What is known of a backend: four facts that never overrule each other.
+//! What is known of a backend: five facts that never overrule each other.
 //!
 //! The *verdict* is what probes say, *traffic* is what its clients' requests say, the *order* is what the operator says,
-//! the *ramp* is how far a recovered backend has been let back in. Who may receive new work follows from all four, in
-//! one place: [`Standing::share`].
+//! the *agent's word* is what a program beside it says, the *ramp* is how far a recovered backend has been let back in.
+//! Who may receive new work follows from all five, in one place: [`Standing::share`].
 
 use crate::cause::Cause;
+use crate::finding::AgentSays;
+use crate::limits;
 use crate::time::Instant;
 
 /// What probes say: of one target, and of a backend by all its checks together.
@@ -40,8 +42,8 @@ impl Verdict {
     }
 }
 
-/// What the operator says of a backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// What the operator says of a backend. Of two the greater is the stricter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Order {
     #[default]
     Serve,
@@ -60,6 +62,38 @@ impl Order {
             Order::Drain => "drain",
             Order::Maintain => "maintain",
         }
+    }
+}
+
+/// What a program beside the backend says of it (kind `agent`), up and down apart: those are a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AgentWord {
+    pub order: Order,
+    /// Of the configured weight. 0 takes no new clients.
+    pub percent: u16,
+}
+
+impl Default for AgentWord {
+    fn default() -> Self {
+        AgentWord { order: Order::Serve, percent: 100 }
+    }
+}
+
+impl AgentWord {
+    /// The word after one more line of the agent. What a line leaves out stays as it was.
+    pub fn after(self, says: AgentSays) -> AgentWord {
+        AgentWord { order: says.order.unwrap_or(self.order), percent: says.weight.unwrap_or(self.percent) }
+    }
+
+    /// What two agents of one backend say together: the stricter of each.
+    pub fn and(self, other: AgentWord) -> AgentWord {
+        AgentWord { order: self.order.max(other.order), percent: self.percent.min(other.percent) }
+    }
+}
+
+impl std::fmt::Display for AgentWord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}%", self.order.word(), self.percent)
     }
 }
 
@@ -164,33 +198,48 @@ impl Share {
     }
 }
 
-/// The four facts of one backend, and since when the verdict holds.
+/// The five facts of one backend, and since when the verdict holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     pub verdict: Verdict,
     pub traffic: Traffic,
     pub order: Order,
+    pub agent: AgentWord,
     pub ramp: Ramp,
     pub verdict_since: Instant,
 }
 
 impl Standing {
     pub const fn share(&self) -> Share {
-        if self.traffic.is_ejected() {
+        if self.traffic.is_ejected() || self.agent.percent == 0 {
             return Share::NONE;
         }
-        match (self.order, self.verdict, self.ramp) {
+        match (self.order_in_force(), self.verdict, self.ramp) {
             (Order::Drain | Order::Maintain, _, _) | (Order::Serve, Verdict::Unhealthy, _) => Share::NONE,
             (Order::Serve, Verdict::Unknown | Verdict::Healthy, Ramp::Full) => Share::WHOLE,
             (Order::Serve, Verdict::Unknown | Verdict::Healthy, Ramp::At(percent)) => Share::percent(percent),
         }
     }
 
-    /// Weight that schedules see: the configured one scaled by the share, and never scaled to
-    /// nothing, because a backend that takes 3 % of weight 10 should take little, not nothing.
+    /// The stricter of what the operator and the agent say: neither can take back what the other holds up.
+    pub const fn order_in_force(&self) -> Order {
+        match (self.order, self.agent.order) {
+            (Order::Maintain, _) | (_, Order::Maintain) => Order::Maintain,
+            (Order::Drain, _) | (_, Order::Drain) => Order::Drain,
+            (Order::Serve, Order::Serve) => Order::Serve,
+        }
+    }
+
+    /// Weight that schedules see: the configured one scaled by the share and by the agent's percentage, and never scaled to
+    /// nothing, because a backend that takes 3 % of weight 10 should take little, not nothing. Nor to more than a config
+    /// may say: `200%` of the greatest weight is the greatest weight.
     pub fn effective_weight(&self, weight: u32) -> u32 {
-        let share = u32::from(self.share().as_percent());
-        if weight == 0 || share == 0 { 0 } else { (weight * share / 100).max(1) }
+        let share = u64::from(self.share().as_percent());
+        if weight == 0 || share == 0 {
+            return 0;
+        }
+        let scaled = u64::from(weight) * share * u64::from(self.agent.percent) / 10_000;
+        scaled.clamp(1, limits::WEIGHT.max) as u32
     }
 }
 
@@ -280,6 +329,76 @@ mod tests {
             let expected = row.unwrap_or_else(|| panic!("no row for {sorted:?}")).1;
             assert_eq!(Verdict::of_checks(case.iter().copied()), expected, "{case:?}");
         }
+    }
+
+    // Walks every pair of orders, so that nobody can lift what the other holds up.
+    #[test]
+    fn of_the_operators_order_and_the_agents_the_stricter_is_in_force() {
+        use Order::{Drain, Maintain, Serve};
+        let table = [
+            //  order    agent     in force
+            (Serve, Serve, Serve, 100),
+            (Serve, Drain, Drain, 0),
+            (Serve, Maintain, Maintain, 0),
+            (Drain, Serve, Drain, 0),
+            (Drain, Drain, Drain, 0),
+            (Drain, Maintain, Maintain, 0),
+            (Maintain, Serve, Maintain, 0),
+            (Maintain, Drain, Maintain, 0),
+            (Maintain, Maintain, Maintain, 0),
+        ];
+        for order in Order::ALL {
+            for said in Order::ALL {
+                let row = table.iter().find(|row| (row.0, row.1) == (order, said));
+                let &(_, _, in_force, share) = row.unwrap_or_else(|| panic!("no row for {order:?} {said:?}"));
+                for verdict in Verdict::ALL {
+                    let agent = AgentWord { order: said, ..AgentWord::default() };
+                    let standing = Standing { verdict, order, agent, ..Standing::default() };
+                    assert_eq!(standing.order_in_force(), in_force, "{standing:?}");
+                    let expected = if verdict == Verdict::Unhealthy { 0 } else { share };
+                    assert_eq!(standing.share().as_percent(), expected, "{standing:?}");
+                    assert_eq!(in_force, order.max(said), "the derived order of orders says the same");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_agent_scales_the_weight_and_cannot_make_an_unfit_backend_fit() {
+        let table = [
+            //  percent, ramp, weight, effective
+            (100, Ramp::Full, 60, 60),
+            (75, Ramp::Full, 100, 75),
+            (50, Ramp::At(50), 100, 25),
+            (1, Ramp::At(1), 10, 1),
+            (0, Ramp::Full, 100, 0),
+            (150, Ramp::Full, 60, 90),
+            (u16::MAX, Ramp::Full, 100, 100),
+            (100, Ramp::Full, 0, 0),
+        ];
+        for (percent, ramp, weight, expected) in table {
+            let agent = AgentWord { percent, ..AgentWord::default() };
+            let standing = Standing { agent, ramp, ..Standing::default() };
+            assert_eq!(standing.effective_weight(weight), expected, "{percent} % of {weight}, {ramp:?}");
+            for unfit in [
+                Standing { verdict: Verdict::Unhealthy, ..standing },
+                Standing { order: Order::Drain, ..standing },
+                Standing { traffic: Traffic::Ejected { until: Instant::NEVER }, ..standing },
+            ] {
+                assert_eq!(unfit.effective_weight(weight), 0, "{unfit:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_agent_leaves_out_stays_and_of_two_agents_the_stricter_counts() {
+        let says = |order, weight| AgentSays { order, weight, maxconn: None };
+        let word = AgentWord::default().after(says(Some(Order::Drain), None)).after(says(None, Some(40)));
+        assert_eq!((word, word.to_string().as_str()), (AgentWord { order: Order::Drain, percent: 40 }, "drain 40%"));
+        assert_eq!(word.after(says(None, None)), word);
+        let ready = word.after(says(Some(Order::Serve), None));
+        assert_eq!(ready, AgentWord { order: Order::Serve, percent: 40 });
+        assert_eq!(ready.and(AgentWord { order: Order::Maintain, percent: 90 }).to_string(), "maintain 40%");
     }
 
     #[test]

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_control::ProbeKey;
-use evenkeel_health::settings::CheckSettings;
+use evenkeel_health::settings::{CheckSettings, ProbeSettings};
 use evenkeel_model::Instant;
 use evenkeel_model::event::{Because, VerdictChanged};
-use evenkeel_model::finding::Finding;
+use evenkeel_model::finding::{Failure, FailureReason, Finding, Pass, ProbeKind, ProbeResult};
 use evenkeel_model::limits;
 use evenkeel_model::standing::{Order, Verdict};
 
@@ -24,6 +24,8 @@ pub type BackendName = (Arc<str>, SocketAddr);
 #[derive(Clone, Debug)]
 pub struct Target {
     verdict: Verdict,
+    /// Order and percentage that its agent said last.
+    word: Option<(Order, u16)>,
     /// Whether one result is enough because nothing, or nothing recent, is known.
     alone: bool,
     /// Made by the reload that is being carried out.
@@ -39,6 +41,7 @@ pub struct Target {
 #[derive(Clone, Debug)]
 struct Backend {
     order: Order,
+    word: (Order, u16),
     verdict: Verdict,
     /// By the names of its checks.
     targets: Vec<(Arc<str>, TargetName)>,
@@ -78,7 +81,8 @@ impl Oracle {
                 let order = old.get(&name).map_or(Order::Serve, |backend| backend.order);
                 let target = |check: &CheckSpec| (check.place(address), check.settings.clone());
                 let targets = spec.checks.iter().map(|check| (Arc::clone(&check.name), target(check))).collect();
-                self.backends.insert(name, Backend { order, verdict: Verdict::Unknown, targets });
+                let word = (Order::Serve, 100);
+                self.backends.insert(name, Backend { order, word, verdict: Verdict::Unknown, targets });
             }
         }
         let all = self.backends.values().flat_map(|backend| backend.targets.iter().map(|(_, target)| target.clone()));
@@ -88,7 +92,8 @@ impl Oracle {
                 let verdict = self.carried(&name, &old, &said);
                 let alone = verdict == Verdict::Unknown;
                 let (findings, in_flight) = (Vec::new(), None);
-                Target { verdict, alone, fresh: true, findings, probing: false, in_flight, due: now }
+                let word = self.carried_word(&name, &old);
+                Target { verdict, word, alone, fresh: true, findings, probing: false, in_flight, due: now }
             });
             targets.insert(name, target);
         }
@@ -127,6 +132,17 @@ impl Oracle {
             (false, true) => Verdict::Unhealthy,
             (true, true) | (false, false) => Verdict::Unknown,
         }
+    }
+
+    /// The word that the agents of its backends had, if they agree.
+    fn carried_word(&self, target: &TargetName, old: &BTreeMap<BackendName, Backend>) -> Option<(Order, u16)> {
+        let is_agent = |name: &TargetName| matches!(name.1.probe, ProbeSettings::Agent(_));
+        let resting = self.backends.iter().filter(|(_, backend)| backend.rests_on(target));
+        let before = resting.filter_map(|(name, _)| old.get(name));
+        let with_agents = before.filter(|old| old.targets.iter().any(|(_, name)| is_agent(name)));
+        let mut words: Vec<(Order, u16)> = with_agents.map(|old| old.word).collect();
+        words.dedup();
+        if let [agreed] = words[..] { Some(agreed).filter(|_| is_agent(target)) } else { None }
     }
 
     pub fn ordered(&mut self, name: &BackendName, order: Order, now: Instant) {
@@ -176,8 +192,22 @@ impl Oracle {
         target.in_flight = None;
         target.due = finding.ended + name.1.timing.interval;
         let passed = finding.result.passed();
-        if !passed && !finding.result.failed() {
-            return true;
+        let said = match &finding.result {
+            ProbeResult::Passed(Pass::Agent(says)) => Some(says),
+            ProbeResult::Failed(Failure { reason: FailureReason::AgentDown { says, .. }, .. }) => Some(says),
+            _ => None,
+        };
+        if let Some(says) = said {
+            let (order, percent) = target.word.unwrap_or((Order::Serve, 100));
+            target.word = Some((says.order.unwrap_or(order), says.weight.unwrap_or(percent)));
+        }
+        // An agent that could not be asked, as opposed to one that spoke gibberish.
+        let unheard = finding.kind == ProbeKind::Agent && said.is_none();
+        let gibberish = |failure: &Failure| matches!(failure.reason, FailureReason::NotAgent { .. });
+        match &finding.result {
+            ProbeResult::Void(_) => return true,
+            ProbeResult::Failed(failure) if unheard && !gibberish(failure) => return true,
+            ProbeResult::Failed(_) | ProbeResult::Passed(_) => {}
         }
         target.findings.push(finding.clone());
         let same = target.findings.iter().rev().take_while(|one| one.result.passed() == passed).count();
@@ -195,7 +225,7 @@ impl Oracle {
         if target.findings.len() > 300 {
             target.findings.drain(..100);
         }
-        if changes {
+        if changes || said.is_some() {
             self.spread_verdicts();
         }
         true
@@ -212,13 +242,26 @@ impl Oracle {
             } else {
                 Verdict::Unknown
             };
-            self.moved |= verdict != backend.verdict;
-            backend.verdict = verdict;
+            let words = backend.targets.iter().filter_map(|(_, name)| self.targets[name].word);
+            let (mut order, mut percent) = (Order::Serve, None);
+            for (said, more) in words {
+                if order == Order::Serve || said == Order::Maintain {
+                    order = said;
+                }
+                percent = Some(percent.map_or(more, |least: u16| least.min(more)));
+            }
+            let word = (order, percent.unwrap_or(100));
+            self.moved |= (verdict, word) != (backend.verdict, backend.word);
+            (backend.verdict, backend.word) = (verdict, word);
         }
     }
 
     pub fn verdict(&self, name: &BackendName) -> Verdict {
         self.backends[name].verdict
+    }
+
+    pub fn word(&self, name: &BackendName) -> (Order, u16) {
+        self.backends[name].word
     }
 
     pub fn order(&self, name: &BackendName) -> Order {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::Schedule;
-use evenkeel_health::settings::{CheckSettings, HttpProbe, ProbeSettings, TcpProbe, Timing, UdpProbe};
-use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Proof, Void};
+use evenkeel_health::settings::{AgentProbe, CheckSettings, HttpProbe, ProbeSettings, TcpProbe, Timing, UdpProbe};
+use evenkeel_model::finding::{AgentSays, Failure, FailureReason, Pass, ProbePhase, ProbeResult, Proof, Void};
 use evenkeel_model::standing::Order;
 
 use crate::oracle::BackendName;
@@ -80,6 +80,9 @@ impl Mood {
         }
         let failed = |phase, reason| ProbeResult::Failed(Failure { phase, reason });
         let quick = dice.time(Duration::from_micros(50), timeout / 50);
+        if matches!(check.probe, ProbeSettings::Agent(_)) && matches!(self, Mood::Well | Mood::Broken) {
+            return (quick, line(self, dice));
+        }
         match self {
             Mood::Well => (quick, pass()),
             Mood::Crashed => (dice.time(Duration::ZERO, Duration::from_micros(300)), refusal()),
@@ -92,6 +95,19 @@ impl Mood {
             Mood::Flapping => (quick, failed(ProbePhase::Read, FailureReason::Reset)),
             Mood::Broken => (quick, failed(ProbePhase::Read, FailureReason::Status { got: 500 })),
         }
+    }
+}
+
+/// One line of an agent.
+fn line(mood: Mood, dice: &mut Dice) -> ProbeResult {
+    let order = *dice.one_of(&[None, None, None, None, Some(Order::Serve), Some(Order::Drain), Some(Order::Maintain)]);
+    let weight = *dice.one_of(&[None, None, None, Some(100), Some(100), Some(40), Some(0), Some(150)]);
+    let says = AgentSays { order, weight, maxconn: None };
+    let failed = |reason| ProbeResult::Failed(Failure { phase: ProbePhase::Read, reason });
+    match mood {
+        Mood::Broken if dice.percent(20) => failed(FailureReason::NotAgent { why: "gibberish", got: Vec::new() }),
+        Mood::Broken => failed(FailureReason::AgentDown { says, word: "down", because: Vec::new() }),
+        _ => ProbeResult::Passed(Pass::Agent(says)),
     }
 }
 
@@ -116,7 +132,8 @@ pub fn host_of(ip: IpAddr) -> u8 {
 pub fn some_check(dice: &mut Dice) -> CheckSettings {
     use evenkeel_health::settings::Silence;
     let silence = *dice.one_of(&[Silence::Pass, Silence::Fail, Silence::Keep]);
-    let probe = match dice.below(4) {
+    let probe = match dice.below(5) {
+        4 => ProbeSettings::Agent(AgentProbe { send: Vec::new() }),
         0 => ProbeSettings::Udp(UdpProbe { silence, ..UdpProbe::default() }),
         1 => ProbeSettings::Http(HttpProbe { path: (*dice.one_of(&["/", "/health"])).into(), ..HttpProbe::default() }),
         _ => ProbeSettings::Tcp(TcpProbe::HalfOpen),

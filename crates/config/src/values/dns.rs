@@ -1,16 +1,12 @@
 //! The words of DNS inside values: names that are asked for, names of backends, codes of answers.
 
+use evenkeel_model::finding::DNS_CODES;
+
 use super::{Refusal, refuse};
 use crate::problem::Quoted;
 
 /// Answer code of RFC 6895 for "here it is".
 pub(crate) const NOERROR: u16 = 0;
-
-/// The codes that stand in the four bits of a header, in their order.
-const CODES: [&str; 11] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
-    "NOTZONE",
-];
 
 /// A name that is asked for: any labels that fit, since servers hold more than names of hosts.
 pub(crate) fn query(text: &str) -> Result<String, Refusal> {
@@ -45,14 +41,14 @@ fn labels(text: &str, good: impl Fn(u8) -> bool) -> bool {
 
 /// `NOERROR` or `0`.
 pub(crate) fn code(text: &str) -> Result<u16, Refusal> {
-    let named = CODES.iter().position(|name| text.eq_ignore_ascii_case(name));
+    let named = DNS_CODES.iter().position(|name| text.eq_ignore_ascii_case(name));
     let number = text.parse::<u16>().ok().filter(|number| *number <= 15 && text.bytes().all(|b| b.is_ascii_digit()));
     match named.map(|position| position as u16).or(number) {
         Some(code) => Ok(code),
         None => refuse(
             "invalid_dns_code",
             format!("has {}, which is no code of an answer", Quoted(text)),
-            format!("write a number from 0 to 15, or one of {}", CODES.join(", ")),
+            format!("write a number from 0 to 15, or one of {}", DNS_CODES.join(", ")),
         ),
     }
 }

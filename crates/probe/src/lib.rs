@@ -11,6 +11,7 @@
 
 mod agent;
 mod body;
+mod dns;
 mod failure;
 mod grpc;
 mod h2;

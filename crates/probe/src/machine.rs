@@ -13,6 +13,7 @@ use evenkeel_reactor::{Close, Errno, Handshake};
 use evenkeel_tls::Client;
 
 use crate::agent::Agent;
+use crate::dns::Dns;
 use crate::grpc::Grpc;
 use crate::h2::{Scheme, Streamed};
 use crate::http::Http;
@@ -53,6 +54,7 @@ impl From<ProbePhase> for Turn {
 #[derive(Debug)]
 pub enum Machine {
     Agent(Agent),
+    Dns(Dns),
     Http(Http),
     Grpc(Grpc),
     /// One that speaks HTTP, inside a stream of HTTP/2.
@@ -65,7 +67,8 @@ pub enum Machine {
 }
 
 impl Machine {
-    pub fn new(probe: &ProbeSettings, to: SocketAddr) -> Self {
+    /// `number` is another one for each probe.
+    pub fn new(probe: &ProbeSettings, to: SocketAddr, number: u16) -> Self {
         match probe {
             ProbeSettings::Http(settings) => {
                 let http = Machine::Http(Http::new(settings, to));
@@ -88,6 +91,7 @@ impl Machine {
                 Machine::Secured(Box::new(Secured::new(Arc::clone(&settings.client), to.ip(), inside)))
             }
             ProbeSettings::Udp(settings) => Machine::Udp(Udp::new(settings)),
+            ProbeSettings::Dns(settings) => Machine::Dns(Dns::new(settings, number)),
             other => unreachable!("config makes no {} probe yet", other.kind().word()),
         }
     }
@@ -117,6 +121,7 @@ impl Machine {
             Machine::Steps(steps) => steps.handle(fact),
             Machine::Tcp(tcp) => tcp.handle(fact),
             Machine::Udp(udp) => udp.handle(fact),
+            Machine::Dns(dns) => dns.handle(fact),
         }
     }
 
@@ -131,6 +136,7 @@ impl Machine {
             Machine::Steps(steps) => steps.handle_deadline(),
             Machine::Tcp(tcp) => tcp.handle_deadline(),
             Machine::Udp(udp) => udp.handle_deadline(),
+            Machine::Dns(dns) => dns.handle_deadline(),
         }
     }
 
@@ -145,6 +151,7 @@ impl Machine {
             Machine::Steps(steps) => steps.phase(),
             Machine::Tcp(_) => ProbePhase::Connect,
             Machine::Udp(udp) => udp.phase(),
+            Machine::Dns(dns) => dns.phase(),
         }
     }
 
@@ -154,6 +161,7 @@ impl Machine {
             Machine::Streamed(streamed) => streamed.turn(),
             Machine::Secured(secured) => secured.turn(),
             Machine::Agent(_)
+            | Machine::Dns(_)
             | Machine::Http(_)
             | Machine::Grpc(_)
             | Machine::Steps(_)
@@ -173,6 +181,7 @@ impl Machine {
             Machine::Steps(steps) => steps.to_send(),
             Machine::Tcp(_) => &[],
             Machine::Udp(udp) => udp.to_send(),
+            Machine::Dns(dns) => dns.to_send(),
         }
     }
 
@@ -187,6 +196,7 @@ impl Machine {
             Machine::Steps(steps) => return steps.sent(bytes),
             Machine::Tcp(_) => {}
             Machine::Udp(udp) => udp.sent(),
+            Machine::Dns(dns) => dns.sent(),
         }
         None
     }
@@ -197,6 +207,7 @@ impl Machine {
             Machine::Http(http) => http.is_idle(),
             Machine::Secured(secured) => secured.is_idle(),
             Machine::Agent(_)
+            | Machine::Dns(_)
             | Machine::Grpc(_)
             | Machine::Streamed(_)
             | Machine::Steps(_)
@@ -211,6 +222,7 @@ impl Machine {
             Machine::Http(http) => http.again(),
             Machine::Secured(secured) => return secured.again(),
             Machine::Agent(_)
+            | Machine::Dns(_)
             | Machine::Grpc(_)
             | Machine::Streamed(_)
             | Machine::Steps(_)
@@ -226,6 +238,7 @@ impl Machine {
             Machine::Http(http) => http.has_heard_nothing(),
             Machine::Secured(secured) => secured.has_heard_nothing(),
             Machine::Agent(_)
+            | Machine::Dns(_)
             | Machine::Grpc(_)
             | Machine::Streamed(_)
             | Machine::Steps(_)
@@ -243,7 +256,7 @@ impl Machine {
     /// reset would overtake it.
     pub fn farewell(&self, hangup: bool) -> Close {
         let orderly = match self {
-            Machine::Tcp(_) | Machine::Udp(_) => false,
+            Machine::Tcp(_) | Machine::Udp(_) | Machine::Dns(_) => false,
             Machine::Steps(steps) => hangup || steps.ends_with_our_word(),
             Machine::Secured(secured) => hangup || secured.ends_with_our_word(),
             Machine::Agent(_) | Machine::Http(_) | Machine::Grpc(_) | Machine::Streamed(_) => hangup,
@@ -263,7 +276,7 @@ pub fn handshake(probe: &ProbeSettings) -> Option<Handshake> {
         | ProbeSettings::Steps(_)
         | ProbeSettings::Agent(_) => Some(Handshake::Full),
         ProbeSettings::Tcp(TcpProbe::HalfOpen) => Some(Handshake::HalfOpen),
-        ProbeSettings::Udp(_) => None,
+        ProbeSettings::Udp(_) | ProbeSettings::Dns(_) => None,
         other => unreachable!("config makes no {} probe yet", other.kind().word()),
     }
 }

@@ -122,6 +122,11 @@ impl Prober {
         }
     }
 
+    /// Another one for each probe, and not the next one: nobody should learn from one question how to answer another.
+    const fn number(&self) -> u16 {
+        (self.turn.wrapping_mul(0x9e37_79b1) >> 16) as u16
+    }
+
     /// Starts a probe. One that cannot be started is done at once: failed where the network or the host says
     /// no, void where we are short of something.
     ///
@@ -148,7 +153,7 @@ impl Prober {
             }
         };
         let deadline = started + check.timing.timeout;
-        let machine = Machine::new(&check.probe, address);
+        let machine = Machine::new(&check.probe, address, self.number());
         let (dialled, carries) = (started, Carries::First);
         let run = Run { key, address, check, kind, sock, started, deadline, machine, dialled, carries };
         let slot = self.runs.insert(run);
@@ -319,11 +324,12 @@ impl Prober {
         driver.close(run.sock, Close::Reset);
         let (address, check) = (run.address, Arc::clone(&run.check));
         let opened = self.open(driver, address, &check, Token(slot as u64));
+        let number = self.number();
         let run = &mut self.runs[slot];
         match opened {
             Ok(sock) => {
                 run.sock = sock;
-                run.machine = Machine::new(&check.probe, address);
+                run.machine = Machine::new(&check.probe, address, number);
                 run.dialled = now;
                 run.carries = Carries::First;
             }
@@ -461,19 +467,21 @@ impl Run {
 
     /// Reads until something is decided or nothing is left.
     fn read<D: Driver>(&mut self, driver: &mut D, scratch: &mut [u8], until: Until) -> Option<ProbeResult> {
+        let datagrams = matches!(self.kind, ProbeKind::Udp | ProbeKind::Dns);
         loop {
             let (fact, short) = match driver.recv(self.sock, scratch) {
                 Recv::Bytes(bytes) => (Fact::Received(&scratch[..bytes]), bytes < scratch.len()),
                 Recv::Dry => return None,
                 // The driver cannot tell the end of a stream from an empty datagram; we can.
-                Recv::End if self.kind == ProbeKind::Udp => (Fact::Received(&[]), true),
+                Recv::End if datagrams => (Fact::Received(&[]), true),
                 // It comes again however often one asks.
                 Recv::End => return self.machine.handle(Fact::Ended),
                 Recv::Failed(errno) => (Fact::Failed(errno), true),
             };
             let result = self.machine.handle(fact);
             let enough = match until {
-                Until::Short => short,
+                // A short datagram says nothing of those behind it.
+                Until::Short => short && !datagrams,
                 Until::Dry => false,
                 Until::OurTurn => self.machine.turn() == Turn::Write,
             };

@@ -82,7 +82,7 @@ impl Udp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evenkeel_health::pattern::Covers;
+    use evenkeel_health::pattern::{Byte, Covers};
 
     fn asked(expect: Option<&[u8]>, silence: Silence) -> Udp {
         let mut udp = Udp::new(&UdpProbe {
@@ -118,6 +118,37 @@ mod tests {
         ];
         for (expect, fact, expected) in table {
             assert_eq!(asked(expect, Silence::Pass).handle(fact), Some(expected), "{expect:?} {fact:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_and_bytes_that_are_free_are_compared_too() {
+        let is = |bytes: &[u8]| bytes.iter().copied().map(Byte::Is).collect::<Vec<_>>();
+        // A DNS answer to this id with any flags, and a game server's reply with its name somewhere in it.
+        let dns = [is(b"\xbe\xef"), vec![Byte::Any; 2], is(b"\0\x01"), vec![Byte::Run]].concat();
+        let game = [is(b"\xff\xff\xff\xffI"), vec![Byte::Run], is(b"de_dust\0"), vec![Byte::Run]].concat();
+        let whole = |bytes: &[Byte]| Pattern::bytes(bytes, Covers::Whole);
+        let regex = |written| Pattern::regex(written).expect("valid");
+        let table: [(Pattern, &[u8], bool); 11] = [
+            (whole(&dns), b"\xbe\xef\x81\x80\0\x01", true),
+            (whole(&dns), b"\xbe\xef\n\n\0\x01and more\n\0\xff", true),
+            (whole(&dns), b"\xbe\xef\x81\0\x01", false),
+            (whole(&dns), b"\xbe\xee\x81\x80\0\x01", false),
+            (whole(&game), b"\xff\xff\xff\xffI\x11\nserver\0de_dust\0\x0c", true),
+            (whole(&game), b"\xff\xff\xff\xffA\x11\nserver\0de_dust\0\x0c", false),
+            (Pattern::literal(b"\0\x01\xfe", Covers::Whole), b"\0\x01\xfe", true),
+            (Pattern::literal(b"\0\x01\xfe", Covers::Whole), b"\0\x01\xff", false),
+            // Bytes above 7f are written so in an expression, and are no letters.
+            (regex(r"(?-u)\A\xff{4}I"), b"\xff\xff\xff\xffI\x11", true),
+            (regex("^ready$"), b"load 3\nready\n", true),
+            (regex("^ready$"), b"not ready\xff", false),
+        ];
+        for (expected, datagram, passes) in table {
+            let shown = expected.to_string();
+            let mut udp = asked(None, Silence::Fail);
+            udp.expect = Some(expected);
+            let result = udp.handle(Fact::Received(datagram)).expect("the first datagram decides");
+            assert_eq!(result.passed(), passes, "{shown} against {}", datagram.escape_ascii());
         }
     }
 

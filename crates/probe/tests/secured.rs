@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use evenkeel_health::settings::{HttpProbe, ProbeSettings, TlsProbe};
-use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
+use evenkeel_health::pattern::{Covers, Pattern};
+use evenkeel_health::settings::{HttpProbe, ProbeSettings, Step, StepsProbe, TlsProbe};
+use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, StepEnd, Void};
 use evenkeel_model::{Instant, limits};
 use evenkeel_reactor::sim::{Backend, End, Faults, Net, Segments, Strike};
 use evenkeel_tls::{Client, ClientSettings, Offers, Server, ServerSettings, Session};
@@ -336,4 +337,98 @@ fn a_handshake_that_waits_for_our_late_word_is_void() {
     net.advance_to(Instant::START + TIMEOUT + by);
     probing.turn();
     assert_eq!(probing.only().result, ProbeResult::Void(Void::Late { by }));
+}
+
+/// A backend that speaks TLS: answers each request with `answer` and goes on.
+fn serve_on<'a>(
+    backend: &'a Backend,
+    server: &'a Server,
+    talks: &'a mut Vec<Talk>,
+    answer: &'a [u8],
+) -> impl FnMut(&Net) + 'a {
+    move |_: &Net| {
+        while let Some(end) = backend.accept() {
+            let session = Session::server(server).expect("a session");
+            talks.push(Talk { end, session, taken: 0, heard: Vec::new(), answered: false });
+        }
+        for talk in talks.iter_mut().filter(|talk| talk.end.is_open()) {
+            let mut news = talk.end.received()[talk.taken..].to_vec();
+            talk.taken += news.len();
+            let broken = talk.session.receive(&mut news, &mut talk.heard).is_err();
+            if talk.heard.ends_with(b"\r\n\r\n") {
+                talk.answered = true;
+                talk.heard.clear();
+                talk.session.send(answer).expect("the session stands");
+            }
+            let out = talk.session.output().to_vec();
+            talk.session.sent(out.len());
+            if !out.is_empty() {
+                talk.end.send(&out);
+            }
+            if broken {
+                talk.end.close();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kept_connection_keeps_its_session() {
+    let ours = Authority::new("ours");
+    let (server, client) = (plain_server(&ours), client(client_settings(&ours.pem, "a.example")));
+    let kept = ProbeSettings::Http(HttpProbe { tls: Some(client), keep_alive: true, ..HttpProbe::default() });
+    for segments in [Segments::Whole, Segments::OneByte, Segments::Random] {
+        let net = Net::new(1, Faults { segments, ..Faults::none() });
+        let backend = net.backend_listen(address(1));
+        let mut probing = Probing::on(&net);
+        let mut talks = Vec::new();
+        for _ in 0..3 {
+            probing.start(1, address(1), kept.clone());
+            probing.finish(&mut [&mut serve_on(&backend, &server, &mut talks, OK)]);
+            assert_eq!(probing.only().result, ProbeResult::Passed(Pass::Status(200)));
+        }
+        assert_eq!((talks.len(), probing.prober.resting()), (1, 1), "{segments:?}");
+        // A goodbye while it lies idle: the next probe makes a new one, and finds no fault.
+        talks[0].session.close();
+        let goodbye = talks[0].session.output().to_vec();
+        talks[0].end.send(&goodbye);
+        talks[0].end.close();
+        probing.start(1, address(1), kept.clone());
+        probing.finish(&mut [&mut serve_on(&backend, &server, &mut talks, OK)]);
+        assert_eq!(probing.only().result, ProbeResult::Passed(Pass::Status(200)));
+        assert_eq!(talks.len(), 2, "{segments:?}");
+    }
+}
+
+#[test]
+fn a_conversation_inside_tls_is_the_same_conversation() {
+    let ours = Authority::new("ours");
+    let (server, client) = (plain_server(&ours), client(client_settings(&ours.pem, "a.example")));
+    let text = |wanted: &str| Step::Expect(Pattern::literal(wanted.as_bytes(), Covers::Part));
+    let talk =
+        |steps: &[Step]| ProbeSettings::Steps(StepsProbe { steps: steps.into(), tls: Some(Arc::clone(&client)) });
+    let ask = Step::Send(b"PING\r\n\r\n".to_vec());
+    let passed = ProbeResult::Passed(Pass::Answered);
+    let faults = || Faults { segments: Segments::OneByte, send_buffer: 1, receive_window: 1, ..Faults::none() };
+    for faults in [Faults::none, faults] {
+        let found = |steps: &[Step]| found(faults(), &server, talk(steps), b"+PONG\r\n");
+        assert_eq!(found(&[ask.clone(), text("+PONG")]), passed);
+        let wanted = "\"+OK\"".into();
+        let reason = FailureReason::Step { step: 2, of: 2, wanted, got: b"+PONG\r\n".to_vec(), end: StepEnd::Closed };
+        assert_eq!(found(&[ask.clone(), text("+OK")]), failed(ProbePhase::Read, reason));
+    }
+    // The last word is ours, and it arrives.
+    let net = Net::new(1, faults());
+    let backend = net.backend_listen(address(1));
+    let mut probing = Probing::on(&net);
+    probing.start(1, address(1), talk(&[ask.clone(), text("+PONG"), Step::Send(b"QUIT\r\n".to_vec())]));
+    let mut talks = Vec::new();
+    let mut serving = serve_on(&backend, &server, &mut talks, b"+PONG\r\n");
+    probing.finish(&mut [&mut serving]);
+    assert_eq!(probing.only().result, passed);
+    while net.step() {
+        serving(&net);
+    }
+    drop(serving);
+    assert_eq!(talks[0].heard, b"QUIT\r\n");
 }

@@ -45,6 +45,8 @@ enum Ask {
         key: u64,
         finding: Finding,
     },
+    /// Something changed on the side thread; for the record.
+    Noted(event::Beside),
     /// Run this on the thread that owns the control room.
     Look(Box<dyn FnOnce(&Control) + Send>),
     Stop,
@@ -113,6 +115,10 @@ impl Boss {
     /// A command probe of this key ended. Nobody listens any more when it was cancelled.
     pub fn probed(&self, key: u64, finding: Finding) {
         self.ask(Ask::Probed { key, finding });
+    }
+
+    pub fn noted(&self, beside: event::Beside) {
+        self.ask(Ask::Noted(beside));
     }
 
     /// Computes something from the control room's state, on its thread. `None` when it has stopped.
@@ -207,6 +213,7 @@ impl Room {
                                 self.control.handle(Event::ProbeDone { key: ProbeKey(key), finding }, now);
                             }
                         }
+                        Ask::Noted(beside) => self.control.handle(Event::Noted(beside), now),
                         Ask::Look(look) => look(&self.control),
                         Ask::Stop => return false,
                     }
@@ -261,7 +268,10 @@ impl Room {
                         self.publisher.publish(snapshot);
                         published = true;
                     }
-                    Output::Record(event) => sink(&event),
+                    Output::Record(event) => {
+                        sink(&event);
+                        self.side.happened(event);
+                    }
                 }
             }
             if published {

@@ -43,9 +43,7 @@ impl Files for DiskFiles {
     }
 
     fn authorities(&mut self) -> Option<Vec<u8>> {
-        // OpenSSL's name for it, which container images set.
-        let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-        named.into_iter().chain(BUNDLES.map(PathBuf::from)).find_map(|path| read(&path).ok())
+        authorities()
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
@@ -59,6 +57,13 @@ impl Files for DiskFiles {
     fn tickets(&self) -> &Tickets {
         &self.tickets
     }
+}
+
+/// Those that the system trusts, as PEM.
+pub fn authorities() -> Option<Vec<u8>> {
+    // OpenSSL's name for it, which container images set.
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    named.into_iter().chain(BUNDLES.map(PathBuf::from)).find_map(|path| read(&path).ok())
 }
 
 /// Those that a packet can come from without naming an interface: link-local ones need theirs said.
@@ -90,7 +95,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 #[derive(Debug)]
-struct WallClock;
+pub struct WallClock;
 
 impl Clock for WallClock {
     fn unix_seconds(&self) -> u64 {

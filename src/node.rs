@@ -156,10 +156,12 @@ impl Node {
         let gates = Arc::new(Gates::new(secret().map_err(system("random numbers"))?));
         let traffic = Traffic { gates: Arc::clone(&gates), registry: Arc::clone(&registry) };
         let (orders, ordered) = side::orders();
+        // Before the first event can happen.
+        orders.plan(Arc::clone(&plan));
         let Started { boss, reader, thread: boss_thread } =
             Boss::start(Arc::clone(&plan), clock, seed, sink, wake, traffic, orders.clone())
                 .map_err(system("control thread"))?;
-        let side = Side::start(orders, ordered, boss.clone(), clock).map_err(system("side thread"))?;
+        let side = Side::start(orders, ordered, boss.clone(), clock, epoch).map_err(system("side thread"))?;
 
         let connections_max = match plan.node.connections {
             0 => (files / 2).saturating_sub(64).max(16),
@@ -220,6 +222,7 @@ impl Node {
         self.left.extend(gone);
         self.listen(bound);
         self.boss.plan(Arc::clone(&plan));
+        self.side.orders().plan(Arc::clone(&plan));
         self.registry
             .retain(|name| plan.listeners.iter().any(|listener| &*listener.name == name), |label| keeps(&plan, label));
         self.plan = plan;

@@ -44,7 +44,7 @@ pub async fn probe(address: SocketAddr, check: &CheckSettings, clock: Clock) -> 
 }
 
 /// What a run says when we looked `late` after the deadline, zero for before it.
-fn conclude(ran: &Ran, late: Duration) -> ProbeResult {
+pub fn conclude(ran: &Ran, late: Duration) -> ProbeResult {
     let failed = |reason| ProbeResult::Failed(Failure { phase: ProbePhase::Run, reason });
     match &ran.end {
         End::NotStarted(error) => {

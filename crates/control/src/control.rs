@@ -68,6 +68,8 @@ pub enum Event {
         problems: usize,
         first: Arc<str>,
     },
+    /// Something beside traffic and probes changed; only for the record.
+    Noted(event::Beside),
     /// A started probe ended. Answers to cancelled probes are ignored.
     ProbeDone {
         key: ProbeKey,
@@ -154,6 +156,7 @@ impl Control {
                 self.record(now, What::PlanChanged(change));
             }
             Event::PlanRefused { problems, first } => self.record(now, What::PlanRefused { problems, first }),
+            Event::Noted(beside) => self.record(now, What::Beside(beside)),
             Event::ProbeDone { key, finding } => self.probe_done(key, finding),
             Event::Ordered { pool, backend, order } => self.ordered(pool, backend, order),
             Event::Harmed { pool, backend, harm, failures } => self.harmed(&pool, backend, harm, failures),

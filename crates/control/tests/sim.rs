@@ -347,7 +347,8 @@ impl Sim {
             | What::OrderRefused { .. }
             | What::PlanChanged(_)
             | What::PlanRefused { .. }
-            | What::ProbesVoid(_) => {}
+            | What::ProbesVoid(_)
+            | What::Beside(_) => {}
             What::TrafficFailed(_) | What::EjectionOver { .. } => panic!("there is no traffic in these stories"),
         }
     }

@@ -14,6 +14,10 @@ use crate::finding::{Failure, FailureReason, Finding, Millis, ProbeResult};
 use crate::standing::{AgentWord, Harm, Order, Verdict};
 use crate::time::Instant;
 
+mod beside;
+
+pub use beside::{Beside, Lost};
+
 /// Something that changed, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -64,6 +68,8 @@ pub enum What {
     },
     /// Probes that say nothing because we were late or out of resources, gathered over a period.
     ProbesVoid(Voids),
+    /// Of a hook, a name of backends, or the state file.
+    Beside(Beside),
 }
 
 /// One backend of one pool got another verdict.
@@ -221,6 +227,7 @@ impl Event {
             What::SelfSuspected(_) => "node.suspects_itself",
             What::SuspicionOver { .. } => "node.suspicion_over",
             What::ProbesVoid(_) => "probes.void",
+            What::Beside(beside) => beside.name(),
         }
     }
 
@@ -239,6 +246,7 @@ impl Event {
             | What::AgentSaid { .. }
             | What::PlanChanged(_)
             | What::SuspicionOver { .. } => Level::Info,
+            What::Beside(beside) => beside.level(),
         }
     }
 
@@ -300,6 +308,7 @@ impl Event {
                     each("errno", Value::Signed(i64::from(errno)));
                 }
             }
+            What::Beside(beside) => beside.fields(each),
         }
     }
 }
@@ -433,6 +442,7 @@ impl fmt::Display for Event {
                 write!(f, "this node no longer suspects itself, after {}", Short(*lasted))
             }
             What::ProbesVoid(voids) => voids.fmt(f),
+            What::Beside(beside) => beside.fmt(f),
         }
     }
 }

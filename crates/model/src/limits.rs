@@ -352,6 +352,16 @@ fixed! {
         "Lines of a command's output that stand in a finding. Plugins of the Nagios kind say what matters in the first one.";
     COMMAND_EVIDENCE = 256, "characters",
         "Length of a command's output in a finding.";
+    HOOK_QUEUE = 1000, "events",
+        "Events that wait for a hook; beyond it the oldest is lost. Whoever reads a thousand pages at once reads the last ones.";
+    HOOK_TRIES = 4, "tries",
+        "How often a hook is told of an event before it is lost. With the waits between them a receiver may be away for seven seconds, a restart's time.";
+    HOOK_WAIT = 1, "s",
+        "Time after a failed telling before the next; doubled by each further failure.";
+    HOOK_WAIT_MAX = 30, "s",
+        "Longest of these waits.";
+    HOOK_FAREWELL = 1000, "ms",
+        "How long a node that ends waits for hooks that are being told. A pager that hangs must not hold up a restart.";
     COMMAND_STRAGGLE = 20, "ms",
         "How long the output of a command is waited for after its end when something it left behind still holds the pipe. What the command itself said is in the pipe by then.";
     SCRATCH = 262_144, "bytes",

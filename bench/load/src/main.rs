@@ -1,6 +1,6 @@
 //! What wrk and h2load leave to be done in `bench/`: they speak only HTTP, and Python is slower than the proxies.
 //!
-//! `serve` is the backend of the TCP and UDP rows, `sink` a log server; `connections`, `bulk`, `both`, `datagrams` and
+//! `serve` is the backend of the TCP and UDP rows, `targets` are what checkers probe, `sink` is a log server; `connections`, `bulk`, `both`, `datagrams` and
 //! `handshakes` are clients at full speed, `idle` is many that do nothing, `pace` is one at a steady pace. Every client checks what comes back, so that a proxy cannot be fast by
 //! being wrong, and prints one line of JSON.
 //! Nothing here decides what is compared with what: that is the harness's part.
@@ -18,12 +18,14 @@ mod latency;
 mod pace;
 mod serve;
 mod sink;
+mod targets;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 const USAGE: &str = "usage: evenkeel-load serve --echo PORT,PORT --source PORT,PORT --both PORT,PORT --answers PORT,PORT --bursts PORT,PORT
+       evenkeel-load targets --tcp PORT --http PORT --udp PORT --counts PORT
        evenkeel-load sink --port PORT --file FILE
        evenkeel-load connections --target ADDRESS --seconds S [--concurrency N]
        evenkeel-load bulk --target ADDRESS --seconds S [--connections N]
@@ -58,6 +60,16 @@ fn run(arguments: &[String]) -> Result<(), String> {
                 bursts: options.ports("--bursts")?,
             };
             serve::run(&ports).map_err(|e| e.to_string())
+        }
+        "targets" => {
+            let port = |name| options.ports(name).map(|ports| ports[0]);
+            let ports = targets::Ports {
+                tcp: port("--tcp")?,
+                http: port("--http")?,
+                udp: port("--udp")?,
+                counts: port("--counts")?,
+            };
+            targets::run(&ports).map_err(|e| e.to_string())
         }
         "sink" => {
             let ports = options.ports("--port")?;

@@ -269,13 +269,10 @@ impl Machine {
 pub fn handshake(probe: &ProbeSettings) -> Option<Handshake> {
     use evenkeel_health::settings::TcpProbe;
     match probe {
-        ProbeSettings::Http(_)
-        | ProbeSettings::Grpc(_)
-        | ProbeSettings::Tls(_)
-        | ProbeSettings::Tcp(TcpProbe::Full)
-        | ProbeSettings::Steps(_)
-        | ProbeSettings::Agent(_) => Some(Handshake::Full),
+        ProbeSettings::Tcp(TcpProbe::Full) | ProbeSettings::Steps(_) | ProbeSettings::Agent(_) => Some(Handshake::Full),
         ProbeSettings::Tcp(TcpProbe::HalfOpen) => Some(Handshake::HalfOpen),
+        // These speak first, at once, and their first bytes complete the handshake: one packet less for both sides.
+        ProbeSettings::Http(_) | ProbeSettings::Grpc(_) | ProbeSettings::Tls(_) => Some(Handshake::HalfOpen),
         ProbeSettings::Udp(_) | ProbeSettings::Dns(_) => None,
         other => unreachable!("config makes no {} probe yet", other.kind().word()),
     }

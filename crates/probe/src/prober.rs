@@ -24,7 +24,7 @@ use std::time::Duration;
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_model::finding::{Failure, FailureReason, Finding, ProbeKind, ProbePhase, ProbeResult, Void};
 use evenkeel_model::{Instant, limits};
-use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Recv, Send, Sock, Source, Token, errno};
+use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Life, Recv, Send, Sock, Source, Token, errno};
 use slab::Slab;
 
 use crate::failure;
@@ -171,7 +171,9 @@ impl Prober {
     ) -> Result<Sock, Errno> {
         let source = self.source(&check.sources);
         match handshake(&check.probe) {
-            Some(handshake) => driver.dial(Dial { from: source, handshake, ..Dial::to(address) }, token),
+            Some(handshake) => {
+                driver.dial(Dial { from: source, handshake, life: Life::Again, ..Dial::to(address) }, token)
+            }
             None => driver.dial_udp(address, source, token),
         }
     }

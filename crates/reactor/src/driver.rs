@@ -26,7 +26,8 @@ use crate::Batch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sock(pub u32);
 
-/// What the owner of a socket wants to see in its events. The driver does not look into it.
+/// What the owner of a socket wants to see in its events. The driver does not look into it. The highest bit is the
+/// driver's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(pub u64);
 
@@ -93,13 +94,14 @@ pub struct Dial {
     pub from: Source,
     pub handshake: Handshake,
     pub options: TcpOptions,
+    pub life: Life,
 }
 
 impl Dial {
     /// With nothing out of the ordinary.
     pub const fn to(to: SocketAddr) -> Self {
         let options = TcpOptions { keepalive: None, user_timeout: None };
-        Dial { to, from: Source::Kernel, handshake: Handshake::Full, options }
+        Dial { to, from: Source::Kernel, handshake: Handshake::Full, options, life: Life::Once }
     }
 }
 
@@ -148,9 +150,19 @@ impl ListenOptions {
 pub enum Handshake {
     #[default]
     Full,
-    /// Withhold the final ACK, so that a [`Driver::reset`] right after the SYN+ACK leaves the
-    /// peer's application unaware (`TCP_QUICKACK=0`; DESIGN 5).
+    /// Withhold the final ACK, so that a [`Close::Reset`] right after the SYN+ACK leaves the
+    /// peer's application unaware (`TCP_QUICKACK=0`; DESIGN 5). What is sent first carries it, which saves a packet
+    /// for those who speak first.
     HalfOpen,
+}
+
+/// What becomes of a dialled socket when it is closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Life {
+    #[default]
+    Once,
+    /// The driver may dial it again, which is cheaper for connections that are many and short. Its owner sees no difference.
+    Again,
 }
 
 /// How a socket is let go.

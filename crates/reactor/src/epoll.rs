@@ -4,6 +4,7 @@
 //! code above, so a request costs no `epoll_ctl`. Waiting uses `epoll_pwait2` (Linux 5.11), whose
 //! nanosecond timeout keeps probes on time; `epoll_wait` would round to milliseconds.
 
+mod kept;
 mod options;
 mod udp;
 
@@ -24,11 +25,12 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use slab::Slab;
 
 use crate::driver::{
-    Close, Dial, Driver, Errno, Event, Handshake, ListenOptions, Recv, RecvMany, Send, SendMany, Sock, Source, Token,
-    WOKEN,
+    Close, Dial, Driver, Errno, Event, Handshake, Life, ListenOptions, Recv, RecvMany, Send, SendMany, Sock, Source,
+    TcpOptions, Token, WOKEN,
 };
 use crate::{Batch, Clock, errno};
 
+use kept::{Kept, Parted};
 pub use options::{address_in_use, bind_tcp, bind_udp, udp_address_in_use};
 use udp::{Mode, Receiving};
 
@@ -47,13 +49,14 @@ pub struct EpollDriver {
     socks: Slab<Held>,
     /// Made with the first UDP socket; most drivers never have one.
     receiving: Option<Receiving>,
+    kept: Kept,
 }
 
 /// An open socket. As large as a bare file and a place in the slab would be, since there is one for each connection.
 struct Held {
     fd: OwnedFd,
     mode: Mode,
-    /// Datagrams: events come with it, needed to ask for `writable` late.
+    /// Datagrams: events come with it, needed to ask for `writable` late. Kept sockets: their place.
     token: Token,
     /// Datagrams: larger ones are not given to the kernel several at once, because it said no.
     segment_max: u16,
@@ -81,16 +84,28 @@ impl EpollDriver {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(number)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(number)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WOKEN.0), EventFlags::IN | EventFlags::ET).map_err(number)?;
-        Ok(EpollDriver { clock, epoll, wake: Arc::new(wake), socks: Slab::with_capacity(BATCH), receiving: None })
+        Ok(EpollDriver {
+            clock,
+            epoll,
+            wake: Arc::new(wake),
+            socks: Slab::with_capacity(BATCH),
+            receiving: None,
+            kept: Kept::default(),
+        })
     }
 
     pub fn waker(&self) -> Waker {
         Waker { wake: Arc::clone(&self.wake) }
     }
 
-    /// Sockets open now, listeners included.
+    /// Sockets in use now, listeners included.
     pub fn open_sockets(&self) -> usize {
-        self.socks.len()
+        self.socks.len() - self.kept.idle()
+    }
+
+    /// Sockets that nobody uses and that may be dialled again.
+    pub fn idle_sockets(&self) -> usize {
+        self.kept.idle()
     }
 
     fn fd(&self, sock: Sock) -> BorrowedFd<'_> {
@@ -104,6 +119,47 @@ impl EpollDriver {
     fn hold(&mut self, fd: OwnedFd, mode: Mode, token: Token) -> Sock {
         let held = Held { fd, mode, token, segment_max: u16::MAX, room_wanted: false };
         Sock(u32::try_from(self.socks.insert(held)).expect("a process cannot have 2^32 files"))
+    }
+}
+
+impl EpollDriver {
+    /// Dials with a socket that was dialled before, if there is one.
+    fn dial_again(&mut self, dial: &Dial, token: Token) -> Result<Sock, Errno> {
+        let sock = match self.kept.take(dial, token) {
+            Some(sock) => sock,
+            None => {
+                let sock = self.hold(kept::open(dial).map_err(number)?, Mode::Kept, token);
+                let held = &mut self.socks[sock.0 as usize];
+                match self.kept.add(&self.epoll, sock, held.fd.as_fd(), dial, token) {
+                    Ok(place) => held.token = Token(place as u64),
+                    Err(error) => {
+                        self.socks.remove(sock.0 as usize);
+                        return Err(number(error));
+                    }
+                }
+                sock
+            }
+        };
+        match rustix::net::connect(self.fd(sock), &dial.to) {
+            Ok(()) | Err(Os::INPROGRESS) => Ok(sock),
+            Err(error) => {
+                self.close(sock, Close::Reset);
+                Err(number(error))
+            }
+        }
+    }
+
+    /// Whom an event of a kept socket is for; what it means for one that nobody uses is done here.
+    fn owner_at(&mut self, place: usize, flags: EventFlags) -> Option<Token> {
+        match self.kept.owner(place, flags) {
+            Ok(token) => Some(token),
+            Err(sock) => {
+                if self.kept.parted(place, self.socks[sock.0 as usize].fd.as_fd(), flags) == Parted::Closes {
+                    self.socks.remove(sock.0 as usize);
+                }
+                None
+            }
+        }
     }
 }
 
@@ -132,12 +188,19 @@ impl Driver for EpollDriver {
             Err(error) => unreachable!("epoll_pwait2 on our own epoll file: {error}"),
         };
         for raw in raw {
-            let token = Token(raw.data.u64());
             let flags = raw.flags;
-            if token == WOKEN {
-                // Taking the count down re-arms the edge.
-                let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
-            }
+            let token = match raw.data.u64() {
+                woken if woken == WOKEN.0 => {
+                    // Taking the count down re-arms the edge.
+                    let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
+                    WOKEN
+                }
+                place if place & kept::PLACE != 0 => match self.owner_at((place & !kept::PLACE) as usize, flags) {
+                    Some(token) => token,
+                    None => continue,
+                },
+                token => Token(token),
+            };
             let hangup = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
             events.push(Event {
                 token,
@@ -182,6 +245,10 @@ impl Driver for EpollDriver {
     }
 
     fn dial(&mut self, dial: Dial, token: Token) -> Result<Sock, Errno> {
+        // What else a socket is told stays with it.
+        if dial.life == Life::Again && dial.from == Source::Kernel && dial.options == TcpOptions::default() {
+            return self.dial_again(&dial, token);
+        }
         let fd = socket(dial.to, SocketType::STREAM).map_err(number)?;
         match dial.handshake {
             Handshake::Full => sockopt::set_tcp_nodelay(&fd, true),
@@ -200,13 +267,14 @@ impl Driver for EpollDriver {
 
     fn connected(&mut self, sock: Sock) -> Option<Result<(), Errno>> {
         let fd = self.fd(sock);
-        match sockopt::socket_error(fd) {
-            Ok(Err(error)) | Err(error) => Some(Err(number(error))),
-            Ok(Ok(())) => match rustix::net::getpeername(fd) {
-                Ok(_) => Some(Ok(())),
-                Err(Os::NOTCONN) => None,
-                Err(error) => Some(Err(number(error))),
+        // Most dials succeed, and this alone tells it. An error that came afterwards is met by whoever reads.
+        match rustix::net::getpeername(fd) {
+            Ok(_) => Some(Ok(())),
+            Err(Os::NOTCONN) => match sockopt::socket_error(fd) {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) | Err(error) => Some(Err(number(error))),
             },
+            Err(error) => Some(Err(number(error))),
         }
     }
 
@@ -310,6 +378,10 @@ impl Driver for EpollDriver {
     }
 
     fn close(&mut self, sock: Sock, how: Close) {
+        let held = &self.socks[sock.0 as usize];
+        if held.mode == Mode::Kept && self.kept.part(held.token.0 as usize, held.fd.as_fd(), how) == Parted::Stays {
+            return;
+        }
         let Held { fd, .. } = self.socks.remove(sock.0 as usize);
         match how {
             Close::Orderly => {}

@@ -14,7 +14,7 @@ mod wheel;
 pub use clock::Clock;
 pub use datagrams::Batch;
 pub use driver::{
-    Close, Dial, Driver, Errno, Event, Handshake, ListenOptions, Recv, RecvMany, Send, SendMany, Sock, Source,
+    Close, Dial, Driver, Errno, Event, Handshake, Life, ListenOptions, Recv, RecvMany, Send, SendMany, Sock, Source,
     TcpOptions, Token, WOKEN,
 };
 pub use wheel::Wheel;

@@ -50,6 +50,8 @@ const TOGETHER_MAX: usize = 65_507;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Stream,
+    /// A connection whose socket is dialled again.
+    Kept,
     /// Talks to one address. `together`: several datagrams may be received as one packet.
     Dialled {
         together: bool,
@@ -95,7 +97,7 @@ impl EpollDriver {
     /// Watches for room at a UDP socket that has none, and no longer at one that has.
     pub(super) fn mind_room(&mut self, sock: Sock, full: bool) {
         let held = &mut self.socks[sock.0 as usize];
-        if held.mode == Mode::Stream || held.room_wanted == full {
+        if matches!(held.mode, Mode::Stream | Mode::Kept) || held.room_wanted == full {
             return;
         }
         let flags = if full { WATCH | EventFlags::OUT } else { WATCH };
@@ -300,7 +302,7 @@ fn same_place(held: &Held, batch: &Batch, one: usize, other: usize) -> bool {
 /// Whether two packets can be messages of one call.
 fn same_way(held: &Held, batch: &Batch, one: usize, other: usize) -> bool {
     match held.mode {
-        Mode::Dialled { .. } | Mode::Stream => true,
+        Mode::Dialled { .. } | Mode::Stream | Mode::Kept => true,
         Mode::Listens => batch.peer(one).is_ipv4() == batch.peer(other).is_ipv4(),
         Mode::ListensEverywhere => {
             batch.local(one) == batch.local(other) && batch.peer(one).is_ipv4() == batch.peer(other).is_ipv4()
@@ -323,7 +325,9 @@ fn send_apart(held: &Held, batch: &Batch, packets: Range<usize>) -> (usize, Opti
 /// Sends one datagram on the way of packet `at`.
 fn send_one(held: &Held, batch: &Batch, at: usize, datagram: &[u8]) -> Result<(), Os> {
     match held.mode {
-        Mode::Dialled { .. } | Mode::Stream => rustix::net::send(&held.fd, datagram, SendFlags::empty()).map(drop),
+        Mode::Dialled { .. } | Mode::Stream | Mode::Kept => {
+            rustix::net::send(&held.fd, datagram, SendFlags::empty()).map(drop)
+        }
         Mode::Listens => rustix::net::sendto(&held.fd, datagram, SendFlags::empty(), &batch.peer(at)).map(drop),
         Mode::ListensEverywhere => send_messages(held, batch, &[at], &[&[IoSlice::new(datagram)]], None).map(drop),
     }
@@ -341,7 +345,7 @@ fn send_messages(
     let everywhere = held.mode == Mode::ListensEverywhere;
     let local = batch.local(first).filter(|local| everywhere && local.is_ipv4() == batch.peer(first).is_ipv4());
     HEADERS.with_borrow_mut(|headers| match (held.mode, batch.peer(first)) {
-        (Mode::Dialled { .. } | Mode::Stream, _) => {
+        (Mode::Dialled { .. } | Mode::Stream | Mode::Kept, _) => {
             headers.dialled.send(held.fd.as_fd(), messages, &[None; CAPACITY], None, segment)
         }
         (Mode::Listens | Mode::ListensEverywhere, SocketAddr::V4(_)) => {

@@ -4,6 +4,9 @@
 //! probe, has no timer (of the four verbs only `handle` and `poll_output` remain) and knows nothing
 //! of orders or weights, so a day of flapping is a test that runs in a millisecond.
 //!
+//! While the node suspects itself it may be told to hold: runs are counted as ever, but no verdict turns unhealthy before
+//! the hold ends, and none at all where a pass has ended the run by then.
+//!
 //! Runs are counted, not averaged: an average forgets slowly, and after an hour of health ten
 //! straight failures would still look like a good backend.
 
@@ -35,6 +38,10 @@ pub struct Judge {
     since: Instant,
     decides: Decides,
     run: Run,
+    /// Whether a verdict may not turn unhealthy now.
+    held: bool,
+    /// The run has come far enough, by this threshold, and only the hold keeps the verdict.
+    overdue: Option<Overdue>,
     counts: Counts,
     changes: VecDeque<Change>,
 }
@@ -45,6 +52,12 @@ pub enum Event<'a> {
     /// Probing had stopped for a while (order `maintain`) and goes on. What was known is old, so the
     /// next result alone decides, as on joining.
     ProbingResumed,
+    /// From now on the verdict does not turn unhealthy. Runs are counted as ever.
+    HoldBegan,
+    /// The verdict may turn again, and does where the run still stands.
+    HoldEnded {
+        at: Instant,
+    },
 }
 
 /// A new verdict and what led to it.
@@ -84,6 +97,10 @@ struct Thresholds {
     unhealthy: u32,
 }
 
+/// `None` when the first result alone decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Overdue(Option<u32>);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decides {
     FirstResult,
@@ -93,6 +110,8 @@ enum Decides {
 /// Results in a row that contradict the verdict. Empty, and without memory, while they agree.
 #[derive(Clone, Debug, Default)]
 struct Run {
+    /// The verdict it leads to; `Unknown` while it is empty.
+    toward: Verdict,
     length: u32,
     started: Instant,
     ended: Instant,
@@ -124,6 +143,8 @@ impl Judge {
             since,
             decides,
             run: Run::default(),
+            held: false,
+            overdue: None,
             counts: Counts::default(),
             changes: VecDeque::new(),
         }
@@ -133,8 +154,15 @@ impl Judge {
         match event {
             Event::ProbeEnded(finding) => self.hear(finding),
             Event::ProbingResumed => {
-                self.run = Run::default();
+                self.forget_run();
                 self.decides = Decides::FirstResult;
+            }
+            Event::HoldBegan => self.held = true,
+            Event::HoldEnded { at } => {
+                self.held = false;
+                if let Some(Overdue(threshold)) = self.overdue {
+                    self.change(Verdict::Unhealthy, threshold, at);
+                }
             }
         }
     }
@@ -160,11 +188,16 @@ impl Judge {
         if self.run.length == 0 {
             return None;
         }
-        let (toward, needed) = match self.verdict {
-            Verdict::Healthy => (Verdict::Unhealthy, self.thresholds.unhealthy),
-            Verdict::Unhealthy | Verdict::Unknown => (Verdict::Healthy, self.thresholds.healthy),
+        let needed = match self.run.toward {
+            Verdict::Unhealthy => self.thresholds.unhealthy,
+            Verdict::Healthy | Verdict::Unknown => self.thresholds.healthy,
         };
-        Some(Progress { toward, results: self.run.length, needed })
+        Some(Progress { toward: self.run.toward, results: self.run.length, needed })
+    }
+
+    /// Whether only a hold keeps the verdict from turning unhealthy.
+    pub const fn is_held_back(&self) -> bool {
+        self.overdue.is_some()
     }
 
     /// How closely the target is to be watched now.
@@ -191,8 +224,13 @@ impl Judge {
         }
         let decides = std::mem::replace(&mut self.decides, Decides::Run);
         if opinion == self.verdict {
-            self.run = Run::default();
+            self.forget_run();
             return;
+        }
+        // An unknown verdict that is held can be contradicted both ways.
+        if self.run.toward != opinion {
+            self.forget_run();
+            self.run.toward = opinion;
         }
         self.run.push(finding);
         let threshold = match (decides, opinion) {
@@ -200,15 +238,29 @@ impl Judge {
             (Decides::Run, Verdict::Unhealthy) => Some(self.thresholds.unhealthy),
             (Decides::Run, Verdict::Healthy | Verdict::Unknown) => Some(self.thresholds.healthy),
         };
-        if self.run.length >= threshold.unwrap_or(1) {
-            self.change(opinion, threshold);
+        if self.run.length < threshold.unwrap_or(1) {
+            return;
         }
+        if self.held && opinion == Verdict::Unhealthy {
+            // The first threshold that was reached is the one that counts.
+            self.overdue.get_or_insert(Overdue(threshold));
+            self.decides = decides;
+            return;
+        }
+        self.change(opinion, threshold, self.run.ended);
     }
 
-    fn change(&mut self, to: Verdict, threshold: Option<u32>) {
+    fn forget_run(&mut self) {
+        self.run = Run::default();
+        self.overdue = None;
+    }
+
+    fn change(&mut self, to: Verdict, threshold: Option<u32>, at: Instant) {
         let run = std::mem::take(&mut self.run);
+        self.overdue = None;
+        self.decides = Decides::Run;
         let from = std::mem::replace(&mut self.verdict, to);
-        self.since = run.ended;
+        self.since = at;
         let evidence = run.into_evidence(self.transition_interval);
         self.changes.push_back(Change { from, to, at: self.since, threshold, evidence });
     }
@@ -512,5 +564,66 @@ mod tests {
         assert_eq!(change.evidence.findings.len() as u64, limits::RECENT_FINDINGS.value);
         assert_eq!(change.evidence.findings.last().map(|last| last.ended), Some(change.at));
         assert_eq!((change.evidence.probes, change.evidence.window), (25, Duration::from_millis(25 * 10 + 24 * 2000)));
+    }
+    #[test]
+    fn while_held_no_verdict_turns_unhealthy_and_the_end_of_the_hold_lets_it_where_the_run_still_stands() {
+        use Input::{Fail, Late, Pass, Resume};
+        // What was before the hold, what comes in it; is the verdict held back at its end, and what is it then.
+        let table: [(&[Input], &[Input], bool, Verdict); 14] = [
+            (&[Pass], &[Fail, Fail], false, Verdict::Healthy),
+            (&[Pass], &[Fail, Fail, Fail], true, Verdict::Unhealthy),
+            (&[Pass, Fail, Fail], &[Fail], true, Verdict::Unhealthy),
+            (&[Pass], &[Fail, Fail, Fail, Fail, Fail], true, Verdict::Unhealthy),
+            (&[Pass], &[Fail, Fail, Fail, Late], true, Verdict::Unhealthy),
+            (&[Pass], &[Fail, Fail, Fail, Pass], false, Verdict::Healthy),
+            (&[Pass], &[Fail, Fail, Fail, Pass, Fail], false, Verdict::Healthy),
+            (&[Pass], &[Fail, Fail, Fail, Resume], false, Verdict::Healthy),
+            // One result decides, and it is kept back as well.
+            (&[], &[Fail], true, Verdict::Unhealthy),
+            (&[], &[Fail, Fail], true, Verdict::Unhealthy),
+            (&[], &[Fail, Pass], false, Verdict::Healthy),
+            (&[Pass, Resume], &[Fail], true, Verdict::Unhealthy),
+            // Who is unhealthy stays so, and nothing keeps it from getting better.
+            (&[Fail], &[Fail, Fail], false, Verdict::Unhealthy),
+            (&[Fail], &[Pass, Pass], false, Verdict::Healthy),
+        ];
+        for (before, during, held_back, after) in table {
+            let mut court = Court::new();
+            for input in before {
+                court.tell(*input);
+            }
+            court.judge.handle(Event::HoldBegan);
+            for input in during {
+                let change = court.tell(*input);
+                assert_ne!(change.map(|change| change.to), Some(Verdict::Unhealthy), "{before:?} {during:?}");
+            }
+            assert_eq!(court.judge.is_held_back(), held_back, "{before:?} {during:?}");
+            court.judge.handle(Event::HoldEnded { at: court.now });
+            assert_eq!((court.judge.verdict(), court.judge.is_held_back()), (after, false), "{before:?} {during:?}");
+            let change = court.judge.poll_output();
+            assert_eq!(change.map(|change| (change.to, change.at)), held_back.then_some((after, court.now)));
+            // And then everything is as it always was.
+            let next = [Fail, Fail, Fail].map(|input| court.tell(input).map(|change| change.to));
+            assert_eq!(court.judge.verdict(), Verdict::Unhealthy, "{before:?} {during:?}: {next:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_that_was_held_back_shows_the_whole_run_and_dates_from_the_end_of_the_hold() {
+        let mut court = Court::new();
+        court.tell(Input::Pass);
+        court.judge.handle(Event::HoldBegan);
+        for _ in 0..5 {
+            assert_eq!(court.tell(Input::Fail), None);
+        }
+        assert_eq!(
+            court.judge.progress(),
+            Some(Progress { toward: Verdict::Unhealthy, results: 5, needed: UNHEALTHY_THRESHOLD })
+        );
+        let at = court.now + Duration::from_secs(1);
+        court.judge.handle(Event::HoldEnded { at });
+        let change = court.judge.poll_output().expect("the run still stands");
+        assert_eq!((change.threshold, change.evidence.probes, change.at), (Some(UNHEALTHY_THRESHOLD), 5, at));
+        assert_eq!(court.judge.since(), at);
     }
 }

@@ -260,9 +260,9 @@ impl Room {
                             self.prober.cancel(driver, key.0);
                         }
                     }
-                    Output::LookAtTraffic { pool } => {
+                    Output::LookAtTraffic { pool, look } => {
                         let totals = self.traffic.totals(&self.control, &pool);
-                        self.control.handle(Event::Sampled { pool, totals }, driver.now());
+                        self.control.handle(Event::Sampled { pool, look, totals }, driver.now());
                     }
                     Output::Publish(snapshot) => {
                         self.publisher.publish(snapshot);

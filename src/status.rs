@@ -53,6 +53,7 @@ pub fn document(control: &Control, registry: &Registry, epoch: Epoch, now: Insta
                 "sticky": sticky_word(pool),
                 "eligible": view.candidates.members().len(),
                 "refusal": view.refusal.map(evenkeel_model::Cause::code),
+                "panic": view.panic,
                 "backends": backends,
             })
         })
@@ -63,6 +64,8 @@ pub fn document(control: &Control, registry: &Registry, epoch: Epoch, now: Insta
         "time": epoch.rfc3339(now),
         "started": epoch.rfc3339(Instant::START),
         "generation": snapshot.generation,
+        "suspects_itself_since": control.suspects_itself_since().map(|since| epoch.rfc3339(since)),
+        "holds_verdicts": control.holds_verdicts(),
         "listeners": listeners,
         "pools": pools,
         "events": events,
@@ -286,6 +289,17 @@ pub fn health_metrics(control: &Control) -> String {
         let ejected = u8::from(control.standing(id).traffic.is_ejected());
         let _ = writeln!(out, "evenkeel_backend_ejected{{{}}} {ejected}", labels(id));
     }
+    out.push_str("# HELP evenkeel_pool_panic Whether too little of the pool may be used and new work goes to unhealthy backends too.\n");
+    out.push_str("# TYPE evenkeel_pool_panic gauge\n");
+    for (pool, view) in plan.pools.iter().zip(&snapshot.pools) {
+        let _ = writeln!(out, "evenkeel_pool_panic{{pool=\"{}\"}} {}", escape(&pool.name), u8::from(view.panic));
+    }
+    out.push_str("# HELP evenkeel_suspects_itself Whether most checks turned to failing, or became void, together.\n");
+    out.push_str("# TYPE evenkeel_suspects_itself gauge\n");
+    let _ = writeln!(out, "evenkeel_suspects_itself {}", u8::from(control.suspects_itself_since().is_some()));
+    out.push_str("# HELP evenkeel_holds_verdicts Whether no verdict turns unhealthy for that reason.\n");
+    out.push_str("# TYPE evenkeel_holds_verdicts gauge\n");
+    let _ = writeln!(out, "evenkeel_holds_verdicts {}", u8::from(control.holds_verdicts()));
     out.push_str("# HELP evenkeel_backend_effective_weight Weight that schedules see: 0 takes no new work.\n");
     out.push_str("# TYPE evenkeel_backend_effective_weight gauge\n");
     for (index, backend) in plan.backends.iter().enumerate() {

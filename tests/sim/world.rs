@@ -170,7 +170,7 @@ pub fn snapshot(generation: u64, plan: &Arc<Plan>, healthy: impl Fn(SocketAddr) 
         });
         let candidates = Candidates::new(plan.pools[index].schedule, members).with_bystanders(aside.collect());
         let refusal = candidates.is_empty().then_some(Cause::AllBackendsUnhealthy);
-        Arc::new(PoolView { candidates, refusal })
+        Arc::new(PoolView { candidates, refusal, panic: false })
     });
     let pools = pools.collect();
     Snapshot { generation, made: Instant::START, plan: Arc::clone(plan), standings, pools }

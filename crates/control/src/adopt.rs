@@ -73,8 +73,10 @@ impl Control {
         self.adopt_climbs(&before);
         self.adopt_verdicts(&before);
         self.adopt_ejections();
+        self.adopt_trust();
         self.adopt_probing(&fresh);
         self.regroup();
+        self.adopt_hold();
         PlanChange {
             listeners: plan.listeners.len(),
             pools: plan.pools.len(),
@@ -95,6 +97,7 @@ impl Control {
             let nobody = || PoolView {
                 candidates: Candidates::new(pool.schedule, []),
                 refusal: Some(Cause::NoBackendConfigured),
+                panic: false,
             };
             old.get(&*pool.name).map_or_else(|| Arc::new(nobody()), |view| Arc::clone(view))
         };
@@ -134,6 +137,7 @@ impl Control {
                 conduct: kept.map(|old| old.conduct).unwrap_or_default(),
                 held_back_until: kept.map_or(self.now, |old| old.held_back_until),
                 totals: kept.and_then(|old| old.totals),
+                shown: kept.map(|old| old.shown).unwrap_or_default(),
                 climb: None,
                 next_step: None,
             });
@@ -263,7 +267,7 @@ impl Control {
     fn regroup(&mut self) {
         let row = |(backend, id): (&Backend, TargetId)| {
             let target = &self.targets[id.index()];
-            let (host, interval) = (target.address.ip(), target.check.timing.interval);
+            let (host, interval) = (target.address.ip(), target.check.timing.longest_steady());
             Checked { key: target.key, host, pool: backend.pool.0, interval }
         };
         let pairs = self.plan.backends.iter().flat_map(|one| one.targets.iter().map(move |&target| (one, target)));

@@ -13,6 +13,7 @@ use evenkeel_model::standing::{Order, Ramp, Standing};
 use evenkeel_model::{BackendId, Instant};
 
 use crate::control::Control;
+use crate::trust::Shown;
 
 /// Pool name and address are the backend's identity over reloads.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct BackendState {
     pub held_back_until: Instant,
     /// What it had done when its pool was last looked at.
     pub totals: Option<Sample>,
+    /// What its traffic shows, where it is trusted.
+    pub shown: Shown,
     pub climb: Option<SlowStart>,
     /// Its entry in `steps`.
     pub next_step: Option<Instant>,

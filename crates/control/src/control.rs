@@ -13,20 +13,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use evenkeel_health::ProbeKey;
-use evenkeel_health::gap::Witness;
+use evenkeel_health::hold::Hold;
 use evenkeel_health::judge::{self, Change};
 use evenkeel_health::settings::CheckSettings;
-use evenkeel_health::suspicion::{self, Suspicion};
+use evenkeel_health::suspicion::Suspicion;
 use evenkeel_health::timetable::{self, Timetable, Turn, Waits};
 use evenkeel_model::event::{Because, NoSuch, VerdictChanged, What};
-use evenkeel_model::finding::{Finding, Pass, ProbeResult, Proof};
+use evenkeel_model::finding::{Finding, ProbeResult};
 use evenkeel_model::standing::{Harm, Order, Standing, Verdict};
 use evenkeel_model::{BackendId, Instant, PoolId, TargetId, event};
 use evenkeel_plan::{Plan, PoolView, Snapshot};
 
 use crate::backends::BackendState;
 use crate::journal::Journal;
-use crate::passive::Totals;
+use crate::passive::{Look, Totals};
 use crate::targets::TargetState;
 
 #[derive(Debug)]
@@ -46,8 +46,11 @@ pub struct Control {
     pub(crate) returns: BTreeSet<(Instant, BackendId)>,
     /// Pools whose backends are compared by rates, by the moment of the next look.
     pub(crate) looks: BTreeSet<(Instant, PoolId)>,
+    /// Pools with checks that trust traffic, by the moment of the next look.
+    pub(crate) trust_looks: BTreeSet<(Instant, PoolId)>,
     pub(crate) timetable: Timetable,
     pub(crate) suspicion: Suspicion,
+    pub(crate) hold: Hold,
     pub(crate) journal: Journal,
     pub(crate) snapshot: Arc<Snapshot>,
     /// By [`PoolId`]; those of `touched` are out of date.
@@ -91,6 +94,7 @@ pub enum Event {
     /// The answer to [`Output::LookAtTraffic`].
     Sampled {
         pool: Arc<str>,
+        look: Look,
         totals: Vec<Totals>,
     },
 }
@@ -108,9 +112,10 @@ pub enum Output {
     CancelProbe {
         key: ProbeKey,
     },
-    /// Answer with the totals of this pool's backends.
+    /// Answer with the totals of this pool's backends, and the same look.
     LookAtTraffic {
         pool: Arc<str>,
+        look: Look,
     },
     Publish(Arc<Snapshot>),
     Record(event::Event),
@@ -133,8 +138,10 @@ impl Control {
             steps: BTreeSet::new(),
             returns: BTreeSet::new(),
             looks: BTreeSet::new(),
+            trust_looks: BTreeSet::new(),
             timetable: Timetable::new(seed),
             suspicion: Suspicion::new(),
+            hold: Hold::default(),
             journal: Journal::default(),
             snapshot: Arc::new(nothing),
             views: Vec::new(),
@@ -160,7 +167,7 @@ impl Control {
             Event::ProbeDone { key, finding } => self.probe_done(key, finding),
             Event::Ordered { pool, backend, order } => self.ordered(pool, backend, order),
             Event::Harmed { pool, backend, harm, failures } => self.harmed(&pool, backend, harm, failures),
-            Event::Sampled { pool, totals } => self.sampled(&pool, &totals),
+            Event::Sampled { pool, look, totals } => self.sampled(&pool, look, &totals),
         }
         self.start_due();
     }
@@ -170,6 +177,8 @@ impl Control {
         self.climb();
         self.bring_back();
         self.look_at_rates();
+        self.look_for_trust();
+        self.review_hold();
         if let Some(voids) = self.journal.voids_due(now) {
             self.record(now, What::ProbesVoid(voids));
         }
@@ -179,10 +188,16 @@ impl Control {
     /// When [`Control::handle_timeout`] has something to do next, exactly.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let step = self.steps.first().map(|&(at, _)| at);
-        [self.timetable.poll_timeout(), step, self.next_of_traffic(), self.journal.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.timetable.poll_timeout(),
+            step,
+            self.next_of_traffic(),
+            self.hold.poll_timeout(),
+            self.journal.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Call until `None` after each event or batch of events.
@@ -218,6 +233,11 @@ impl Control {
         self.suspicion.since()
     }
 
+    /// Whether no verdict turns unhealthy now, since the node suspects itself.
+    pub const fn holds_verdicts(&self) -> bool {
+        self.hold.holds()
+    }
+
     fn probe_done(&mut self, key: ProbeKey, finding: Finding) {
         let Some(&id) = self.target_of_key.get(&key) else { return };
         if !matches!(self.timetable.turn(key), Some(Turn::InFlight { .. })) {
@@ -225,21 +245,29 @@ impl Control {
         }
         // The gap counts from the end of the probe, not from the moment we got to hear of it.
         let at = finding.ended.min(self.now);
-        match &finding.result {
-            ProbeResult::Void(void) => self.journal.count_void(void, self.now),
-            // Silence passes without proof: a node cut off from its network hears it from everybody.
-            ProbeResult::Passed(Pass::Silent(Proof::None)) => {}
-            ProbeResult::Passed(_) => self.suspect(suspicion::Event::Passed(key)),
-            ProbeResult::Failed(_) => self.suspect(suspicion::Event::Failed(key)),
+        if let ProbeResult::Void(void) = &finding.result {
+            self.journal.count_void(void, self.now);
         }
         if let Some(says) = finding.agent() {
             self.agent_said(id, says);
         }
+        // Before the judge: the failure that makes the node suspect itself may be the last one of a run.
+        self.suspect_by(key, &finding);
         let target = &mut self.targets[id.index()];
+        let was_held_back = target.judge.is_held_back();
         target.judge.handle(judge::Event::ProbeEnded(&finding));
-        target.remember(finding);
-        let gap = target.check.timing.gap(target.judge.pace(), Witness::Probes);
+        if target.judge.is_held_back() && !was_held_back {
+            self.tell_held_back(id, &finding);
+        }
+        self.targets[id.index()].remember(finding);
+        self.hear_judge(id);
+        let target = &self.targets[id.index()];
+        let gap = target.check.timing.gap(target.judge.pace(), self.witness(id));
         self.timetable.handle(timetable::Event::ProbeEnded { key, at, gap }, self.now);
+    }
+
+    /// Does what a judge concluded.
+    pub(crate) fn hear_judge(&mut self, id: TargetId) {
         while let Some(change) = self.targets[id.index()].judge.poll_output() {
             self.verdict_changed(id, change);
         }
@@ -324,18 +352,6 @@ impl Control {
 
     fn refuse_order(&mut self, pool: Arc<str>, backend: SocketAddr, order: Order, why: NoSuch) {
         self.record(self.now, What::OrderRefused { pool, backend, order, why });
-    }
-
-    /// Tells the suspicion and records what it concludes.
-    pub(crate) fn suspect(&mut self, event: suspicion::Event) {
-        self.suspicion.handle(event, self.now);
-        while let Some(output) = self.suspicion.poll_output() {
-            let what = match output {
-                suspicion::Output::Suspected(struck) => What::SelfSuspected(struck),
-                suspicion::Output::Over { lasted } => What::SuspicionOver { lasted },
-            };
-            self.record(self.now, what);
-        }
     }
 
     fn start_due(&mut self) {

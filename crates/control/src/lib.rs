@@ -11,13 +11,15 @@ mod adopt;
 mod agents;
 mod backends;
 mod control;
+mod holding;
 mod journal;
 mod passive;
 mod status;
 mod targets;
+mod trust;
 mod view;
 
 pub use control::{Control, Event, Output};
 pub use evenkeel_health::ProbeKey;
-pub use passive::Totals;
+pub use passive::{Look, Totals};
 pub use status::{Probing, TargetStatus};

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_health::passive::Sample;
 use evenkeel_health::settings::PassiveSettings;
@@ -13,12 +14,22 @@ use evenkeel_model::standing::{Harm, Share, Traffic};
 use evenkeel_model::{BackendId, Instant, PoolId};
 
 use crate::control::{Control, Output};
+use crate::trust;
 
 /// What one backend has done since the node runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
     pub backend: SocketAddr,
     pub totals: Sample,
+}
+
+/// What totals are asked for. Each kind compares with its own last look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// To compare the backends of a pool with each other.
+    Rates,
+    /// To see whose traffic passes.
+    Trust,
 }
 
 impl Control {
@@ -28,20 +39,30 @@ impl Control {
             return;
         };
         let Some(settings) = self.plan.pools[pool.index()].passive.clone() else { return };
-        if !settings.is_run(harm, failures) {
-            return;
-        }
+        let is_run = settings.is_run(harm, failures);
         let plan = Arc::clone(&self.plan);
         for (id, _) in plan.backends_of(pool).filter(|(_, backend)| backend.address == address) {
+            self.show(id, trust::Traffic::Failed);
+            if !is_run {
+                continue;
+            }
             self.speak_against(&settings, pool, id, Against::Run { harm, failures });
         }
     }
 
-    /// Compares the backends of a pool by what they did since the last time.
-    pub(crate) fn sampled(&mut self, pool: &str, totals: &[Totals]) {
+    /// The answer to a look.
+    pub(crate) fn sampled(&mut self, pool: &str, look: Look, totals: &[Totals]) {
         let Some(pool) = self.plan.pools.iter().position(|one| *one.name == *pool).map(PoolId::from_index) else {
             return;
         };
+        match look {
+            Look::Rates => self.compare_rates(pool, totals),
+            Look::Trust => self.weigh_traffic(pool, totals),
+        }
+    }
+
+    /// Compares the backends of a pool by what they did since the last time.
+    fn compare_rates(&mut self, pool: PoolId, totals: &[Totals]) {
         let plan = Arc::clone(&self.plan);
         let mut ids = Vec::new();
         let mut samples = Vec::new();
@@ -128,7 +149,7 @@ impl Control {
         self.looks.clear();
         for (position, pool) in self.plan.pools.iter().enumerate() {
             if let Some(passive) = pool.passive.as_ref().filter(|passive| passive.looks_at_rates()) {
-                self.looks.insert((next_look(passive, self.now), PoolId::from_index(position)));
+                self.looks.insert((next_look(passive.interval, self.now), PoolId::from_index(position)));
             }
         }
         self.bring_back();
@@ -143,22 +164,22 @@ impl Control {
             self.looks.pop_first();
             let pool = &self.plan.pools[id.index()];
             if let Some(passive) = &pool.passive {
-                self.looks.insert((next_look(passive, self.now), id));
+                self.looks.insert((next_look(passive.interval, self.now), id));
             }
-            self.outputs.push_back(Output::LookAtTraffic { pool: Arc::clone(&pool.name) });
+            self.outputs.push_back(Output::LookAtTraffic { pool: Arc::clone(&pool.name), look: Look::Rates });
         }
     }
 
     pub(crate) fn next_of_traffic(&self) -> Option<Instant> {
         let back = self.returns.first().map(|&(at, _)| at);
         let look = self.looks.first().map(|&(at, _)| at);
-        [back, look].into_iter().flatten().min()
+        [back, look, self.next_trust_look()].into_iter().flatten().min()
     }
 }
 
 /// Looks fall on multiples of the interval, so that reloads in between do not put them off.
-fn next_look(passive: &PassiveSettings, now: Instant) -> Instant {
-    let passed = (now - Instant::START).as_nanos() / passive.interval.as_nanos().max(1);
+pub(crate) fn next_look(every: Duration, now: Instant) -> Instant {
+    let passed = (now - Instant::START).as_nanos() / every.as_nanos().max(1);
     let looks = u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1);
-    Instant::START + passive.interval.saturating_mul(looks)
+    Instant::START + every.saturating_mul(looks)
 }

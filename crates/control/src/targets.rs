@@ -56,6 +56,8 @@ impl Control {
                 let key = self.assign_key(id);
                 self.targets[id.index()].judge.handle(judge::Event::ProbingResumed);
                 self.timetable.handle(timetable::Event::Joined(vec![(key, interval)]), self.now);
+                let interval = self.targets[id.index()].check.timing.longest_steady();
+                // Turned checks count until the slowest of them could have turned too.
                 self.suspect(suspicion::Event::Joined { key, host, interval });
             }
             (Some(_), true) | (None, false) => {}

@@ -10,6 +10,12 @@ mod support;
 mod agents;
 #[path = "control/checks.rs"]
 mod checks;
+#[path = "control/holding.rs"]
+mod holding;
+#[path = "control/panic.rs"]
+mod panic;
+#[path = "control/trust.rs"]
+mod trust;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,7 +24,7 @@ use std::time::Duration;
 
 use evenkeel_balance::sticky::{Aside, Place};
 use evenkeel_balance::{BackendKey, Schedule};
-use evenkeel_control::{Control, Event, Output, ProbeKey, Probing};
+use evenkeel_control::{Control, Event, Look, Output, ProbeKey, Probing};
 use evenkeel_model::event::{Because, What};
 use evenkeel_model::finding::{Finding, ProbeKind, ProbeResult};
 use evenkeel_model::standing::{Order, Ramp, Standing, Verdict};
@@ -40,14 +46,20 @@ struct Node {
     cancelled: Vec<SocketAddr>,
     events: Vec<evenkeel_model::event::Event>,
     published: Vec<Arc<Snapshot>>,
+    looks: Vec<(Arc<str>, Look)>,
 }
 
 impl Node {
     fn new(pools: &[PoolSpec]) -> Self {
+        Node::of(plan(pools))
+    }
+
+    fn of(plan: Arc<Plan>) -> Self {
         let now = Instant::from_nanos(1_000);
-        let control = Control::new(plan(pools), now, 1);
+        let control = Control::new(plan, now, 1);
         let (in_flight, cancelled, events) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut node = Node { control, now, in_flight, cancelled, events, published: Vec::new() };
+        let (published, looks) = (Vec::new(), Vec::new());
+        let mut node = Node { control, now, in_flight, cancelled, events, published, looks };
         node.drain();
         node
     }
@@ -81,7 +93,7 @@ impl Node {
                     self.cancelled.push(self.in_flight.remove(&key).expect("only a running probe is cancelled"));
                 }
                 Output::Publish(snapshot) => self.published.push(snapshot),
-                Output::LookAtTraffic { pool } => panic!("no pool of these stories compares rates, {pool} does"),
+                Output::LookAtTraffic { pool, look } => self.looks.push((pool, look)),
                 Output::Record(event) => self.events.push(event),
             }
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_control::{Control, Event, Output, Totals};
+use evenkeel_control::{Control, Event, Look, Output, Totals};
 use evenkeel_health::passive::Sample;
 use evenkeel_health::settings::PassiveSettings;
 use evenkeel_model::standing::{Harm, Order, Ramp};
@@ -106,7 +106,7 @@ impl Node {
             totals: Sample { attempts: 100 * round, failed: *failed, ..Sample::default() },
         });
         let totals = totals.collect();
-        self.handle(Event::Sampled { pool: "web".into(), totals });
+        self.handle(Event::Sampled { pool: "web".into(), look: Look::Rates, totals });
     }
 }
 
@@ -215,6 +215,23 @@ fn it_comes_back_by_slow_start() {
     assert!(matches!(node.control.standing(BackendId(0)).ramp, Ramp::At(_)));
     node.wait(10 * SECOND);
     assert_eq!(node.control.standing(BackendId(0)).ramp, Ramp::Full);
+}
+
+#[test]
+fn an_ejection_in_mid_climb_ends_the_climb_and_it_starts_over_after_it() {
+    let mut node = Node::new(&[1, 2]);
+    let mut plan = Arc::unwrap_or_clone(watched(&[1, 2], Some(settings())));
+    Arc::make_mut(&mut plan.pools[0]).slow_start = 90 * SECOND;
+    node.handle(Event::PlanChanged(Arc::new(plan)));
+    let ramp = |node: &Node| node.control.standing(BackendId(0)).ramp;
+    node.harm(1, Harm::Connect, 3);
+    node.wait(30 * SECOND);
+    node.wait(20 * SECOND);
+    assert_eq!(ramp(&node), Ramp::At(30));
+    node.harm(1, Harm::Connect, 3);
+    assert_eq!((node.candidates(), ramp(&node)), (vec![1], Ramp::Full), "set aside, there is nothing to climb");
+    node.wait(60 * SECOND);
+    assert_eq!((node.candidates(), ramp(&node)), (vec![0, 1], Ramp::At(10)), "from the bottom");
 }
 
 #[test]

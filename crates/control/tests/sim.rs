@@ -308,7 +308,7 @@ impl Sim {
                     assert!(self.agenda.remove(&(running.finding.ended, Happening::ProbeEnds(key))));
                 }
                 Output::Publish(snapshot) => self.publish(snapshot),
-                Output::LookAtTraffic { pool } => panic!("no pool of these stories compares rates, {pool} does"),
+                Output::LookAtTraffic { pool, .. } => panic!("no pool of these stories compares rates, {pool} does"),
                 Output::Record(event) => self.hear(event.what),
             }
         }
@@ -350,6 +350,10 @@ impl Sim {
             | What::ProbesVoid(_)
             | What::Beside(_) => {}
             What::TrafficFailed(_) | What::EjectionOver { .. } => panic!("there is no traffic in these stories"),
+            What::HoldBegan { .. } | What::VerdictHeldBack(_) | What::HoldEnded { .. } => {
+                panic!("these plans hold no verdicts")
+            }
+            What::PoolPanicked(_) | What::PoolCalm(_) => panic!("these plans know no panic"),
         }
     }
 

@@ -59,6 +59,12 @@ impl Timing {
         };
         Gap { length, jitter: self.jitter }
     }
+
+    /// The longest gap between two probes of a healthy target.
+    pub fn longest_steady(&self) -> Duration {
+        let longest = |witness| self.gap(Pace::Steady, witness).longest();
+        longest(Witness::Probes).max(longest(Witness::Traffic))
+    }
 }
 
 impl Gap {

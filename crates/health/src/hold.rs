@@ -36,8 +36,18 @@ pub enum Event {
 pub enum Output {
     /// From now on no verdict turns unhealthy, for at most so long.
     Began { at_most: Duration },
-    /// Verdicts may turn again, and those kept back do.
-    Ended { lasted: Duration },
+    /// Verdicts may turn again.
+    Ended { lasted: Duration, by: End },
+}
+
+/// What becomes of the verdicts that were kept back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The time is up, and the failures are believed: they turn at once.
+    TimeUp,
+    /// The suspicion is over, mostly because the network is back. Many have not been probed since, so that for each of
+    /// them the next probe decides.
+    SuspicionOver,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +68,7 @@ impl Hold {
             (Event::Allowed(limit), _) => self.limit = limit,
             (Event::Suspected, State::Idle) => self.begin(now),
             (Event::Suspected, State::Holding { .. } | State::Spent) => {}
-            (Event::SuspicionOver, State::Holding { since }) => self.end(since, State::Idle, now),
+            (Event::SuspicionOver, State::Holding { since }) => self.end(since, End::SuspicionOver, now),
             (Event::SuspicionOver, State::Idle | State::Spent) => self.state = State::Idle,
         }
         self.handle_timeout(now);
@@ -68,7 +78,7 @@ impl Hold {
         if let State::Holding { since } = self.state
             && self.poll_timeout().is_none_or(|until| until <= now)
         {
-            self.end(since, State::Spent, now);
+            self.end(since, End::TimeUp, now);
         }
     }
 
@@ -96,9 +106,12 @@ impl Hold {
         self.outputs.push_back(Output::Began { at_most });
     }
 
-    fn end(&mut self, since: Instant, then: State, now: Instant) {
-        self.state = then;
-        self.outputs.push_back(Output::Ended { lasted: now - since });
+    fn end(&mut self, since: Instant, by: End, now: Instant) {
+        self.state = match by {
+            End::TimeUp => State::Spent,
+            End::SuspicionOver => State::Idle,
+        };
+        self.outputs.push_back(Output::Ended { lasted: now - since, by });
     }
 }
 
@@ -129,7 +142,8 @@ mod tests {
         use Event::{Allowed, Suspected, SuspicionOver};
         let (idle, holding, spent) = (State::Idle, State::Holding { since: at(10) }, State::Spent);
         let began = Output::Began { at_most: LIMIT };
-        let ended = |seconds: u32| Output::Ended { lasted: SECOND * seconds };
+        let over = |seconds: u32| Output::Ended { lasted: SECOND * seconds, by: End::SuspicionOver };
+        let up = |seconds: u32| Output::Ended { lasted: SECOND * seconds, by: End::TimeUp };
         // state, event (`None`: only time passes), when, next state, what is told
         let table = [
             (idle, Some(Suspected), 10, holding, Some(began)),
@@ -137,13 +151,13 @@ mod tests {
             (idle, Some(Allowed(None)), 10, idle, None),
             (idle, None, 99, idle, None),
             (holding, Some(Suspected), 20, holding, None),
-            (holding, Some(SuspicionOver), 20, idle, Some(ended(10))),
-            (holding, Some(SuspicionOver), 40, idle, Some(ended(30))),
+            (holding, Some(SuspicionOver), 20, idle, Some(over(10))),
+            (holding, Some(SuspicionOver), 40, idle, Some(over(30))),
             (holding, Some(Allowed(Some(2 * LIMIT))), 20, holding, None),
-            (holding, Some(Allowed(Some(SECOND))), 20, spent, Some(ended(10))),
-            (holding, Some(Allowed(None)), 20, spent, Some(ended(10))),
+            (holding, Some(Allowed(Some(SECOND))), 20, spent, Some(up(10))),
+            (holding, Some(Allowed(None)), 20, spent, Some(up(10))),
             (holding, None, 39, holding, None),
-            (holding, None, 40, spent, Some(ended(30))),
+            (holding, None, 40, spent, Some(up(30))),
             (spent, Some(Suspected), 50, spent, None),
             (spent, Some(SuspicionOver), 50, idle, None),
             (spent, Some(Allowed(Some(2 * LIMIT))), 50, spent, None),

@@ -5,7 +5,7 @@
 //! of orders or weights, so a day of flapping is a test that runs in a millisecond.
 //!
 //! While the node suspects itself it may be told to hold: runs are counted as ever, but no verdict turns unhealthy before
-//! the hold ends, and none at all where a pass has ended the run by then.
+//! the hold ends, and none at all where a pass has ended the run by then or comes next.
 //!
 //! Runs are counted, not averaged: an average forgets slowly, and after an hour of health ten
 //! straight failures would still look like a good backend.
@@ -54,10 +54,12 @@ pub enum Event<'a> {
     ProbingResumed,
     /// From now on the verdict does not turn unhealthy. Runs are counted as ever.
     HoldBegan,
-    /// The verdict may turn again, and does where the run still stands.
-    HoldEnded {
+    /// The verdict may turn again, and does at once where the run still stands.
+    HoldTimeUp {
         at: Instant,
     },
+    /// The verdict may turn again. Where the run still stands the next result decides.
+    HoldLifted,
 }
 
 /// A new verdict and what led to it.
@@ -158,7 +160,11 @@ impl Judge {
                 self.decides = Decides::FirstResult;
             }
             Event::HoldBegan => self.held = true,
-            Event::HoldEnded { at } => {
+            Event::HoldLifted => {
+                self.held = false;
+                self.overdue = None;
+            }
+            Event::HoldTimeUp { at } => {
                 self.held = false;
                 if let Some(Overdue(threshold)) = self.overdue {
                     self.change(Verdict::Unhealthy, threshold, at);
@@ -598,13 +604,35 @@ mod tests {
                 assert_ne!(change.map(|change| change.to), Some(Verdict::Unhealthy), "{before:?} {during:?}");
             }
             assert_eq!(court.judge.is_held_back(), held_back, "{before:?} {during:?}");
-            court.judge.handle(Event::HoldEnded { at: court.now });
+            court.judge.handle(Event::HoldTimeUp { at: court.now });
             assert_eq!((court.judge.verdict(), court.judge.is_held_back()), (after, false), "{before:?} {during:?}");
             let change = court.judge.poll_output();
             assert_eq!(change.map(|change| (change.to, change.at)), held_back.then_some((after, court.now)));
             // And then everything is as it always was.
             let next = [Fail, Fail, Fail].map(|input| court.tell(input).map(|change| change.to));
             assert_eq!(court.judge.verdict(), Verdict::Unhealthy, "{before:?} {during:?}: {next:?}");
+        }
+    }
+
+    #[test]
+    fn where_the_hold_is_lifted_the_next_result_decides() {
+        use Input::{Fail, Late, Pass};
+        for (before, during) in [(&[Pass][..], &[Fail; 4][..]), (&[], &[Fail]), (&[Pass, Input::Resume], &[Fail])] {
+            for (next, verdict) in [(Fail, Verdict::Unhealthy), (Pass, Verdict::Healthy)] {
+                let mut court = Court::new();
+                for input in before {
+                    court.tell(*input);
+                }
+                court.judge.handle(Event::HoldBegan);
+                for input in during {
+                    assert_eq!(court.tell(*input), None);
+                }
+                court.judge.handle(Event::HoldLifted);
+                assert_eq!((court.judge.poll_output(), court.judge.is_held_back()), (None, false));
+                assert_eq!(court.tell(Late), None, "that says nothing");
+                court.tell(next);
+                assert_eq!(court.judge.verdict(), verdict, "{before:?} {during:?} {next:?}");
+            }
         }
     }
 
@@ -621,7 +649,7 @@ mod tests {
             Some(Progress { toward: Verdict::Unhealthy, results: 5, needed: UNHEALTHY_THRESHOLD })
         );
         let at = court.now + Duration::from_secs(1);
-        court.judge.handle(Event::HoldEnded { at });
+        court.judge.handle(Event::HoldTimeUp { at });
         let change = court.judge.poll_output().expect("the run still stands");
         assert_eq!((change.threshold, change.evidence.probes, change.at), (Some(UNHEALTHY_THRESHOLD), 5, at));
         assert_eq!(court.judge.since(), at);

@@ -16,14 +16,18 @@
 //! **Rule.** Suspicion begins when more than `limits::SUSPICION_SHARE` percent of all counted checks
 //! of the node turned, and the same holds inside at least `limits::SUSPICION_GROUPS` groups. The share
 //! of the whole is asked for because three small pools may well die together in one rack
-//! while ninety others prove that the node is fine. It is over when the checks still failing are no more than
-//! that share; while it holds, turned checks do not expire.
+//! while ninety others prove that the node is fine. Where most of them failed because this node's own kernel knew no way
+//! (network down, network unreachable), the groups are not asked for: a dead link strikes a node of one pool too.
+//! It is over when the checks still failing are no more than that share; while it holds, turned checks do not expire.
+//!
+//! **Hampered.** The other ground needs no failure: the last probes of more than that share of all checks were void,
+//! because the node was late or out of files, ports or memory. Then what little it still finds out may be wrong as well.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use evenkeel_model::event::Struck;
+use evenkeel_model::event::{Ground, Hampered, Struck};
 use evenkeel_model::limits;
 use evenkeel_model::time::Instant;
 
@@ -35,6 +39,8 @@ pub struct Suspicion {
     /// By group.
     tallies: Vec<Tally>,
     node: Tally,
+    /// Checks by what their last probe said.
+    last: Last,
     group_of_host: BTreeMap<IpAddr, usize>,
     /// Turned checks by the moment at which that is one interval ago.
     turned: BTreeSet<(Instant, ProbeKey)>,
@@ -53,8 +59,33 @@ pub enum Event {
         interval: Duration,
     },
     Passed(ProbeKey),
-    Failed(ProbeKey),
+    Failed {
+        key: ProbeKey,
+        why: Why,
+    },
+    /// The probe says nothing, and it is our fault.
+    Void {
+        key: ProbeKey,
+        why: Own,
+    },
     Left(ProbeKey),
+}
+
+/// As far as it tells the backend from the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// This node's kernel knew no way to it.
+    NoRoute,
+    Other,
+}
+
+/// What kept a probe from saying anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// We served its timer late.
+    Late,
+    /// We had no file, port or memory for it.
+    Shortage,
 }
 
 /// One check as the plan has it. A check that several pools rest on is listed once for each.
@@ -70,7 +101,7 @@ pub struct Checked {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    Suspected(Struck),
+    Suspected(Ground),
     Over { lasted: Duration },
 }
 
@@ -79,6 +110,23 @@ struct Check {
     group: usize,
     interval: Duration,
     state: State,
+    said: Said,
+}
+
+/// What the last probe of a check said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    /// There was none yet.
+    Nothing,
+    Something,
+    Void(Own),
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Last {
+    something: usize,
+    late: usize,
+    shortage: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +136,7 @@ enum State {
     Passing,
     Turned {
         expires: Instant,
+        why: Why,
     },
     /// Failing from its first result on, or for longer than an interval.
     Failing,
@@ -97,6 +146,8 @@ enum State {
 struct Tally {
     passing: usize,
     turned: usize,
+    /// Of the turned.
+    no_route: usize,
 }
 
 impl Suspicion {
@@ -109,10 +160,18 @@ impl Suspicion {
         match event {
             Event::Regrouped(checked) => self.regroup(&checked),
             Event::Joined { key, host, interval } => self.join(key, host, interval),
-            Event::Passed(key) => self.become_state(key, State::Passing),
-            Event::Failed(key) => self.fail(key, now),
+            Event::Passed(key) => {
+                self.become_state(key, State::Passing);
+                self.hear(key, Said::Something);
+            }
+            Event::Failed { key, why } => {
+                self.fail(key, why, now);
+                self.hear(key, Said::Something);
+            }
+            Event::Void { key, why } => self.hear(key, Said::Void(why)),
             Event::Left(key) => {
                 self.become_state(key, State::Silent);
+                self.hear(key, Said::Nothing);
                 self.checks.remove(&key);
             }
         }
@@ -128,12 +187,12 @@ impl Suspicion {
         self.since
     }
 
-    fn fail(&mut self, key: ProbeKey, now: Instant) {
+    fn fail(&mut self, key: ProbeKey, why: Why, now: Instant) {
         let Some(check) = self.checks.get(&key) else { return };
         match check.state {
             State::Passing => {
                 let expires = now + check.interval;
-                self.become_state(key, State::Turned { expires });
+                self.become_state(key, State::Turned { expires, why });
             }
             State::Silent => self.become_state(key, State::Failing),
             State::Turned { .. } | State::Failing => {}
@@ -143,13 +202,12 @@ impl Suspicion {
     fn judge(&mut self, now: Instant) {
         match self.since {
             None => {
-                let struck = self.struck();
-                if self.node.is_struck() && struck.groups as u64 >= limits::SUSPICION_GROUPS.value {
+                if let Some(ground) = self.ground() {
                     self.since = Some(now);
-                    self.outputs.push_back(Output::Suspected(struck));
+                    self.outputs.push_back(Output::Suspected(ground));
                 }
             }
-            Some(since) if !self.node.is_struck() => {
+            Some(since) if !self.node.is_struck() && !self.last.is_hampered() => {
                 self.since = None;
                 self.outputs.push_back(Output::Over { lasted: now - since });
             }
@@ -157,12 +215,21 @@ impl Suspicion {
         }
     }
 
-    fn struck(&self) -> Struck {
-        // Counting groups costs their number; it is reached only in an outage, because the node's own
-        // tally is looked at first.
-        let groups =
-            if self.node.is_struck() { self.tallies.iter().filter(|group| group.is_struck()).count() } else { 0 };
-        Struck { failing: self.node.turned, of: self.node.turned + self.node.passing, groups }
+    /// What there is to suspect the node for.
+    fn ground(&self) -> Option<Ground> {
+        if self.node.is_struck() {
+            // Counting groups costs their number; it is reached only in an outage, because the node's own
+            // tally is looked at first.
+            let groups = self.tallies.iter().filter(|group| group.is_struck()).count();
+            let Tally { passing, turned, no_route } = self.node;
+            let no_way_out = no_route * 2 > turned && no_route as u64 >= limits::SUSPICION_CHECKS.value;
+            if no_way_out || groups as u64 >= limits::SUSPICION_GROUPS.value {
+                return Some(Ground::Struck(Struck { failing: turned, of: turned + passing, groups, no_route }));
+            }
+        }
+        let Last { something, late, shortage } = self.last;
+        let of = something + late + shortage;
+        self.last.is_hampered().then_some(Ground::Hampered(Hampered { late, shortage, of }))
     }
 
     /// Turned checks whose interval is over count no more, unless the node suspects itself already.
@@ -187,11 +254,22 @@ impl Suspicion {
             tally.forget(old);
             tally.count(state);
         }
-        if let State::Turned { expires } = old {
+        if let State::Turned { expires, .. } = old {
             self.turned.remove(&(expires, key));
         }
-        if let State::Turned { expires } = state {
+        if let State::Turned { expires, .. } = state {
             self.turned.insert((expires, key));
+        }
+    }
+
+    fn hear(&mut self, key: ProbeKey, said: Said) {
+        let Some(check) = self.checks.get_mut(&key) else { return };
+        let before = std::mem::replace(&mut check.said, said);
+        if let Some(count) = self.last.of(before) {
+            *count -= 1;
+        }
+        if let Some(count) = self.last.of(said) {
+            *count += 1;
         }
     }
 
@@ -200,6 +278,7 @@ impl Suspicion {
         self.group_of_host = groups_of_hosts(checked);
         self.turned.clear();
         self.node = Tally::default();
+        self.last = Last::default();
         let count = self.group_of_host.values().max().map_or(0, |highest| highest + 1);
         self.tallies = vec![Tally::default(); count];
         for one in checked {
@@ -207,6 +286,7 @@ impl Suspicion {
             self.join(key, one.host, one.interval);
             if let Some(check) = old.get(&key) {
                 self.become_state(key, check.state);
+                self.hear(key, check.said);
             }
         }
     }
@@ -214,7 +294,7 @@ impl Suspicion {
     fn join(&mut self, key: ProbeKey, host: IpAddr, interval: Duration) {
         // A host that no pool named cannot be grouped and is left out rather than counted wrongly.
         let Some(&group) = self.group_of_host.get(&host) else { return };
-        self.checks.entry(key).or_insert(Check { group, interval, state: State::Silent });
+        self.checks.entry(key).or_insert(Check { group, interval, state: State::Silent, said: Said::Nothing });
     }
 }
 
@@ -222,7 +302,10 @@ impl Tally {
     fn count(&mut self, state: State) {
         match state {
             State::Passing => self.passing += 1,
-            State::Turned { .. } => self.turned += 1,
+            State::Turned { why, .. } => {
+                self.turned += 1;
+                self.no_route += usize::from(why == Why::NoRoute);
+            }
             State::Silent | State::Failing => {}
         }
     }
@@ -230,13 +313,32 @@ impl Tally {
     fn forget(&mut self, state: State) {
         match state {
             State::Passing => self.passing -= 1,
-            State::Turned { .. } => self.turned -= 1,
+            State::Turned { why, .. } => {
+                self.turned -= 1;
+                self.no_route -= usize::from(why == Why::NoRoute);
+            }
             State::Silent | State::Failing => {}
         }
     }
 
     const fn is_struck(self) -> bool {
         self.turned as u64 * 100 > (self.turned + self.passing) as u64 * limits::SUSPICION_SHARE.value
+    }
+}
+
+impl Last {
+    const fn of(&mut self, said: Said) -> Option<&mut usize> {
+        match said {
+            Said::Nothing => None,
+            Said::Something => Some(&mut self.something),
+            Said::Void(Own::Late) => Some(&mut self.late),
+            Said::Void(Own::Shortage) => Some(&mut self.shortage),
+        }
+    }
+
+    const fn is_hampered(self) -> bool {
+        let (void, all) = ((self.late + self.shortage) as u64, (self.something + self.late + self.shortage) as u64);
+        void >= limits::SUSPICION_CHECKS.value && void * 100 > all * limits::SUSPICION_SHARE.value
     }
 }
 
@@ -291,6 +393,10 @@ mod tests {
         checked
     }
 
+    fn struck(failing: usize, of: usize, groups: usize) -> Output {
+        Output::Suspected(Ground::Struck(Struck { failing, of, groups, no_route: 0 }))
+    }
+
     struct Node {
         suspicion: Suspicion,
         now: Instant,
@@ -319,7 +425,8 @@ mod tests {
         }
 
         fn fail(&mut self, keys: impl IntoIterator<Item = u64>) -> Option<Output> {
-            keys.into_iter().fold(None, |said, key| said.or(self.tell(Event::Failed(ProbeKey(key)))))
+            keys.into_iter()
+                .fold(None, |said, key| said.or(self.tell(Event::Failed { key: ProbeKey(key), why: Why::Other })))
         }
 
         fn wait(&mut self, duration: Duration) {
@@ -333,7 +440,7 @@ mod tests {
     fn most_checks_of_three_unrelated_pools_failing_together_is_suspicious() {
         let mut node = Node::well(&UNRELATED);
         assert_eq!(node.fail([0, 1, 2, 4, 5, 6, 8, 9]), None, "half of the last pool still passes");
-        assert_eq!(node.fail([10]), Some(Output::Suspected(Struck { failing: 9, of: 12, groups: 3 })));
+        assert_eq!(node.fail([10]), Some(struck(9, 12, 3)));
         assert_eq!(node.suspicion.since(), Some(node.now));
         assert_eq!(node.fail([11]), None, "said once");
     }
@@ -362,7 +469,7 @@ mod tests {
         let mut node = Node::well(&[[1, 2, 3, 4], [4, 5, 6, 8], [8, 9, 10, 11], [12, 13, 14, 15], [16, 17, 18, 19]]);
         assert!(node.fail(0..12).is_none(), "one group of three struck pools");
         assert_eq!(node.fail(12..15), None, "two groups");
-        assert_eq!(node.fail(16..19), Some(Output::Suspected(Struck { failing: 18, of: 20, groups: 3 })));
+        assert_eq!(node.fail(16..19), Some(struck(18, 20, 3)));
     }
 
     #[test]
@@ -376,7 +483,7 @@ mod tests {
             [21, 22, 23, 24],
         ]);
         assert_eq!(node.fail(0..12), None, "12 of 24 is not more than half");
-        assert_eq!(node.fail([12]), Some(Output::Suspected(Struck { failing: 13, of: 24, groups: 3 })));
+        assert_eq!(node.fail([12]), Some(struck(13, 24, 3)));
     }
 
     #[test]
@@ -407,11 +514,63 @@ mod tests {
         assert_eq!(node.tell(Event::Regrouped(plan(&UNRELATED))), None);
         assert_eq!(node.fail([8, 9]), None);
         let left = node.tell(Event::Left(ProbeKey(11)));
-        assert_eq!(left, Some(Output::Suspected(Struck { failing: 10, of: 11, groups: 3 })));
+        assert_eq!(left, Some(struck(10, 11, 3)));
         let host = Ipv4Addr::new(10, 0, 0, 12).into();
         assert_eq!(node.tell(Event::Joined { key: ProbeKey(99), host, interval: INTERVAL }), None);
         assert_eq!(node.tell(Event::Passed(ProbeKey(99))), None);
         assert_eq!(node.pass(0..3), None, "7 of 12 still fail");
         assert_eq!(node.pass(3..4), Some(Output::Over { lasted: Duration::ZERO }));
+    }
+    #[test]
+    fn a_node_whose_kernel_knows_no_way_is_suspicious_with_a_single_pool() {
+        let fail = |node: &mut Node, keys: std::ops::Range<u64>, why| {
+            keys.fold(None, |said, key| said.or(node.tell(Event::Failed { key: ProbeKey(key), why })))
+        };
+        let mut node = Node::well(&UNRELATED[..1]);
+        assert_eq!(fail(&mut node, 0..4, Why::Other), None, "four dead servers of one pool");
+        let mut node = Node::well(&UNRELATED[..1]);
+        assert_eq!(fail(&mut node, 0..2, Why::NoRoute), None, "half of them, and two are a hiccup");
+        let said = fail(&mut node, 2..3, Why::NoRoute);
+        let ground = Ground::Struck(Struck { failing: 3, of: 4, groups: 1, no_route: 3 });
+        assert_eq!(said, Some(Output::Suspected(ground)));
+        assert_eq!(node.pass(0..1), Some(Output::Over { lasted: Duration::ZERO }));
+        // Most failed for other reasons: then the groups are asked for as ever.
+        let mut node = Node::well(&[[1, 2, 3, 4], [4, 5, 6, 7]]);
+        assert_eq!(fail(&mut node, 0..4, Why::Other), None);
+        assert_eq!(fail(&mut node, 4..8, Why::NoRoute), None, "four of eight is not most");
+    }
+
+    #[test]
+    fn a_node_that_is_late_for_most_of_its_checks_suspects_itself_though_none_fails() {
+        let void = |node: &mut Node, keys: std::ops::Range<u64>, why| {
+            keys.fold(None, |said, key| said.or(node.tell(Event::Void { key: ProbeKey(key), why })))
+        };
+        let mut node = Node::well(&UNRELATED);
+        assert_eq!(void(&mut node, 0..6, Own::Late), None, "half");
+        assert_eq!(void(&mut node, 0..6, Own::Late), None, "the same ones again");
+        let said = void(&mut node, 6..7, Own::Shortage);
+        assert_eq!(said, Some(Output::Suspected(Ground::Hampered(Hampered { late: 6, shortage: 1, of: 12 }))));
+        assert_eq!(void(&mut node, 7..12, Own::Late), None, "said once");
+        assert_eq!(node.pass(0..5), None, "7 of 12");
+        assert_eq!(node.fail(5..6), Some(Output::Over { lasted: Duration::ZERO }), "a failure says something too");
+        // Two checks, both void: nobody is woken for that.
+        let mut node = Node::well(&UNRELATED[..1]);
+        for key in 2..4 {
+            assert_eq!(node.tell(Event::Left(ProbeKey(key))), None);
+        }
+        assert_eq!(void(&mut node, 0..2, Own::Late), None);
+    }
+
+    #[test]
+    fn what_last_probes_said_is_kept_by_a_regrouping_and_forgotten_with_the_check() {
+        let void = |node: &mut Node, key| node.tell(Event::Void { key: ProbeKey(key), why: Own::Late });
+        let mut node = Node::well(&UNRELATED);
+        for key in 0..6 {
+            assert_eq!(void(&mut node, key), None);
+        }
+        assert_eq!(node.tell(Event::Regrouped(plan(&UNRELATED))), None);
+        let left = node.tell(Event::Left(ProbeKey(11)));
+        assert_eq!(left, Some(Output::Suspected(Ground::Hampered(Hampered { late: 6, shortage: 0, of: 11 }))));
+        assert_eq!(node.tell(Event::Left(ProbeKey(0))), Some(Output::Over { lasted: Duration::ZERO }), "5 of 10");
     }
 }

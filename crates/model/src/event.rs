@@ -15,8 +15,10 @@ use crate::standing::{AgentWord, Harm, Order, Verdict};
 use crate::time::Instant;
 
 mod beside;
+mod trouble;
 
 pub use beside::{Beside, Lost};
+pub use trouble::{Ground, Hampered, Struck, Voids};
 
 /// Something that changed, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +63,26 @@ pub enum What {
         problems: usize,
         first: Arc<str>,
     },
-    /// Most checks of unrelated pools turned to failing together (SPEC W7).
-    SelfSuspected(Struck),
+    /// Most checks of unrelated pools turned to failing together, or most probes say nothing for faults of our own (SPEC W7).
+    SelfSuspected(Ground),
     SuspicionOver {
         lasted: Duration,
     },
+    /// From now on no verdict turns unhealthy, since the node suspects itself.
+    HoldBegan {
+        at_most: Duration,
+    },
+    /// A run has reached its threshold, and the hold keeps the verdict.
+    VerdictHeldBack(HeldBack),
+    /// Verdicts turn again. So many were held back, and either turn now or are decided by their next probe.
+    HoldEnded {
+        lasted: Duration,
+        held_back: usize,
+        turned: bool,
+    },
+    /// Too little of a pool's weight may be used, so that new work goes to all who are not drained or in maintenance.
+    PoolPanicked(Panic),
+    PoolCalm(Panic),
     /// Probes that say nothing because we were late or out of resources, gathered over a period.
     ProbesVoid(Voids),
     /// Of a hook, a name of backends, or the state file.
@@ -153,26 +170,27 @@ pub struct PlanChange {
     pub checks_removed: usize,
 }
 
-/// How much of what the node checks turned to failing together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Struck {
-    /// Checks that turned within one interval.
-    pub failing: usize,
-    /// Those and the ones that still pass.
-    pub of: usize,
-    /// Groups of pools, unrelated to each other, in which most checks turned.
-    pub groups: usize,
+/// One backend of one pool would be unhealthy now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    pub pool: Arc<str>,
+    pub backend: SocketAddr,
+    /// The check that says so.
+    pub check: Option<Arc<str>>,
+    /// Failures in a row.
+    pub probes: u32,
+    /// The last of them.
+    pub last: Finding,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Voids {
-    pub period: Duration,
-    pub late: u64,
-    /// The worst lateness among them.
-    pub late_by: Duration,
-    pub no_resources: u64,
-    /// Of the last probe that could not be started.
-    pub errno: Option<i32>,
+/// How much of a pool may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Panic {
+    pub pool: Arc<str>,
+    /// Percent of the weight of those that are neither drained nor in maintenance.
+    pub usable: u32,
+    /// The pool's `panic_below`, in percent; `None`: it has none any more.
+    pub below: Option<u32>,
 }
 
 /// How loud an event is.
@@ -226,6 +244,11 @@ impl Event {
             What::PlanRefused { .. } => "plan.refused",
             What::SelfSuspected(_) => "node.suspects_itself",
             What::SuspicionOver { .. } => "node.suspicion_over",
+            What::HoldBegan { .. } => "node.holds_verdicts",
+            What::VerdictHeldBack(_) => "backend.verdict_held_back",
+            What::HoldEnded { .. } => "node.hold_over",
+            What::PoolPanicked(_) => "pool.panic",
+            What::PoolCalm(_) => "pool.panic_over",
             What::ProbesVoid(_) => "probes.void",
             What::Beside(beside) => beside.name(),
         }
@@ -237,6 +260,9 @@ impl Event {
             | What::TrafficFailed(_)
             | What::OrderRefused { .. }
             | What::PlanRefused { .. }
+            | What::HoldBegan { .. }
+            | What::VerdictHeldBack(_)
+            | What::PoolPanicked(_)
             | What::ProbesVoid(_) => Level::Warn,
             // Verdicts given while this holds may be wrong, and verdicts are our promise.
             What::SelfSuspected(_) => Level::Error,
@@ -245,6 +271,8 @@ impl Event {
             | What::OrderGiven { .. }
             | What::AgentSaid { .. }
             | What::PlanChanged(_)
+            | What::HoldEnded { .. }
+            | What::PoolCalm(_)
             | What::SuspicionOver { .. } => Level::Info,
             What::Beside(beside) => beside.level(),
         }
@@ -293,22 +321,32 @@ impl Event {
                 each("problems", Value::Count(*problems as u64));
                 each("first", Value::Text(first));
             }
-            What::SelfSuspected(struck) => {
-                each("failing", Value::Count(struck.failing as u64));
-                each("of", Value::Count(struck.of as u64));
-                each("groups", Value::Count(struck.groups as u64));
+            What::SelfSuspected(ground) => ground.fields(each),
+            What::HoldBegan { at_most } => each("at_most", Value::Time(*at_most)),
+            What::VerdictHeldBack(held) => {
+                each("pool", Value::Text(&held.pool));
+                each("backend", Value::Address(held.backend));
+                if let Some(check) = &held.check {
+                    each("check", Value::Text(check));
+                }
+                each("probes", Value::Count(u64::from(held.probes)));
+                each("findings", Value::Findings(std::slice::from_ref(&held.last)));
             }
-            What::SuspicionOver { lasted } => each("lasted", Value::Time(*lasted)),
-            What::ProbesVoid(voids) => {
-                each("period", Value::Time(voids.period));
-                each("late", Value::Count(voids.late));
-                each("late_by", Value::Time(voids.late_by));
-                each("no_resources", Value::Count(voids.no_resources));
-                if let Some(errno) = voids.errno {
-                    each("errno", Value::Signed(i64::from(errno)));
+            What::HoldEnded { lasted, held_back, turned } => {
+                each("because", Value::Text(if *turned { "time_up" } else { "suspicion_over" }));
+                each("lasted", Value::Time(*lasted));
+                each("held_back", Value::Count(*held_back as u64));
+            }
+            What::PoolPanicked(panic) | What::PoolCalm(panic) => {
+                each("pool", Value::Text(&panic.pool));
+                each("usable_percent", Value::Count(u64::from(panic.usable)));
+                if let Some(below) = panic.below {
+                    each("panic_below_percent", Value::Count(u64::from(below)));
                 }
             }
             What::Beside(beside) => beside.fields(each),
+            What::SuspicionOver { lasted } => each("lasted", Value::Time(*lasted)),
+            What::ProbesVoid(voids) => voids.fields(each),
         }
     }
 }
@@ -431,13 +469,38 @@ impl fmt::Display for Event {
             What::PlanRefused { problems, first } => {
                 write!(f, "plan refused, the old one stays: {}, first: {first}", Counted(*problems as u64, "problem"))
             }
-            What::SelfSuspected(struck) => write!(
+            What::SelfSuspected(ground) => write!(f, "this node suspects itself: {ground}"),
+            What::HoldBegan { at_most } => {
+                write!(f, "while this node suspects itself no verdict turns unhealthy, for at most {}", Short(*at_most))
+            }
+            What::VerdictHeldBack(held) => write!(
                 f,
-                "this node suspects itself: {} of {} in {} turned to failing within one interval; look at its own network first",
-                struck.failing,
-                Counted(struck.of as u64, "check"),
-                Counted(struck.groups as u64, "unrelated group of pools"),
+                "backend {} of pool \"{}\" would be unhealthy ({} in a row failed, last: {}), but this node suspects itself",
+                held.backend,
+                held.pool,
+                Counted(u64::from(held.probes), "probe"),
+                Told(&held.last),
             ),
+            What::HoldEnded { lasted, held_back: 0, .. } => {
+                write!(f, "verdicts turn unhealthy again, after {}; none was held back", Short(*lasted))
+            }
+            What::HoldEnded { lasted, held_back, turned } => write!(
+                f,
+                "verdicts turn unhealthy again, after {}; {} {}",
+                Short(*lasted),
+                Counted(*held_back as u64, "verdict"),
+                if *turned { "that still fail turn now" } else { "held back are decided by their next probe" },
+            ),
+            What::PoolPanicked(panic) => write!(
+                f,
+                "pool \"{}\" panics: {} % of its weight may be used, less than panic_below ({} %); new work goes to all its backends that are not drained or in maintenance, unhealthy ones too",
+                panic.pool,
+                panic.usable,
+                panic.below.unwrap_or(0),
+            ),
+            What::PoolCalm(panic) => {
+                write!(f, "pool \"{}\" is over its panic: {} % of its weight may be used", panic.pool, panic.usable)
+            }
             What::SuspicionOver { lasted } => {
                 write!(f, "this node no longer suspects itself, after {}", Short(*lasted))
             }
@@ -506,24 +569,6 @@ impl fmt::Display for TrafficFailed {
                 write!(f, "it takes {} to the first byte, the others {}", Short(mean), Short(others_mean))
             }
         }
-    }
-}
-
-impl fmt::Display for Voids {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = Counted(self.late + self.no_resources, "probe");
-        write!(f, "{all} void within {}, through no fault of the backends: ", Short(self.period))?;
-        if self.late > 0 {
-            write!(f, "{} late, the worst by {}", self.late, Short(self.late_by))?;
-        }
-        if self.no_resources > 0 {
-            let joint = if self.late > 0 { "; " } else { "" };
-            write!(f, "{joint}{} not started for want of resources", self.no_resources)?;
-            if let Some(errno) = self.errno {
-                write!(f, " (errno {errno})")?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -704,7 +749,10 @@ mod tests {
     #[test]
     fn the_nodes_own_troubles_are_told_with_their_size() {
         let at = Instant::START;
-        let struck = Event { at, what: What::SelfSuspected(Struck { failing: 11, of: 12, groups: 3 }) };
+        let struck = Event {
+            at,
+            what: What::SelfSuspected(Ground::Struck(Struck { failing: 11, of: 12, groups: 3, no_route: 0 })),
+        };
         assert_eq!(
             struck.to_string(),
             "this node suspects itself: 11 of 12 checks in 3 unrelated groups of pools turned to failing within one interval; look at its own network first"

@@ -316,6 +316,8 @@ fixed! {
         "So many targets that join together get their first probe at once; more are spread over one interval. 64 SYNs are no burst for any network, and a small site wants its verdicts at once.";
     SUSPICION_GROUPS = 3, "groups",
         "Groups of unrelated pools that must be struck together before the node suspects itself. Two may fail together by chance or share a rack.";
+    SUSPICION_CHECKS = 3, "checks",
+        "Checks whose last probes were void, or found no way out of this node, before the node suspects itself for that. One or two late probes are a hiccup.";
     VOID_REPORT = 10, "s",
         "Void probes are reported together once in this time: an overloaded node must not add a log line for each probe it was late for.";
     RECENT_FINDINGS = 10, "findings",

@@ -30,6 +30,8 @@ pub struct PoolView {
     pub candidates: Candidates,
     /// Set exactly when there is no candidate.
     pub refusal: Option<Cause>,
+    /// Too little of the pool's weight may be used (`panic_below`), so unhealthy and ejected backends are candidates too.
+    pub panic: bool,
 }
 
 impl Snapshot {

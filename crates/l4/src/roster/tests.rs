@@ -88,7 +88,7 @@ fn snapshot(plan: &Arc<Plan>, generation: u64, aside: &[(usize, Aside)]) -> Snap
         made: at(0),
         plan: Arc::clone(plan),
         standings: Vec::new(),
-        pools: vec![Arc::new(PoolView { candidates, refusal })],
+        pools: vec![Arc::new(PoolView { candidates, refusal, panic: false })],
     }
 }
 
@@ -613,6 +613,7 @@ fn a_removed_listeners_rules_mean_the_pools_of_its_own_plan() {
             Arc::new(PoolView {
                 candidates: Candidates::new(Schedule::Rr, []),
                 refusal: Some(Cause::NoBackendConfigured),
+                panic: false,
             })
         };
         let pools = plan.pools.iter().map(|_| view()).collect();

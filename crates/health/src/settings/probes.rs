@@ -1,4 +1,6 @@
 //! What one probe sends and what it takes for an answer, by kind.
+//!
+//! Values and no behaviour: how a kind is spoken is the room probe's, and which of these a file may say is config's.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -11,6 +11,7 @@ mod client;
 mod daemon;
 mod faults;
 mod h2_clients;
+mod health_kinds;
 #[path = "../sim/hello.rs"]
 mod hello;
 mod host;

@@ -20,14 +20,14 @@ const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x05
 /// Queries that dnsperf leaves unanswered before it waits.
 const OUTSTANDING: u64 = 64;
 
-struct Dnsmasq {
+pub struct Dnsmasq {
     child: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Dnsmasq {
     /// Knows every name under bench.test by itself.
-    fn start() -> Dnsmasq {
+    pub fn start() -> Dnsmasq {
         let address = free_address();
         let child = Command::new("dnsmasq")
             .args(["--keep-in-foreground", "--user=root", "--group=root", "--pid-file=", "--conf-file=/dev/null"])
@@ -44,7 +44,7 @@ impl Dnsmasq {
         dnsmasq
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }

@@ -18,15 +18,15 @@ use crate::tools::{have_all, run};
 
 const CLIENTS: usize = 12;
 
-struct Redis {
+pub struct Redis {
     child: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
     _folder: Folder,
 }
 
 impl Redis {
     /// Nothing is kept on disk. Its key `name` tells a client whom it got.
-    fn start(name: &str) -> Redis {
+    pub fn start(name: &str) -> Redis {
         let (folder, address) = (Folder::new("redis"), free_address());
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
         let child = Command::new("redis-server")
@@ -44,7 +44,7 @@ impl Redis {
     }
 
     /// One command by redis-cli, past the balancer.
-    fn ask(&self, command: &[&str]) -> String {
+    pub fn ask(&self, command: &[&str]) -> String {
         let (ip, port) = (self.address.ip().to_string(), self.address.port().to_string());
         let said = run("redis-cli", &[&["-h", &ip, "-p", &port], command].concat(), "");
         assert!(said.fine, "redis-cli {command:?}: {}{}", said.out, said.err);

@@ -89,6 +89,12 @@ impl Server {
             text.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
         })
     }
+
+    /// The lines of its log so far with all of `words`.
+    pub fn log_lines(&self, words: &[&str]) -> Vec<String> {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
+    }
 }
 
 impl Drop for Server {

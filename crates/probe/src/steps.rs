@@ -127,12 +127,22 @@ impl Steps {
         }
     }
 
+    /// What came in the place of the expected. Where we spoke last, the rest of the line before that is no part of it.
+    fn instead(&self, at: usize) -> &[u8] {
+        let rest = &self.heard[self.from..];
+        let spoke = at.checked_sub(1).is_some_and(|before| matches!(self.steps[before], Step::Send(_)));
+        match rest.iter().position(|byte| *byte == b'\n') {
+            Some(end) if spoke && self.from > 0 => &rest[end + 1..],
+            _ => rest,
+        }
+    }
+
     fn missed(&self, pattern: &Pattern, end: StepEnd) -> ProbeResult {
         self.missed_at(self.at.unwrap_or_default(), pattern, end)
     }
 
     fn missed_at(&self, at: usize, pattern: &Pattern, end: StepEnd) -> ProbeResult {
-        let got = &self.heard[self.from..];
+        let got = self.instead(at);
         let kept = got.len().min(limits::PROBE_EVIDENCE.value as usize);
         let reason = FailureReason::Step {
             // Config bounds the steps far below what a u16 holds.
@@ -210,13 +220,13 @@ mod tests {
     fn a_conversation_decides_however_it_is_cut() {
         let smtp = [text("220 "), send("HELO probe\r\n"), regex("^250"), send("QUIT\r\n"), regex("^221")];
         let redis = [send("PING\r\n"), text("+PONG\r\n")];
-        let table: [Case<'_>; 9] = [
+        let table: [Case<'_>; 10] = [
             (&smtp, b"220 mail ESMTP\r\n250 hello\r\n221 bye\r\n", passed(), b"HELO probe\r\nQUIT\r\n"),
             // A line that only begins with 250 somewhere in its middle is no answer.
             (
                 &smtp,
                 b"220 250 there\r\n550 no 250\r\n",
-                missed(3, 5, "/^250/", b"250 there\r\n550 no 250\r\n", StepEnd::Closed),
+                missed(3, 5, "/^250/", b"550 no 250\r\n", StepEnd::Closed),
                 b"HELO probe\r\n",
             ),
             (&smtp, b"421 busy\r\n", missed(1, 5, "\"220 \"", b"421 busy\r\n", StepEnd::Closed), b""),
@@ -230,6 +240,12 @@ mod tests {
             ),
             // The same words twice are two matches, and one of them is not two.
             (&[text("ok"), text("ok")], b"ok ok", passed(), b""),
+            (
+                &[text("is "), text("ready")],
+                b"is dead\nsorry",
+                missed(2, 2, "\"ready\"", b"dead\nsorry", StepEnd::Closed),
+                b"",
+            ),
             (&[text("ok"), text("ok")], b"ok o k", missed(2, 2, "\"ok\"", b" o k", StepEnd::Closed), b""),
             (&[send("bye"), send(" now")], b"", passed(), b"bye now"),
         ];

@@ -15,6 +15,7 @@ pub mod judge;
 pub mod passive;
 pub mod pattern;
 pub mod ramp;
+pub mod refusals;
 pub mod settings;
 pub mod suspicion;
 pub mod timetable;

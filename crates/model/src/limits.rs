@@ -458,6 +458,12 @@ fixed! {
         "Longest precomputed smooth sequence; larger ones are computed pick by pick.";
     WRR_COST = 1_048_576, "steps",
         "Most steps (picks times backends) spent on precomputing a smooth sequence, about a millisecond; beyond it picks are computed one by one.";
+    REFUSAL_GAP = 2000, "ms",
+        "Least time between two datagrams to the closed port of one host, for all udp probes of one source address together. Linux sends an address one refusal a second, so half of them are left for services that are dead.";
+    REFUSAL_PATIENCE = 1000, "ms",
+        "How long a refusal of a datagram to a closed port may take. Kernels send it at once; a way of a second and more is one that no check would pass.";
+    REFUSAL_HOSTS = 4096, "hosts",
+        "Hosts without a probe for ten minutes whose refusals are remembered nevertheless.";
     RETRY_WINDOW = 10, "s",
         "How long a request pays for retries. Finagle and linkerd ship the same ten seconds: long enough to bridge a fail window, too short to save up for a storm.";
     RETRY_MINIMUM = 30, "retries",

@@ -10,13 +10,16 @@
 //! probe that the backend may have heard of: when to probe and what a finding means is `health`'s.
 
 mod agent;
+mod aside;
 mod body;
 mod dns;
 mod failure;
 mod grpc;
 mod h2;
 mod head;
+mod hosts;
 mod http;
+mod icmp;
 mod machine;
 mod prober;
 mod secured;

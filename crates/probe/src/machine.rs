@@ -17,6 +17,7 @@ use crate::dns::Dns;
 use crate::grpc::Grpc;
 use crate::h2::{Scheme, Streamed};
 use crate::http::Http;
+use crate::icmp::Icmp;
 use crate::secured::{Inside, Secured};
 use crate::steps::Steps;
 use crate::tcp::Tcp;
@@ -56,6 +57,7 @@ pub enum Machine {
     Agent(Agent),
     Dns(Dns),
     Http(Http),
+    Icmp(Icmp),
     Grpc(Grpc),
     /// One that speaks HTTP, inside a stream of HTTP/2.
     Streamed(Box<Streamed>),
@@ -67,8 +69,8 @@ pub enum Machine {
 }
 
 impl Machine {
-    /// `number` is another one for each probe.
-    pub fn new(probe: &ProbeSettings, to: SocketAddr, number: u16) -> Self {
+    /// `number` is one that nobody can guess, another for each probe.
+    pub fn new(probe: &ProbeSettings, to: SocketAddr, number: u64) -> Self {
         match probe {
             ProbeSettings::Http(settings) => {
                 let http = Machine::Http(Http::new(settings, to));
@@ -91,8 +93,9 @@ impl Machine {
                 Machine::Secured(Box::new(Secured::new(Arc::clone(&settings.client), to.ip(), inside)))
             }
             ProbeSettings::Udp(settings) => Machine::Udp(Udp::new(settings)),
-            ProbeSettings::Dns(settings) => Machine::Dns(Dns::new(settings, number)),
-            other => unreachable!("config makes no {} probe yet", other.kind().word()),
+            ProbeSettings::Dns(settings) => Machine::Dns(Dns::new(settings, number as u16)),
+            ProbeSettings::Icmp(_) => Machine::Icmp(Icmp::new(to.ip(), number)),
+            ProbeSettings::Command(_) => unreachable!("programs are run by the thread that may wait for them"),
         }
     }
 
@@ -115,6 +118,7 @@ impl Machine {
         match self {
             Machine::Agent(agent) => agent.handle(fact),
             Machine::Http(http) => http.handle(fact),
+            Machine::Icmp(icmp) => icmp.handle(fact),
             Machine::Grpc(grpc) => grpc.handle(fact),
             Machine::Streamed(streamed) => streamed.handle(fact),
             Machine::Secured(secured) => secured.handle(fact),
@@ -130,6 +134,7 @@ impl Machine {
         match self {
             Machine::Agent(agent) => agent.handle_deadline(),
             Machine::Http(http) => http.handle_deadline(),
+            Machine::Icmp(icmp) => icmp.handle_deadline(),
             Machine::Grpc(grpc) => grpc.handle_deadline(),
             Machine::Streamed(streamed) => streamed.handle_deadline(),
             Machine::Secured(secured) => secured.handle_deadline(),
@@ -145,6 +150,7 @@ impl Machine {
         match self {
             Machine::Agent(agent) => agent.phase(),
             Machine::Http(http) => http.phase(),
+            Machine::Icmp(icmp) => icmp.phase(),
             Machine::Grpc(grpc) => grpc.phase(),
             Machine::Streamed(streamed) => streamed.phase(),
             Machine::Secured(secured) => secured.phase(),
@@ -163,6 +169,7 @@ impl Machine {
             Machine::Agent(_)
             | Machine::Dns(_)
             | Machine::Http(_)
+            | Machine::Icmp(_)
             | Machine::Grpc(_)
             | Machine::Steps(_)
             | Machine::Tcp(_)
@@ -175,6 +182,7 @@ impl Machine {
         match self {
             Machine::Agent(agent) => agent.to_send(),
             Machine::Http(http) => http.to_send(),
+            Machine::Icmp(icmp) => icmp.to_send(),
             Machine::Grpc(grpc) => grpc.to_send(),
             Machine::Streamed(streamed) => streamed.to_send(),
             Machine::Secured(secured) => secured.to_send(),
@@ -190,6 +198,7 @@ impl Machine {
         match self {
             Machine::Agent(agent) => agent.sent(bytes),
             Machine::Http(http) => http.sent(bytes),
+            Machine::Icmp(icmp) => icmp.sent(),
             Machine::Grpc(grpc) => grpc.sent(bytes),
             Machine::Streamed(streamed) => return streamed.sent(bytes),
             Machine::Secured(secured) => return secured.sent(bytes),
@@ -208,6 +217,7 @@ impl Machine {
             Machine::Secured(secured) => secured.is_idle(),
             Machine::Agent(_)
             | Machine::Dns(_)
+            | Machine::Icmp(_)
             | Machine::Grpc(_)
             | Machine::Streamed(_)
             | Machine::Steps(_)
@@ -223,6 +233,7 @@ impl Machine {
             Machine::Secured(secured) => return secured.again(),
             Machine::Agent(_)
             | Machine::Dns(_)
+            | Machine::Icmp(_)
             | Machine::Grpc(_)
             | Machine::Streamed(_)
             | Machine::Steps(_)
@@ -239,6 +250,7 @@ impl Machine {
             Machine::Secured(secured) => secured.has_heard_nothing(),
             Machine::Agent(_)
             | Machine::Dns(_)
+            | Machine::Icmp(_)
             | Machine::Grpc(_)
             | Machine::Streamed(_)
             | Machine::Steps(_)
@@ -256,7 +268,7 @@ impl Machine {
     /// reset would overtake it.
     pub fn farewell(&self, hangup: bool) -> Close {
         let orderly = match self {
-            Machine::Tcp(_) | Machine::Udp(_) | Machine::Dns(_) => false,
+            Machine::Tcp(_) | Machine::Udp(_) | Machine::Dns(_) | Machine::Icmp(_) => false,
             Machine::Steps(steps) => hangup || steps.ends_with_our_word(),
             Machine::Secured(secured) => hangup || secured.ends_with_our_word(),
             Machine::Agent(_) | Machine::Http(_) | Machine::Grpc(_) | Machine::Streamed(_) => hangup,
@@ -265,15 +277,28 @@ impl Machine {
     }
 }
 
-/// How a probe of this kind opens its connection.
-pub fn handshake(probe: &ProbeSettings) -> Option<Handshake> {
+/// What a probe goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opens {
+    Connection(Handshake),
+    Datagrams,
+    /// Echo requests, to a host and no port of it.
+    Echo,
+}
+
+pub fn opens(probe: &ProbeSettings) -> Opens {
     use evenkeel_health::settings::TcpProbe;
     match probe {
-        ProbeSettings::Tcp(TcpProbe::Full) | ProbeSettings::Steps(_) | ProbeSettings::Agent(_) => Some(Handshake::Full),
-        ProbeSettings::Tcp(TcpProbe::HalfOpen) => Some(Handshake::HalfOpen),
+        ProbeSettings::Tcp(TcpProbe::Full) | ProbeSettings::Steps(_) | ProbeSettings::Agent(_) => {
+            Opens::Connection(Handshake::Full)
+        }
+        ProbeSettings::Tcp(TcpProbe::HalfOpen) => Opens::Connection(Handshake::HalfOpen),
         // These speak first, at once, and their first bytes complete the handshake: one packet less for both sides.
-        ProbeSettings::Http(_) | ProbeSettings::Grpc(_) | ProbeSettings::Tls(_) => Some(Handshake::HalfOpen),
-        ProbeSettings::Udp(_) | ProbeSettings::Dns(_) => None,
-        other => unreachable!("config makes no {} probe yet", other.kind().word()),
+        ProbeSettings::Http(_) | ProbeSettings::Grpc(_) | ProbeSettings::Tls(_) => {
+            Opens::Connection(Handshake::HalfOpen)
+        }
+        ProbeSettings::Udp(_) | ProbeSettings::Dns(_) => Opens::Datagrams,
+        ProbeSettings::Icmp(_) => Opens::Echo,
+        ProbeSettings::Command(_) => unreachable!("programs are run by the thread that may wait for them"),
     }
 }

@@ -17,6 +17,7 @@
 //! promised, and at most some thousand probes run at once.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +28,10 @@ use evenkeel_model::{Instant, limits};
 use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Life, Recv, Send, Sock, Source, Token, errno};
 use slab::Slab;
 
+use crate::aside::{Aside, Lane};
 use crate::failure;
-use crate::machine::{Fact, Machine, Turn, handshake};
+use crate::hosts::Hosts;
+use crate::machine::{Fact, Machine, Opens, Turn, opens};
 
 /// One probe to run. The key is the caller's; no two running probes may share one (SPEC W2).
 #[derive(Clone, Debug)]
@@ -60,6 +63,10 @@ pub struct Prober {
     done: VecDeque<Done>,
     /// Probes started so far: whose turn it is among several sources.
     turn: usize,
+    /// What is known of the refusals of hosts whose silence is measured.
+    hosts: Hosts,
+    /// Makes numbers that nobody can guess.
+    secret: RandomState,
     scratch: Box<[u8]>,
 }
 
@@ -74,6 +81,9 @@ struct Run {
     machine: Machine,
     dialled: Instant,
     carries: Carries,
+    from: Source,
+    /// What goes on beside it, to learn what silence will be worth.
+    aside: Option<Box<Aside>>,
 }
 
 /// What a connection carries.
@@ -110,6 +120,8 @@ impl Prober {
             deadlines: BTreeSet::new(),
             done: VecDeque::new(),
             turn: 0,
+            hosts: Hosts::new(),
+            secret: RandomState::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
         }
     }
@@ -123,8 +135,8 @@ impl Prober {
     }
 
     /// Another one for each probe, and not the next one: nobody should learn from one question how to answer another.
-    const fn number(&self) -> u16 {
-        (self.turn.wrapping_mul(0x9e37_79b1) >> 16) as u16
+    fn number(&self) -> u64 {
+        self.secret.hash_one(self.turn)
     }
 
     /// Starts a probe. One that cannot be started is done at once: failed where the network or the host says
@@ -141,12 +153,16 @@ impl Prober {
             let begun = run.machine.again();
             return self.begin(driver, slot, begun);
         }
-        let token = Token(self.runs.vacant_key() as u64);
+        let token = Lane::Probe.token(self.runs.vacant_key());
         let kind = check.probe.kind();
-        let sock = match self.open(driver, address, &check, token) {
+        let from = self.source(&check.sources);
+        let sock = match open(driver, address, &check, from, token) {
             Ok(sock) => sock,
             Err(errno) => {
-                let result = failure::failed(ProbePhase::Connect, errno);
+                let result = match (opens(&check.probe), errno) {
+                    (Opens::Echo, errno::EPERM) => ProbeResult::Void(Void::EchoForbidden),
+                    _ => failure::failed(ProbePhase::Connect, errno),
+                };
                 let finding = Finding { kind, started, ended: driver.now(), result };
                 self.done.push_back(Done { key, finding });
                 return;
@@ -155,27 +171,12 @@ impl Prober {
         let deadline = started + check.timing.timeout;
         let machine = Machine::new(&check.probe, address, self.number());
         let (dialled, carries) = (started, Carries::First);
-        let run = Run { key, address, check, kind, sock, started, deadline, machine, dialled, carries };
+        let aside = Aside::of(&check.probe, address.ip(), from).map(Box::new);
+        let run = Run { key, address, check, kind, sock, started, deadline, machine, dialled, carries, from, aside };
         let slot = self.runs.insert(run);
         self.slots.insert(key, slot);
         self.deadlines.insert((deadline, slot));
         self.begin(driver, slot, None);
-    }
-
-    fn open<D: Driver>(
-        &mut self,
-        driver: &mut D,
-        address: SocketAddr,
-        check: &CheckSettings,
-        token: Token,
-    ) -> Result<Sock, Errno> {
-        let source = self.source(&check.sources);
-        match handshake(&check.probe) {
-            Some(handshake) => {
-                driver.dial(Dial { from: source, handshake, life: Life::Again, ..Dial::to(address) }, token)
-            }
-            None => driver.dial_udp(address, source, token),
-        }
     }
 
     /// Sends what can be sent before any event. A datagram needs no connection; bytes of a stream wait for the event that says
@@ -191,8 +192,22 @@ impl Prober {
             }
             begun => begun,
         };
-        if let Some(result) = result {
-            self.decided(driver, slot, driver.now(), result, false);
+        match result {
+            Some(result) => self.decided(driver, slot, driver.now(), result, false),
+            None => self.start_aside(driver, slot),
+        }
+    }
+
+    /// Starts what goes on beside a probe, once its datagram has left.
+    fn start_aside<D: Driver>(&mut self, driver: &mut D, slot: usize) {
+        let number = self.number();
+        let run = &mut self.runs[slot];
+        if let Some(aside) = &mut run.aside
+            && !aside.has_started()
+            && run.machine.turn() == Turn::Read
+        {
+            let refusals = self.hosts.entry(aside.host(), driver.now());
+            aside.start(driver, slot, refusals, number);
         }
     }
 
@@ -235,6 +250,10 @@ impl Prober {
         if let Some(slot) = self.slots.get(&key) {
             let run = self.release(*slot);
             driver.close(run.sock, Close::Reset);
+            if let Some(aside) = run.aside {
+                let refusals = self.hosts.known(aside.host());
+                aside.end(driver, refusals);
+            }
             return;
         }
         self.done.retain(|done| done.key != key);
@@ -246,7 +265,7 @@ impl Prober {
     /// Takes an event; one whose token is not of a running probe is ignored. An event is a hint to look and no
     /// more, so that of a finished probe does no harm to the next one in its slot.
     pub fn handle<D: Driver>(&mut self, driver: &mut D, event: Event) {
-        let Ok(slot) = usize::try_from(event.token.0) else { return };
+        let Some((slot, lane)) = Lane::of(event.token) else { return };
         let Some(run) = self.runs.get_mut(slot) else { return };
         let now = driver.now();
         if run.carries == Carries::Nothing {
@@ -256,8 +275,15 @@ impl Prober {
             }
         } else if now >= run.deadline {
             self.expire(driver, slot, now);
+        } else if lane != Lane::Probe {
+            if let Some(aside) = &mut run.aside {
+                let refusals = self.hosts.known(aside.host());
+                aside.hear(driver, lane, refusals, &mut self.scratch);
+            }
         } else if let Some(result) = run.advance(driver, event, &mut self.scratch) {
             self.decided(driver, slot, now, result, event.hangup);
+        } else if run.aside.is_some() {
+            self.start_aside(driver, slot);
         }
     }
 
@@ -297,7 +323,14 @@ impl Prober {
         }
         let by = now.since(run.deadline);
         let result = if by <= LATENESS {
-            run.machine.handle_deadline()
+            let result = run.machine.handle_deadline();
+            match &mut run.aside {
+                Some(aside) => {
+                    let refusals = self.hosts.known(aside.host());
+                    aside.weigh(result, refusals, now)
+                }
+                None => result,
+            }
         } else {
             // There is no time left to repeat a probe on a new connection.
             let found = run.look(driver, &mut self.scratch).filter(|found| !run.is_stale(found));
@@ -325,7 +358,8 @@ impl Prober {
         let run = &self.runs[slot];
         driver.close(run.sock, Close::Reset);
         let (address, check) = (run.address, Arc::clone(&run.check));
-        let opened = self.open(driver, address, &check, Token(slot as u64));
+        let from = self.source(&check.sources);
+        let opened = open(driver, address, &check, from, Lane::Probe.token(slot));
         let number = self.number();
         let run = &mut self.runs[slot];
         match opened {
@@ -357,8 +391,19 @@ impl Prober {
     }
 
     fn finish<D: Driver>(&mut self, driver: &mut D, slot: usize, ended: Instant, result: ProbeResult, how: Close) {
-        let Run { key, kind, sock, started, .. } = self.release(slot);
+        let Run { key, address, kind, sock, started, from, aside, .. } = self.release(slot);
         driver.close(sock, how);
+        let is_refused = matches!(result, ProbeResult::Failed(Failure { reason: FailureReason::Refused, .. }));
+        if kind == ProbeKind::Udp && is_refused {
+            // Of a service, but it shows that the host's refusals come through.
+            if let Some(refusals) = self.hosts.known((address.ip(), from)) {
+                refusals.refused(started, ended);
+            }
+        }
+        if let Some(aside) = aside {
+            let refusals = self.hosts.known(aside.host());
+            aside.end(driver, refusals);
+        }
         self.done.push_back(Done { key, finding: Finding { kind, started, ended, result } });
     }
 
@@ -367,6 +412,22 @@ impl Prober {
         self.slots.remove(&run.key);
         self.deadlines.remove(&(run.deadline, slot));
         run
+    }
+}
+
+fn open<D: Driver>(
+    driver: &mut D,
+    address: SocketAddr,
+    check: &CheckSettings,
+    from: Source,
+    token: Token,
+) -> Result<Sock, Errno> {
+    match opens(&check.probe) {
+        Opens::Connection(handshake) => {
+            driver.dial(Dial { from, handshake, life: Life::Again, ..Dial::to(address) }, token)
+        }
+        Opens::Datagrams => driver.dial_udp(address, from, token).inspect(|&sock| driver.hear_unreachable(sock)),
+        Opens::Echo => driver.dial_icmp(address.ip(), from, token),
     }
 }
 
@@ -444,7 +505,13 @@ impl Run {
     /// listens there, and then finds itself: TCP connects to itself, UDP answers itself. What it has
     /// found is a closed port.
     fn other_than_us<D: Driver>(&self, driver: &D) -> Result<(), Errno> {
-        if driver.local_address(self.sock) == Some(self.address) { Err(errno::ECONNREFUSED) } else { Ok(()) }
+        // A socket for echo requests has its identifier in the place of a port.
+        let has_port = self.kind != ProbeKind::Icmp;
+        if has_port && driver.local_address(self.sock) == Some(self.address) {
+            Err(errno::ECONNREFUSED)
+        } else {
+            Ok(())
+        }
     }
 
     /// Sends until all is sent or the socket is full; then `writable` calls again.

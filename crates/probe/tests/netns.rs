@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use evenkeel_health::settings::{CheckSettings, ProbeSettings, Silence, StatusSet, TcpProbe};
+use evenkeel_health::settings::{CheckSettings, IcmpProbe, ProbeSettings, Silence, StatusSet, TcpProbe};
 use evenkeel_model::finding::{FailureReason, Finding, Pass, ProbePhase, ProbeResult, Proof, Void};
 use lab::{BACKEND, BACKEND_6, Lab, NOBODY, backend};
 use real::{BRIEF, PATIENT, failed, http, settings, udp};
@@ -37,6 +37,10 @@ fn half_open() -> ProbeSettings {
 
 fn full() -> ProbeSettings {
     ProbeSettings::Tcp(TcpProbe::Full)
+}
+
+fn icmp() -> ProbeSettings {
+    ProbeSettings::Icmp(IcmpProbe)
 }
 
 fn head() -> ProbeSettings {
@@ -195,13 +199,18 @@ fn assert_unanswered(lab: &Lab, address: SocketAddr) {
 fn an_absent_host_is_unreachable_as_soon_as_our_own_host_says_so() {
     let Some(lab) = Lab::build() else { return };
     lab.hasten_arp();
-    for check in [half_open(), head()] {
+    lab.allow_echo();
+    for check in [half_open(), head(), udp(None, Silence::Pass), icmp()] {
+        let phase = match check {
+            ProbeSettings::Udp(_) | ProbeSettings::Icmp(_) => ProbePhase::Read,
+            _ => ProbePhase::Connect,
+        };
         let finding = lab.probe(SocketAddr::new(NOBODY, PORT), settings(check, PATIENT));
-        assert_eq!(finding.result, failed(ProbePhase::Connect, FailureReason::Unreachable { errno: 113 }));
+        assert_eq!(finding.result, failed(phase, FailureReason::Unreachable { errno: 113 }));
     }
     // No interface leads there at all.
     let nowhere = SocketAddr::from(([198, 51, 100, 1], PORT));
-    for check in [half_open(), head(), udp(None, Silence::Pass)] {
+    for check in [half_open(), head(), udp(None, Silence::Pass), icmp()] {
         let finding = lab.probe(nowhere, settings(check, PATIENT));
         assert_eq!(finding.result, failed(ProbePhase::Connect, FailureReason::Unreachable { errno: 101 }));
     }

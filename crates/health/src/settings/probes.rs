@@ -131,9 +131,10 @@ pub struct UdpProbe {
     /// What the answer has to be. `None`: any answer passes, and silence is up to `silence`.
     pub expect: Option<Pattern>,
     pub silence: Silence,
-    /// A port of the host that is closed: what comes back from there says whether its ICMP refusals can be relied on.
+    /// A port of the host that is closed: a datagram to it right behind the probe's says whether a refusal would come
+    /// through now. Silence that passes is held against it; other silence needs none.
     pub closed_port: Option<u16>,
-    /// An ICMP echo before the datagram; without a reply the probe fails.
+    /// An ICMP echo request beside the datagram: silence fails where the host does not answer that either.
     pub ping: bool,
 }
 

@@ -26,6 +26,8 @@ pub enum Doubt {
     NothingRefused { port: u16, last: Option<Duration> },
     /// The port that should be closed answered.
     PortAnswers { port: u16 },
+    /// Nobody asked the closed port near enough in time to compare.
+    NotAsked { port: u16 },
 }
 
 /// The mark on a verdict that rests on silence.
@@ -85,6 +87,9 @@ impl fmt::Display for Doubt {
                     None => f.write_str("and never was; a firewall keeps icmp back, or the port is open"),
                 }
             }
+            Doubt::NotAsked { port } => {
+                write!(f, "silence that cannot be trusted yet: closed port {port} was not asked at that time")
+            }
             Doubt::PortAnswers { port } => {
                 write!(f, "silence that cannot be measured: port {port} should be closed and answers")
             }
@@ -127,6 +132,11 @@ mod tests {
                 doubtful(Doubt::PortAnswers { port: 1 }),
                 Some(Trust::Untrusted),
                 "silence that cannot be measured: port 1 should be closed and answers",
+            ),
+            (
+                doubtful(Doubt::NotAsked { port: 1 }),
+                Some(Trust::Untrusted),
+                "silence that cannot be trusted yet: closed port 1 was not asked at that time",
             ),
             (ProbeResult::Void(Void::Silent), None, "silence, which this check keeps out of the verdict"),
             (refused, None, "refused"),

@@ -3,6 +3,8 @@
 //! Loopback hides what probes are about: which packets go out, what a firewall answers, an absent host. Everything
 //! made here has a name of its own and goes away when the lab is dropped, by a panic too.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -80,6 +82,36 @@ impl Lab {
     pub fn hasten_arp(&self) {
         let setting = "/proc/sys/net/ipv4/neigh/veth0/retrans_time_ms";
         self.on_prober(|| std::fs::write(setting, "20").expect("root may set it"));
+    }
+
+    /// Lets everybody on the prober's host send echo requests, which a new network allows nobody.
+    pub fn allow_echo(&self) {
+        let setting = "/proc/sys/net/ipv4/ping_group_range";
+        self.on_prober(|| std::fs::write(setting, "0 2147483647").expect("root may set it"));
+    }
+
+    /// Makes the backend's host spend its ICMP as Linux does unless told otherwise, whatever the machine it runs on says.
+    pub fn ration_icmp(&self) {
+        self.on_backend(|| {
+            for (setting, value) in [("icmp_ratelimit", "1000"), ("icmp_ratemask", "6168")] {
+                std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value).expect("root may set it");
+            }
+        });
+    }
+
+    /// ICMP refusals that the backend's host has sent so far, and those it has held back for want of a budget.
+    pub fn icmp_spent(&self) -> (u64, u64) {
+        // `/proc/net` is the network of the process, whatever that of the thread.
+        let text =
+            self.on_backend(|| std::fs::read_to_string("/proc/thread-self/net/snmp").expect("the kernel counts"));
+        let mut lines = text.lines().filter(|line| line.starts_with("Icmp:"));
+        let (Some(names), Some(numbers)) = (lines.next(), lines.next()) else { panic!("{text}") };
+        let count = |wanted: &str| {
+            let at = names.split_whitespace().position(|name| name == wanted);
+            let number = at.and_then(|at| numbers.split_whitespace().nth(at));
+            number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {wanted} in {names}"))
+        };
+        (count("OutDestUnreachs"), count("OutRateLimitHost") + count("OutRateLimitGlobal"))
     }
 
     /// Leaves the prober's host one port for all its outgoing connections.

@@ -40,7 +40,7 @@ impl Lane {
     }
 
     pub fn of(token: Token) -> Option<(usize, Lane)> {
-        let slot = usize::try_from(token.0 & (1 << Lane::SHIFT) - 1).ok()?;
+        let slot = usize::try_from(token.0 & ((1 << Lane::SHIFT) - 1)).ok()?;
         let lane = match token.0 >> Lane::SHIFT {
             0 => Lane::Probe,
             1 => Lane::Echo,

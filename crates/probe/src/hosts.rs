@@ -20,7 +20,7 @@ pub struct Hosts {
 const KEPT: usize = limits::REFUSAL_HOSTS.value as usize;
 
 /// Longer than the longest gap between two probes of a usual check.
-const OLD: Duration = Duration::from_mins(10);
+const OLD: Duration = Duration::from_secs(600);
 
 impl Hosts {
     pub fn new() -> Self {

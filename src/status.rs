@@ -3,6 +3,7 @@
 //! Names and words are those of the config and the log. It reads and changes nothing; orders have a way of their own.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use evenkeel_control::{Control, Probing, TargetStatus};
 use evenkeel_model::event::{Event, Value as Field};
@@ -112,7 +113,7 @@ fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, i
         "server_id": backend.server_id.as_deref().map(hex),
         "effective_weight": standing.effective_weight(backend.weight),
         "verdict": standing.verdict.word(),
-        "since": epoch.rfc3339(standing.verdict_since),
+        "since": since(epoch, standing.verdict_since, control.held_before(id)),
         "order": standing.order.word(),
         "agent": says_more(standing.agent),
         "ejected_until": match standing.traffic {
@@ -129,6 +130,12 @@ fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, i
             .map(|(named, &target)| check(&named.name, &control.target(target), epoch, now))
             .collect::<Vec<_>>(),
     })
+}
+
+/// A moment that may have been before the process began, by so much.
+fn since(epoch: Epoch, at: Instant, before_start: Duration) -> String {
+    let earlier = u64::try_from(before_start.as_nanos()).unwrap_or(u64::MAX);
+    Epoch { unix_nanos: epoch.unix_nanos.saturating_sub(earlier) }.rfc3339(at)
 }
 
 /// What the agents of a backend say together; `null` when that changes nothing.
@@ -159,7 +166,7 @@ fn check(name: &str, target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> V
         "kind": settings.probe.kind().word(),
         "address": target.address().to_string(),
         "verdict": target.verdict().word(),
-        "since": epoch.rfc3339(target.since()),
+        "since": since(epoch, target.since(), target.held_before()),
         "agent": target.word().map(|word| word.to_string()),
         "rests_on_silence": silent,
         "progress": target.progress().map(|progress| json!({

@@ -42,7 +42,7 @@ use evenkeel_plan::{Backend, Check, Plan, Pool, PoolView};
 
 use crate::backends::BackendState;
 use crate::control::Control;
-use crate::targets::TargetState;
+use crate::targets::{BeforeStart, TargetState};
 
 /// Fixed keys instead of random ones: the same reload must do the same in every replay of a seed.
 type Index<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
@@ -176,6 +176,8 @@ impl Control {
                         key: None,
                         judge: first_judge(&target.check, votes, self.now),
                         word: found.word(&target.check, heirs().map(|(_, old)| old)),
+                        heard: None,
+                        before_start: BeforeStart::default(),
                         recent: VecDeque::new(),
                         backends,
                     }

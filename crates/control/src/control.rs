@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_health::ProbeKey;
 use evenkeel_health::hold::Hold;
@@ -26,6 +27,7 @@ use evenkeel_plan::{Plan, PoolView, Snapshot};
 
 use crate::backends::BackendState;
 use crate::journal::Journal;
+use crate::memory::Memory;
 use crate::passive::{Look, Totals};
 use crate::targets::TargetState;
 
@@ -125,6 +127,23 @@ impl Control {
     /// The first snapshot is ready at once, see [`Control::snapshot`]; first probes are among the outputs.
     /// `seed` spreads first probes, so that nodes started together do not probe in step.
     pub fn new(plan: Arc<Plan>, now: Instant, seed: u64) -> Self {
+        let mut control = Control::at_rest(plan, now, seed);
+        control.publish();
+        control.start_due();
+        control
+    }
+
+    /// One that takes up what an earlier process knew; nobody has ever seen it without.
+    pub fn with_memory(plan: Arc<Plan>, memory: &Memory, max_age: Duration, now: Instant, seed: u64) -> Self {
+        let mut control = Control::at_rest(plan, now, seed);
+        control.recall(memory, max_age);
+        control.publish();
+        control.start_due();
+        control
+    }
+
+    /// Everything in its place, and nothing begun.
+    fn at_rest(plan: Arc<Plan>, now: Instant, seed: u64) -> Self {
         let nothing =
             Snapshot { generation: 0, made: now, plan: Arc::clone(&plan), standings: Vec::new(), pools: Vec::new() };
         let mut control = Control {
@@ -150,8 +169,6 @@ impl Control {
             outputs: VecDeque::new(),
         };
         control.adopt(plan);
-        control.publish();
-        control.start_due();
         control
     }
 
@@ -274,6 +291,7 @@ impl Control {
     }
 
     fn verdict_changed(&mut self, id: TargetId, change: Change) {
+        self.targets[id.index()].before_start.held = Duration::ZERO;
         let because = match change.threshold {
             None => Because::FirstProbe(change.evidence),
             Some(threshold) => Because::Run { threshold, evidence: change.evidence },

@@ -13,6 +13,7 @@ mod backends;
 mod control;
 mod holding;
 mod journal;
+pub mod memory;
 mod passive;
 mod status;
 mod targets;
@@ -21,5 +22,6 @@ mod view;
 
 pub use control::{Control, Event, Output};
 pub use evenkeel_health::ProbeKey;
+pub use memory::Memory;
 pub use passive::{Look, Totals};
 pub use status::{Probing, TargetStatus};

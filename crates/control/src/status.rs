@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_health::judge::{Counts, Progress};
 use evenkeel_health::settings::CheckSettings;
@@ -48,6 +49,11 @@ impl<'a> TargetStatus<'a> {
     /// Since when the verdict holds.
     pub const fn since(&self) -> Instant {
         self.target.judge.since()
+    }
+
+    /// How much longer it has held already, in processes before this one.
+    pub const fn held_before(&self) -> Duration {
+        self.target.before_start.held
     }
 
     /// `None` while no result contradicts the verdict.
@@ -97,6 +103,21 @@ impl Control {
     /// When `id` is not of the current plan.
     pub fn standing(&self, id: BackendId) -> Standing {
         self.standings[id.index()]
+    }
+
+    /// How much longer than it shows the verdict of a backend has held already, in processes before this one.
+    ///
+    /// # Panics
+    /// When `id` is not of the current plan.
+    pub fn held_before(&self, id: BackendId) -> Duration {
+        let standing = self.standings[id.index()];
+        let targets = self.plan.backends[id.index()].targets.iter().map(|target| &self.targets[target.index()]);
+        let held =
+            targets.filter(|it| (it.judge.verdict(), it.judge.since()) == (standing.verdict, standing.verdict_since));
+        let held = held.map(|target| target.before_start.held);
+        // As with the moments themselves, see `resting_on`.
+        let held = if standing.verdict == Verdict::Unhealthy { held.max() } else { held.min() };
+        held.unwrap_or_default()
     }
 
     fn status_of<'a>(&self, target: &'a TargetState) -> TargetStatus<'a> {

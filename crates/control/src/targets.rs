@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_health::judge::{self, Judge};
 use evenkeel_health::settings::CheckSettings;
@@ -27,14 +28,28 @@ pub(crate) struct TargetState {
     pub judge: Judge,
     /// What its agent said last, where it has one.
     pub word: Option<AgentWord>,
+    /// When a probe last said anything of it.
+    pub heard: Option<Instant>,
+    /// How long the verdict had held, and how long nothing had been heard, when the process began.
+    pub before_start: BeforeStart,
     /// Oldest first.
     pub recent: VecDeque<Finding>,
     /// Those that rest on it.
     pub backends: Vec<BackendId>,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BeforeStart {
+    pub held: Duration,
+    pub unheard: Duration,
+}
+
 impl TargetState {
     pub(crate) fn remember(&mut self, finding: Finding) {
+        if finding.verdict() != Verdict::Unknown {
+            self.heard = Some(finding.ended);
+            self.before_start.unheard = Duration::ZERO;
+        }
         if self.recent.len() == limits::RECENT_FINDINGS.value as usize {
             self.recent.pop_front();
         }

@@ -12,6 +12,8 @@ mod agents;
 mod checks;
 #[path = "control/holding.rs"]
 mod holding;
+#[path = "control/memory.rs"]
+mod memory;
 #[path = "control/panic.rs"]
 mod panic;
 #[path = "control/trust.rs"]
@@ -56,7 +58,10 @@ impl Node {
 
     fn of(plan: Arc<Plan>) -> Self {
         let now = Instant::from_nanos(1_000);
-        let control = Control::new(plan, now, 1);
+        Node::with(Control::new(plan, now, 1), now)
+    }
+
+    fn with(control: Control, now: Instant) -> Self {
         let (in_flight, cancelled, events) = (BTreeMap::new(), Vec::new(), Vec::new());
         let (published, looks) = (Vec::new(), Vec::new());
         let mut node = Node { control, now, in_flight, cancelled, events, published, looks };

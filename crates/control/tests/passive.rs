@@ -245,3 +245,30 @@ fn an_ejection_counts_only_while_others_serve() {
     node.handle(Event::PlanChanged(watched(&[1, 2], Some(settings()))));
     assert_eq!(node.candidates(), [1], "and it still is ejected");
 }
+
+#[test]
+fn an_ejection_outlives_a_restart_for_the_rest_of_its_time() {
+    let mut node = Node::new(&[1, 2]);
+    node.harm(1, Harm::ServerError, 5);
+    node.wait(10 * SECOND);
+    let mut memory = node.control.memory(node.now);
+    memory.age = 5 * SECOND;
+    let restarted = |memory: &evenkeel_control::Memory| {
+        let now = Instant::from_nanos(1_000);
+        let plan = watched(&[1, 2], Some(settings()));
+        let control = Control::with_memory(plan, memory, 600 * SECOND, now, 1);
+        let mut node = Node { control, now, told: Vec::new(), looks: 0 };
+        node.drain();
+        node
+    };
+    let mut node = restarted(&memory);
+    assert_eq!(node.candidates(), [1]);
+    node.wait(settings().ejection_time - 16 * SECOND);
+    assert_eq!(node.candidates(), [1]);
+    node.wait(SECOND);
+    assert_eq!(node.candidates(), [0, 1]);
+    node.harm(1, Harm::ServerError, 6);
+    assert!(node.told.last().is_some_and(|told| told.contains("ejected for 60.0s")), "the second: {:?}", node.told);
+    memory.age = settings().ejection_time;
+    assert_eq!(restarted(&memory).candidates(), [0, 1], "over while nobody ran");
+}

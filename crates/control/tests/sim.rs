@@ -30,6 +30,9 @@ use oracle::Oracle;
 use support::PoolSpec;
 use world::{Dice, HOSTS, Land, Mood};
 
+/// What a state file may be old.
+const MAX_AGE: Duration = Duration::from_secs(600);
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[test]
@@ -68,6 +71,8 @@ enum Happening {
     Reload,
     /// Control does not run for a while.
     Stall,
+    /// The process ends and another one begins.
+    Restart,
 }
 
 struct Sim {
@@ -111,6 +116,9 @@ struct Tally {
     void: u64,
     suspicions: u64,
     exact_windows: u64,
+    restarts: u64,
+    /// Restarts that some backend was known to be unhealthy after.
+    recalled: u64,
 }
 
 impl Tally {
@@ -125,11 +133,20 @@ impl Tally {
         self.void += day.void;
         self.suspicions += day.suspicions;
         self.exact_windows += day.exact_windows;
+        self.restarts += day.restarts;
+        self.recalled += day.recalled;
     }
 
     fn assert_eventful(&self, seed: u64) {
-        let seen =
-            [self.probes / 1000, self.verdicts / 20, self.picks / 1000, self.exact_windows, self.cancelled, self.void];
+        let seen = [
+            self.probes / 1000,
+            self.verdicts / 20,
+            self.picks / 1000,
+            self.exact_windows,
+            self.cancelled,
+            self.void,
+            self.recalled,
+        ];
         assert!(seen.iter().all(|&count| count > 0), "seed {seed} saw a dull day: {self:?}");
     }
 }
@@ -167,7 +184,9 @@ impl Sim {
         for host in 1..=HOSTS {
             sim.plan_next(Happening::MoodChanges(host));
         }
-        for happening in [Happening::NetworkLost, Happening::Order, Happening::Reload, Happening::Stall] {
+        for happening in
+            [Happening::NetworkLost, Happening::Order, Happening::Reload, Happening::Stall, Happening::Restart]
+        {
             sim.plan_next(happening);
         }
         sim.settle();
@@ -206,6 +225,7 @@ impl Sim {
             Happening::Order => minutes(4),
             Happening::Reload => minutes(10),
             Happening::Stall => minutes(30),
+            Happening::Restart => minutes(120),
             Happening::ProbeEnds(_) => unreachable!("a probe knows its own end"),
         };
         let at = self.now + self.dice.time(Duration::from_millis(1), most);
@@ -228,6 +248,7 @@ impl Sim {
             }
             Happening::Order => self.give_order(),
             Happening::Reload => self.reload(),
+            Happening::Restart => self.restart(),
             Happening::Stall => {
                 self.stalled_until = self.now + self.dice.time(Duration::ZERO, Duration::from_secs(8));
             }
@@ -282,6 +303,29 @@ impl Sim {
         self.tally.reloads += 1;
         self.oracle.reload(&self.pools, self.now);
         self.control.handle(Event::PlanChanged(support::plan(&self.pools)), self.now);
+        self.settle();
+    }
+
+    /// Everything goes but what control remembers, and some time passes.
+    fn restart(&mut self) {
+        self.tally.restarts += 1;
+        let mut memory = self.control.memory(self.now);
+        memory.age = match self.dice.below(3) {
+            0 => self.dice.time(Duration::ZERO, Duration::from_secs(5)),
+            1 => self.dice.time(Duration::ZERO, Duration::from_secs(60)),
+            _ => self.dice.time(Duration::ZERO, 2 * MAX_AGE),
+        };
+        self.now += memory.age;
+        self.agenda.retain(|(_, happening)| !matches!(happening, Happening::ProbeEnds(_)));
+        self.probes.clear();
+        self.suspects = false;
+        let (plan, seed) = (support::plan(&self.pools), self.dice.next());
+        self.control = Control::with_memory(plan, &memory, MAX_AGE, self.now, seed);
+        self.snapshot = self.control.snapshot();
+        self.checked = 0;
+        self.oracle.restart(self.now, memory.age, MAX_AGE);
+        let known = self.oracle.backends().any(|name| self.oracle.verdict(name) == Verdict::Unhealthy);
+        self.tally.recalled += u64::from(known);
         self.settle();
     }
 
@@ -342,6 +386,8 @@ impl Sim {
                 assert!(self.suspects, "an end without a beginning");
                 self.suspects = false;
             }
+            What::StateRecalled(recalled) => assert_eq!(recalled.forgotten, 0, "the plan is the same"),
+            What::StateTooOld { age, max_age } => assert!(age > max_age),
             What::OrderGiven { .. }
             | What::AgentSaid { .. }
             | What::OrderRefused { .. }
@@ -374,7 +420,7 @@ impl Sim {
         let mut running = 0;
         for (name, target) in &self.oracle.targets {
             running += usize::from(target.in_flight.is_some());
-            let overdue = target.probing && target.in_flight.is_none() && target.due <= self.now;
+            let overdue = target.probing && target.in_flight.is_none() && target.due + target.spread <= self.now;
             assert!(!overdue, "{name:?} was due at {:?}, it is {:?}", target.due, self.now);
         }
         assert_eq!((running, self.control.probes_in_flight()), (self.probes.len(), self.probes.len()));

@@ -134,6 +134,11 @@ impl Judge {
         Judge::starting(check, verdict, since, decides)
     }
 
+    /// A judge of an earlier process, as far as it was kept: verdict and counts, without the run it was in.
+    pub fn recalled(check: &CheckSettings, verdict: Verdict, since: Instant, counts: Counts) -> Self {
+        Judge { counts, ..Judge::carried(check, verdict, since) }
+    }
+
     fn starting(check: &CheckSettings, verdict: Verdict, since: Instant, decides: Decides) -> Self {
         Judge {
             thresholds: Thresholds {

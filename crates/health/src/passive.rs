@@ -40,6 +40,11 @@ pub struct Sample {
 }
 
 impl Conduct {
+    /// What an earlier process kept of it.
+    pub const fn recalled(ejected_until: Option<Instant>, ejections: u32, now: Instant) -> Self {
+        Conduct { ejected_until, ejections, back_since: now }
+    }
+
     /// When the ejection is over, while there is one.
     pub const fn ejected_until(&self) -> Option<Instant> {
         self.ejected_until

@@ -14,6 +14,8 @@ use evenkeel_model::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowStart {
     started: Instant,
+    /// How far it had come before that, in an earlier process.
+    ahead: Duration,
     over: Duration,
 }
 
@@ -22,12 +24,22 @@ const STEPS: u32 = limits::RAMP_STEPS.value as u32;
 impl SlowStart {
     /// `None` when the pool gives the whole weight at once.
     pub const fn new(over: Duration, now: Instant) -> Option<Self> {
-        if over.is_zero() { None } else { Some(SlowStart { started: now, over }) }
+        if over.is_zero() { None } else { Some(SlowStart { started: now, ahead: Duration::ZERO, over }) }
     }
 
     /// The same climb under another `slow_start`, for a reload in the middle of it.
     pub const fn over(self, over: Duration) -> Option<Self> {
-        SlowStart::new(over, self.started)
+        if over.is_zero() { None } else { Some(SlowStart { over, ..self }) }
+    }
+
+    /// One that an earlier process had begun.
+    pub const fn resumed(over: Duration, climbed: Duration, now: Instant) -> Option<Self> {
+        if over.is_zero() { None } else { Some(SlowStart { started: now, ahead: climbed, over }) }
+    }
+
+    /// How long it has been climbing.
+    pub fn climbed(&self, now: Instant) -> Duration {
+        (now - self.started).saturating_add(self.ahead)
     }
 
     pub fn ramp(&self, now: Instant) -> Ramp {
@@ -47,7 +59,8 @@ impl SlowStart {
     fn reached(&self, step: u32) -> Instant {
         // Divided first: `over` is at most hours, and a nanosecond per step is no loss. The last
         // step takes the remainder, so that the end is exact.
-        if step >= STEPS { self.started + self.over } else { self.started + self.over / (STEPS - 1) * (step - 1) }
+        let climbed = if step >= STEPS { self.over } else { self.over / (STEPS - 1) * (step - 1) };
+        self.started + climbed.saturating_sub(self.ahead)
     }
 
     /// The highest step reached, 1 to [`STEPS`].
@@ -74,6 +87,11 @@ mod tests {
                 seen.push(climb.ramp(now));
             }
             assert_eq!((now, seen.last()), (start + over, Some(&Ramp::Full)), "{over:?}");
+            // One that is resumed half way takes the other half.
+            let resumed = SlowStart::resumed(over, over / 2, start).expect("not zero");
+            let ends = start + (over - over / 2);
+            assert_eq!((resumed.ramp(ends), resumed.climbed(ends)), (Ramp::Full, over), "{over:?}");
+            assert_eq!(resumed.ramp(start), climb.ramp(start + over / 2), "{over:?}");
             if over >= Duration::from_secs(1) {
                 let tenths = (1..10).map(|tenth| Ramp::At(tenth * 10));
                 assert_eq!(seen, tenths.chain([Ramp::Full]).collect::<Vec<_>>());

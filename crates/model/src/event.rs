@@ -58,6 +58,13 @@ pub enum What {
         why: NoSuch,
     },
     PlanChanged(PlanChange),
+    /// What an earlier process knew was taken up.
+    StateRecalled(Recalled),
+    /// What an earlier process knew has lain for too long.
+    StateTooOld {
+        age: Duration,
+        max_age: Duration,
+    },
     /// The new configuration has problems; the old plan stays.
     PlanRefused {
         problems: usize,
@@ -170,6 +177,20 @@ pub struct PlanChange {
     pub checks_removed: usize,
 }
 
+/// What of a state file this plan still has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recalled {
+    /// How long it lay.
+    pub age: Duration,
+    pub backends: usize,
+    /// With a verdict or an agent's word.
+    pub checks: usize,
+    /// Other than `serve`.
+    pub orders: usize,
+    /// Backends that the plan does not have.
+    pub forgotten: usize,
+}
+
 /// One backend of one pool would be unhealthy now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldBack {
@@ -241,6 +262,8 @@ impl Event {
             What::AgentSaid { .. } => "backend.agent",
             What::OrderRefused { .. } => "order.refused",
             What::PlanChanged(_) => "plan.changed",
+            What::StateRecalled(_) => "state.recalled",
+            What::StateTooOld { .. } => "state.too_old",
             What::PlanRefused { .. } => "plan.refused",
             What::SelfSuspected(_) => "node.suspects_itself",
             What::SuspicionOver { .. } => "node.suspicion_over",
@@ -270,6 +293,8 @@ impl Event {
             | What::EjectionOver { .. }
             | What::OrderGiven { .. }
             | What::AgentSaid { .. }
+            | What::StateRecalled(_)
+            | What::StateTooOld { .. }
             | What::PlanChanged(_)
             | What::HoldEnded { .. }
             | What::PoolCalm(_)
@@ -316,6 +341,17 @@ impl Event {
                 each("checks", Value::Count(change.checks as u64));
                 each("checks_added", Value::Count(change.checks_added as u64));
                 each("checks_removed", Value::Count(change.checks_removed as u64));
+            }
+            What::StateRecalled(recalled) => {
+                each("age", Value::Time(recalled.age));
+                each("backends", Value::Count(recalled.backends as u64));
+                each("checks", Value::Count(recalled.checks as u64));
+                each("orders", Value::Count(recalled.orders as u64));
+                each("forgotten", Value::Count(recalled.forgotten as u64));
+            }
+            What::StateTooOld { age, max_age } => {
+                each("age", Value::Time(*age));
+                each("max_age", Value::Time(*max_age));
             }
             What::PlanRefused { problems, first } => {
                 each("problems", Value::Count(*problems as u64));
@@ -466,6 +502,18 @@ impl fmt::Display for Event {
                 change.checks_added,
                 change.checks_removed,
             ),
+            What::StateRecalled(recalled) => write!(
+                f,
+                "state of {} ago taken up: {}, {}, {} other than serve; {} forgotten that the plan does not have",
+                Short(recalled.age),
+                Counted(recalled.backends as u64, "backend"),
+                Counted(recalled.checks as u64, "check"),
+                Counted(recalled.orders as u64, "order"),
+                Counted(recalled.forgotten as u64, "backend"),
+            ),
+            What::StateTooOld { age, max_age } => {
+                write!(f, "state of {} ago is older than {} and was forgotten", Short(*age), Short(*max_age))
+            }
             What::PlanRefused { problems, first } => {
                 write!(f, "plan refused, the old one stays: {}, first: {first}", Counted(*problems as u64, "problem"))
             }

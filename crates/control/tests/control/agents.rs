@@ -1,11 +1,12 @@
 //! What agents say of their backends, and what becomes of it.
 
+use evenkeel_control::Control;
 use evenkeel_health::settings::{AgentProbe, CheckSettings, ProbeSettings};
 use evenkeel_model::TargetId;
 use evenkeel_model::finding::{AgentSays, Failure, FailureReason, Finding, Pass, ProbeKind, ProbePhase, ProbeResult};
 use evenkeel_model::standing::{Order, Ramp, Verdict};
 
-use crate::support::{CheckSpec, PoolSpec, check, pass, pool, refusal};
+use crate::support::{CheckSpec, PoolSpec, check, pass, plan, pool, refusal};
 use crate::{INTERVAL, Node, SECOND};
 
 const AGENT: u16 = 9;
@@ -131,6 +132,18 @@ fn an_agent_that_was_never_heard_leaves_the_backend_unknown_which_takes_traffic(
     node.answer_at(8080, pass());
     node.agent_says(refusal());
     assert_eq!((node.verdict(0), node.candidates(0)), (Verdict::Unknown, vec![0]));
+}
+
+#[test]
+fn an_agents_word_outlives_a_restart() {
+    let mut node = serving();
+    node.agent_says(line(Some(Order::Drain), Some(30)));
+    let memory = node.control.memory(node.now);
+    let control = Control::with_memory(plan(&[watched()]), &memory, 60 * SECOND, node.now, 1);
+    let mut node = Node::with(control, node.now);
+    assert_eq!((node.candidates(0), node.standing(0).agent.to_string().as_str()), (vec![], "drain 30%"));
+    node.agent_says(line(Some(Order::Serve), None));
+    assert_eq!(node.weight(), 30);
 }
 
 #[test]

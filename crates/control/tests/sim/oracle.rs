@@ -28,6 +28,8 @@ pub struct Target {
     word: Option<(Order, u16)>,
     /// Whether one result is enough because nothing, or nothing recent, is known.
     alone: bool,
+    /// When a probe last said anything.
+    heard: Option<Instant>,
     /// Made by the reload that is being carried out.
     fresh: bool,
     /// Since it started to be probed by this check; void ones left out.
@@ -36,6 +38,8 @@ pub struct Target {
     pub in_flight: Option<ProbeKey>,
     /// When the next probe must start, while none is in flight.
     pub due: Instant,
+    /// It may start so much later, where many joined at once and are spread.
+    pub spread: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +97,19 @@ impl Oracle {
                 let alone = verdict == Verdict::Unknown;
                 let (findings, in_flight) = (Vec::new(), None);
                 let word = self.carried_word(&name, &old);
-                Target { verdict, word, alone, fresh: true, findings, probing: false, in_flight, due: now }
+                let heard = None;
+                Target {
+                    verdict,
+                    word,
+                    heard,
+                    alone,
+                    fresh: true,
+                    findings,
+                    probing: false,
+                    in_flight,
+                    due: now,
+                    spread: Duration::ZERO,
+                }
             });
             targets.insert(name, target);
         }
@@ -163,7 +179,7 @@ impl Oracle {
             target.in_flight = None;
             self.keys.retain(|_, one| one != name);
         } else if !target.probing && wanted {
-            target.due = now;
+            (target.due, target.spread) = (now, Duration::ZERO);
             // Nobody has looked for a while: what was heard is too old to count with what comes.
             if !target.fresh {
                 target.findings.clear();
@@ -190,7 +206,7 @@ impl Oracle {
             return false;
         }
         target.in_flight = None;
-        target.due = finding.ended + name.1.timing.interval;
+        (target.due, target.spread) = (finding.ended + name.1.timing.interval, Duration::ZERO);
         let passed = finding.result.passed();
         let said = match &finding.result {
             ProbeResult::Passed(Pass::Agent(says)) => Some(says),
@@ -209,6 +225,7 @@ impl Oracle {
             ProbeResult::Failed(failure) if unheard && !gibberish(failure) => return true,
             ProbeResult::Failed(_) | ProbeResult::Passed(_) => {}
         }
+        target.heard = Some(finding.ended);
         target.findings.push(finding.clone());
         let same = target.findings.iter().rev().take_while(|one| one.result.passed() == passed).count();
         let (verdict, threshold) = if passed {
@@ -229,6 +246,37 @@ impl Oracle {
             self.spread_verdicts();
         }
         true
+    }
+
+    /// A process ends, and so long after it the next one begins, with the same plan and what was kept.
+    pub fn restart(&mut self, now: Instant, away: Duration, max_age: Duration) {
+        self.keys.clear();
+        for (name, target) in &mut self.targets {
+            let timing = &name.1.timing;
+            let kept = away <= max_age && target.heard.is_some_and(|heard| now - heard <= max_age);
+            let missed = target.heard.is_none_or(|heard| now - heard > timing.interval + timing.timeout);
+            if !kept {
+                (target.verdict, target.word, target.heard) = (Verdict::Unknown, None, None);
+            }
+            target.alone = missed || target.verdict == Verdict::Unknown;
+            target.findings.clear();
+            (target.in_flight, target.due, target.probing, target.fresh) = (None, now, false, true);
+        }
+        if away > max_age {
+            self.backends.values_mut().for_each(|backend| backend.order = Order::Serve);
+        }
+        for name in self.targets.keys().cloned().collect::<Vec<_>>() {
+            self.review(&name, now);
+            self.targets.get_mut(&name).expect("just reviewed").fresh = false;
+        }
+        let many = self.targets.len() as u64 > limits::FIRST_PROBES_AT_ONCE.value;
+        for (name, target) in self.targets.iter_mut().filter(|_| many) {
+            target.spread = name.1.timing.interval;
+        }
+        self.spread_verdicts();
+        // The new process tells nobody what it was told itself.
+        self.verdicts_before.clear();
+        self.moved = true;
     }
 
     fn spread_verdicts(&mut self) {

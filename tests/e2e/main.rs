@@ -11,7 +11,11 @@ mod client;
 mod daemon;
 mod faults;
 mod h2_clients;
+mod health_expected;
 mod health_kinds;
+mod health_servers;
+mod health_table;
+mod health_times;
 #[path = "../sim/hello.rs"]
 mod hello;
 mod host;

@@ -149,13 +149,21 @@ impl EpollDriver {
         }
     }
 
+    /// To close a file is not enough while a child that was started a moment ago holds a copy of it: until that becomes
+    /// another program, the epoll file goes on reporting the socket, at a place that may be another's by then.
+    fn unwatch(&self, fd: &OwnedFd) {
+        // Fails for one that was never watched.
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
     /// Whom an event of a kept socket is for; what it means for one that nobody uses is done here.
     fn owner_at(&mut self, place: usize, flags: EventFlags) -> Option<Token> {
         match self.kept.owner(place, flags) {
             Ok(token) => Some(token),
             Err(sock) => {
                 if self.kept.parted(place, self.socks[sock.0 as usize].fd.as_fd(), flags) == Parted::Closes {
-                    self.socks.remove(sock.0 as usize);
+                    let Held { fd, .. } = self.socks.remove(sock.0 as usize);
+                    self.unwatch(&fd);
                 }
                 None
             }
@@ -387,7 +395,10 @@ impl Driver for EpollDriver {
         if held.mode == Mode::Kept && self.kept.part(held.token.0 as usize, held.fd.as_fd(), how) == Parted::Stays {
             return;
         }
-        let Held { fd, .. } = self.socks.remove(sock.0 as usize);
+        let Held { fd, mode, .. } = self.socks.remove(sock.0 as usize);
+        if mode == Mode::Kept {
+            self.unwatch(&fd);
+        }
         match how {
             Close::Orderly => {}
             Close::Silent if options::fall_silent(fd.as_fd()) => {}
@@ -432,5 +443,32 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    /// A program was started while a probe ran, and the probe's socket was closed before the child had become that program.
+    #[test]
+    fn a_closed_socket_is_not_heard_of_though_somebody_holds_a_copy_of_it() {
+        let (clock, _) = Clock::start();
+        let mut driver = EpollDriver::new(clock).expect("the process has files left");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        let dial = Dial { life: Life::Again, ..Dial::to(listener.local_addr().expect("it is bound")) };
+        let sock = driver.dial(dial, Token(7)).expect("it listens");
+        let copy = driver.fd(sock).try_clone_to_owned().expect("the process has files left");
+        let (mut backend, _) = listener.accept().expect("it is dialled");
+        // The backend has not closed, so the socket is not kept.
+        driver.close(sock, Close::Orderly);
+        backend.write_all(b"anybody there?").expect("the copy is");
+        let mut events = Vec::new();
+        let now = driver.now();
+        driver.poll(&mut events, Some(now));
+        assert_eq!(events, []);
+        drop(copy);
     }
 }

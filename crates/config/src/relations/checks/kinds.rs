@@ -12,7 +12,10 @@ use crate::problem::{Note, Notes, Quoted};
 
 pub(super) fn check(config: &Config, pool: &Pool, check: &Check, kind: ProbeKind, notes: &mut Notes) {
     match kind {
-        ProbeKind::Http => body_of_head(check, notes),
+        ProbeKind::Http => {
+            body_of_head(check, notes);
+            kept_over_streams(pool, check, notes);
+        }
         ProbeKind::Tcp => conversation(check, notes),
         ProbeKind::Tls => tls_without_tls(check, notes),
         ProbeKind::Udp => {
@@ -58,6 +61,18 @@ fn body_of_head(check: &Check, notes: &mut Notes) {
             Note::error("body_of_head", check.place(key), text)
                 .related(method.span.clone(), "the method is written here")
                 .help("write method = \"GET\", or leave it out: with a key of the body it is GET"),
+        );
+    }
+}
+
+/// Connections of HTTP/2 are not kept.
+fn kept_over_streams(pool: &Pool, check: &Check, notes: &mut Notes) {
+    if check.http.keep_alive && version_of(pool, check) == HttpVersion::Http2 {
+        let text =
+            format!("{} has no effect over HTTP/2: each probe has a connection of its own", check.says("keep_alive"));
+        notes.add(
+            Note::warning("setting_without_effect", check.place("keep_alive"), text)
+                .help("remove keep_alive, or write version = \"http1\" where the backends speak both"),
         );
     }
 }

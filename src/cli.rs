@@ -4,6 +4,7 @@
 
 mod check;
 mod explain;
+mod node;
 mod route;
 mod run;
 mod window;
@@ -41,12 +42,9 @@ enum Command {
         #[arg(long)]
         no_host: bool,
     },
-    /// Show how long detection and recovery take with a config: best, typical, worst.
-    Window {
-        file: PathBuf,
-        #[arg(long)]
-        json: bool,
-    },
+    /// Show how long detection and recovery take with a config: best, typical, worst. Beside them stands what the running
+    /// node has seen lately, when there is one.
+    Window(window::Arguments),
     /// Explain a cause: who is to blame, in which phase, what to do. Without a code: list all.
     Explain {
         code: Option<String>,
@@ -71,7 +69,7 @@ pub fn main() -> ExitCode {
         Command::Check { file, json, no_host } => {
             check::check(&file, json, if no_host { check::Host::LeftOut } else { check::Host::Included })
         }
-        Command::Window { file, json } => window::window(&file, json),
+        Command::Window(arguments) => window::window(&arguments),
         Command::Explain { code, json } => explain::explain(code.as_deref(), json),
         Command::Route(Route::Test(arguments)) => route::test(&arguments),
     }

@@ -69,15 +69,14 @@ pub struct Started {
 }
 
 impl Boss {
-    /// Starts the thread. `wake_workers` is called after each publication; what traffic shows is read from `traffic`. Probes that
+    /// Starts the thread with a control room that has just been made by the same clock. `wake_workers` is called after each publication; what traffic shows is read from `traffic`. Probes that
     /// are programs are `side`'s to run.
     ///
     /// # Errors
     /// When the process is out of files or threads.
     pub fn start(
-        plan: Arc<Plan>,
+        control: Control,
         clock: Clock,
-        seed: u64,
         mut sink: EventSink,
         wake_workers: Box<dyn Fn() + Send>,
         traffic: Traffic,
@@ -85,7 +84,6 @@ impl Boss {
     ) -> Result<Started, std::io::Error> {
         let os = |Errno(number)| std::io::Error::from_raw_os_error(number);
         let mut driver = EpollDriver::new(clock).map_err(os)?;
-        let control = Control::new(plan, driver.now(), seed);
         let publisher = Publisher::new((*control.snapshot()).clone());
         let reader = publisher.reader();
         let (asks, asked) = channel();

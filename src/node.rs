@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
+use evenkeel_control::Control;
 use evenkeel_l4::{Core, Gates, Origin, Roster};
 use evenkeel_l7::Http;
 use evenkeel_model::{Epoch, Instant, limits};
@@ -158,9 +159,9 @@ impl Node {
         let (orders, ordered) = side::orders();
         // Before the first event can happen.
         orders.plan(Arc::clone(&plan));
+        let control = Control::new(Arc::clone(&plan), clock.now(), seed);
         let Started { boss, reader, thread: boss_thread } =
-            Boss::start(Arc::clone(&plan), clock, seed, sink, wake, traffic, orders.clone())
-                .map_err(system("control thread"))?;
+            Boss::start(control, clock, sink, wake, traffic, orders.clone()).map_err(system("control thread"))?;
         let side = Side::start(orders, ordered, boss.clone(), clock, epoch).map_err(system("side thread"))?;
 
         let connections_max = match plan.node.connections {

@@ -10,6 +10,7 @@ mod https;
 mod pools;
 mod rules;
 mod transport;
+mod windows;
 
 use std::ops::Range;
 
@@ -61,6 +62,7 @@ pub(crate) fn check(config: &Config, notes: &mut Notes) {
     }
     addresses::check(config, notes);
     checks::check(config, users_known, notes);
+    windows::check(config, users_known, notes);
 }
 
 /// The pools a listener names, and by whom.

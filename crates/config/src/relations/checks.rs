@@ -44,7 +44,7 @@ pub(super) fn check(config: &Config, users_known: bool, notes: &mut Notes) {
 }
 
 /// Whether it can be said what kind of check it is.
-fn is_known(check: &Check, users_known: bool) -> bool {
+pub(super) fn is_known(check: &Check, users_known: bool) -> bool {
     !check.kind_unreadable && (check.kind.is_some() || users_known)
 }
 

@@ -62,9 +62,10 @@ impl Secured {
             },
             Fact::Received(bytes) => self.read(bytes),
             // Without a goodbye somebody may have cut the answer short, so this is no end the probe within could count on.
-            // HTTP/2 counts on none, and may have been told why.
+            // HTTP/2 counts on none, and may have been told why; a conversation never passes by an end.
             Fact::Ended => match (&mut self.inside, phase) {
                 (Inside::Probe(Machine::Streamed(streamed)), ProbePhase::Read) => streamed.handle(Fact::Ended),
+                (Inside::Probe(Machine::Steps(steps)), ProbePhase::Read) => steps.handle(Fact::Ended),
                 _ => Some(failed(phase, FailureReason::Closed)),
             },
             Fact::Failed(errno) => match (&mut self.inside, phase) {

@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use evenkeel_health::settings::{HttpProbe, ProbeSettings, TlsProbe};
+use evenkeel_health::pattern::Pattern;
+use evenkeel_health::settings::{HttpProbe, ProbeSettings, Step, StepsProbe, TlsProbe};
 use evenkeel_model::finding::{FailureReason, Pass, ProbePhase, ProbeResult};
 use evenkeel_tls::{Client, ClientSettings, Offers};
 use real::{PATIENT, failed, probe};
@@ -92,6 +93,31 @@ fn both_versions_are_spoken_and_certificates_judged() {
         for kind in [https, handshake] {
             assert_eq!(found(kind(&other_name)), tls("certificate for another name"), "{version}");
             assert_eq!(found(kind(&other_authority)), tls("certificate from an unknown authority"), "{version}");
+        }
+    }
+}
+
+#[test]
+fn a_conversation_goes_on_behind_the_handshake() {
+    let ours = Authority::new("ours");
+    let good = client(client_settings(&ours.pem, "a.example"));
+    let send = |words: &str| Step::Send(words.into());
+    let line = |wanted: &str| Step::Expect(Pattern::regex(wanted).expect("valid"));
+    let talk = |steps: &[Step]| ProbeSettings::Steps(StepsProbe { steps: steps.into(), tls: Some(Arc::clone(&good)) });
+    for version in ["-tls1_2", "-tls1_3"] {
+        let openssl = Openssl::start(&ours, &format!("talk{version}"), &[version]);
+        let found = |check| probe(openssl.address, real::settings(check, PATIENT)).result;
+        let asked = [send("GET / HT"), send("TP/1.0\r\n\r\n"), line("^HTTP/1.0 200 ok$")];
+        assert_eq!(found(talk(&asked)), ProbeResult::Passed(Pass::Answered), "{version}");
+        let wanting = [&asked[..], &[line("</pre>"), line("nothing behind it")]].concat();
+        match found(talk(&wanting)) {
+            ProbeResult::Failed(failure) => {
+                let told = failure.reason.to_string();
+                // Its page ends with the stream, with a goodbye or without.
+                assert!(told.starts_with("step 5 of 5 expected /nothing behind it/, got "), "{told}");
+                assert!(told.ends_with(" and then the backend closed"), "{told}");
+            }
+            other => panic!("{version}: {other:?}"),
         }
     }
 }

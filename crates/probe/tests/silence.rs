@@ -127,17 +127,14 @@ fn every_mix_of_service_host_and_closed_port_has_its_meaning() {
                         let serving = (service != Service::Dead).then(|| net.udp_service(address(1)));
                         let mut probing = Probing::on(&net);
                         probing.start(1, address(1), udp(ping, measure.then_some(CLOSED), silence));
-                        let mut actors: Vec<Box<dyn FnMut(&Net)>> = Vec::new();
                         let answering: Vec<&UdpService> =
                             [serving.as_ref().filter(|_| service == Service::Answers), open.as_ref()]
                                 .into_iter()
                                 .flatten()
                                 .collect();
-                        for service in &answering {
-                            actors.push(Box::new(echo(service)));
-                        }
+                        let mut actors: Vec<_> = answering.iter().map(|service| echo(service)).collect();
                         let mut actors: Vec<&mut dyn FnMut(&Net)> =
-                            actors.iter_mut().map(|actor| &mut **actor as &mut dyn FnMut(&Net)).collect();
+                            actors.iter_mut().map(|actor| actor as &mut dyn FnMut(&Net)).collect();
                         probing.finish(&mut actors);
                         let found = probing.only().result;
                         let mix =

@@ -13,6 +13,8 @@ mod faults;
 mod h2_clients;
 mod health_expected;
 mod health_kinds;
+mod health_random;
+mod health_scene;
 mod health_servers;
 mod health_table;
 mod health_times;

@@ -14,10 +14,10 @@ use evenkeel_control::{Control, Event, Output, ProbeKey, Totals};
 use evenkeel_health::passive::Sample;
 use evenkeel_health::settings::ProbeSettings;
 use evenkeel_l4::{Gates, Harmed};
-use evenkeel_model::Cause;
 use evenkeel_model::event;
 use evenkeel_model::finding::Finding;
 use evenkeel_model::standing::{Harm, Order};
+use evenkeel_model::{Cause, limits};
 use evenkeel_observe::metrics::BackendLabel;
 use evenkeel_observe::{BackendMetrics, Registry};
 use evenkeel_plan::{Plan, Publisher, Reader};
@@ -92,7 +92,8 @@ impl Boss {
         traffic.gates.harms().wake_with(Box::new(move || waker.wake()));
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
             let (prober, away) = (Prober::new(), HashSet::new());
-            let mut room = Room { control, prober, publisher, wake_workers, asked, traffic, side, away };
+            let slack = slack(&control.snapshot().plan);
+            let mut room = Room { control, prober, publisher, wake_workers, asked, traffic, side, away, slack };
             while room.turn(&mut driver, &mut sink) {}
         })?;
         Ok(Started { boss, reader, thread })
@@ -181,13 +182,29 @@ struct Room {
     side: side::Orders,
     /// Probes that run on the side thread.
     away: HashSet<u64>,
+    /// How long a due probe may wait for others.
+    slack: Duration,
+}
+
+/// The most that due probes of a plan are let wait, so that one wake-up starts several. With a cold
+/// cache each wake-up costs as much as the probe itself.
+fn slack(plan: &Plan) -> Duration {
+    const SHARE: u32 = 200;
+    let gaps = plan.targets.iter().map(|target| {
+        let timing = &target.check.timing;
+        timing.interval.min(timing.unhealthy_interval).min(timing.transition_interval)
+    });
+    let most = Duration::from_millis(limits::PROBE_SLACK.value);
+    gaps.min().map_or(Duration::ZERO, |shortest| (shortest / SHARE).min(most))
 }
 
 impl Room {
     /// One turn of the loop; false after [`Ask::Stop`].
     fn turn(&mut self, driver: &mut EpollDriver, sink: &mut EventSink) -> bool {
         self.execute(driver, sink);
-        let until = [self.control.poll_timeout(), self.prober.poll_timeout()].into_iter().flatten().min();
+        // Deadlines of running probes are kept to the moment: what comes after them is another finding.
+        let due = self.control.poll_timeout().map(|due| due + self.slack);
+        let until = [due, self.prober.poll_timeout()].into_iter().flatten().min();
         let mut events = Vec::new();
         driver.poll(&mut events, until);
         for event in events {
@@ -199,7 +216,10 @@ impl Room {
                 while let Ok(ask) = self.asked.try_recv() {
                     let now = driver.now();
                     match ask {
-                        Ask::Plan(plan) => self.control.handle(Event::PlanChanged(plan), now),
+                        Ask::Plan(plan) => {
+                            self.slack = slack(&plan);
+                            self.control.handle(Event::PlanChanged(plan), now);
+                        }
                         Ask::Order { pool, backend, order } => {
                             self.control.handle(Event::Ordered { pool, backend, order }, now);
                         }

@@ -67,9 +67,25 @@ pub fn document(control: &Control, registry: &Registry, epoch: Epoch, now: Insta
         "generation": snapshot.generation,
         "suspects_itself_since": control.suspects_itself_since().map(|since| epoch.rfc3339(since)),
         "holds_verdicts": control.holds_verdicts(),
+        "probing": probing(control),
         "listeners": listeners,
         "pools": pools,
         "events": events,
+    })
+}
+
+/// How the node keeps up with its probes.
+fn probing(control: &Control) -> Value {
+    let waits = control.probe_waits();
+    json!({
+        "targets": control.targets().len(),
+        "in_flight": control.probes_in_flight(),
+        "lateness": {
+            "probes": waits.probes,
+            "p50_ms": millis(waits.percentile(50)),
+            "p99_ms": millis(waits.percentile(99)),
+            "longest_ms": millis(waits.longest),
+        },
     })
 }
 
@@ -341,6 +357,7 @@ pub fn health_metrics(control: &Control) -> String {
             let _ = writeln!(out, "evenkeel_check_probe_seconds{{{labels}}} {}", last.duration().as_secs_f64());
         }
     }
+    lateness(control, &mut out);
     out.push_str("# HELP evenkeel_probes_total Probes ended, by result.\n# TYPE evenkeel_probes_total counter\n");
     // Two checks of one address differ in their settings only; their numbers are added up.
     let mut sums: std::collections::BTreeMap<(String, &str), [u64; 3]> = std::collections::BTreeMap::new();
@@ -361,6 +378,22 @@ pub fn health_metrics(control: &Control) -> String {
         }
     }
     out
+}
+
+/// How long after their time probes started, as a histogram.
+fn lateness(control: &Control, out: &mut String) {
+    const NAME: &str = "evenkeel_probe_lateness_seconds";
+    let waits = control.probe_waits();
+    let _ =
+        writeln!(out, "# HELP {NAME} How long due probes waited for the node to start them.\n# TYPE {NAME} histogram");
+    for (bound, probes) in waits.up_to() {
+        let _ = writeln!(out, "{NAME}_bucket{{le=\"{}\"}} {probes}", bound.as_secs_f64());
+    }
+    let _ = writeln!(out, "{NAME}_bucket{{le=\"+Inf\"}} {}", waits.probes);
+    let _ = writeln!(out, "{NAME}_sum {}\n{NAME}_count {}", waits.total.as_secs_f64(), waits.probes);
+    let longest = "evenkeel_probe_lateness_longest_seconds";
+    let _ = writeln!(out, "# HELP {longest} The longest of these waits.\n# TYPE {longest} gauge");
+    let _ = writeln!(out, "{longest} {}", waits.longest.as_secs_f64());
 }
 
 fn millis(duration: std::time::Duration) -> f64 {

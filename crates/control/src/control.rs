@@ -8,7 +8,7 @@
 //! The lost alternative was one actor per backend. Then "one generation" would be a protocol; with one
 //! writer it is a struct.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use evenkeel_health::ProbeKey;
 use evenkeel_health::hold::Hold;
 use evenkeel_health::judge::{self, Change};
+use evenkeel_health::keys::ByNumber;
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_health::suspicion::Suspicion;
 use evenkeel_health::timetable::{self, Timetable, Turn, Waits};
@@ -37,7 +38,7 @@ pub struct Control {
     pub(crate) now: Instant,
     /// By [`TargetId`].
     pub(crate) targets: Vec<TargetState>,
-    pub(crate) target_of_key: BTreeMap<ProbeKey, TargetId>,
+    pub(crate) target_of_key: ByNumber<ProbeKey, TargetId>,
     pub(crate) next_key: u64,
     /// By [`BackendId`], like `standings`.
     pub(crate) backends: Vec<BackendState>,
@@ -150,7 +151,7 @@ impl Control {
             plan: Arc::clone(&plan),
             now,
             targets: Vec::new(),
-            target_of_key: BTreeMap::new(),
+            target_of_key: ByNumber::default(),
             next_key: 0,
             backends: Vec::new(),
             standings: Vec::new(),

@@ -87,7 +87,7 @@ impl<'a> TargetStatus<'a> {
 
 impl Control {
     /// All targets of the plan, in its order.
-    pub fn targets(&self) -> impl Iterator<Item = TargetStatus<'_>> {
+    pub fn targets(&self) -> impl ExactSizeIterator<Item = TargetStatus<'_>> {
         self.targets.iter().map(|target| self.status_of(target))
     }
 

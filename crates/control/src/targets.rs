@@ -52,6 +52,9 @@ impl TargetState {
         }
         if self.recent.len() == limits::RECENT_FINDINGS.value as usize {
             self.recent.pop_front();
+        } else if self.recent.is_empty() {
+            // Grown by itself it would end with room for sixteen, at every target.
+            self.recent.reserve_exact(limits::RECENT_FINDINGS.value as usize);
         }
         self.recent.push_back(finding);
     }

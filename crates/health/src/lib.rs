@@ -12,6 +12,7 @@
 pub mod gap;
 pub mod hold;
 pub mod judge;
+pub mod keys;
 pub mod passive;
 pub mod pattern;
 pub mod ramp;
@@ -19,6 +20,7 @@ pub mod refusals;
 pub mod settings;
 pub mod suspicion;
 pub mod timetable;
+pub mod waits;
 pub mod window;
 
 pub use timetable::ProbeKey;

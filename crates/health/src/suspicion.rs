@@ -31,11 +31,12 @@ use evenkeel_model::event::{Ground, Hampered, Struck};
 use evenkeel_model::limits;
 use evenkeel_model::time::Instant;
 
+use crate::keys::ByNumber;
 use crate::timetable::ProbeKey;
 
 #[derive(Clone, Debug, Default)]
 pub struct Suspicion {
-    checks: BTreeMap<ProbeKey, Check>,
+    checks: ByNumber<ProbeKey, Check>,
     /// By group.
     tallies: Vec<Tally>,
     node: Tally,

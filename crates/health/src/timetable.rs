@@ -10,16 +10,18 @@
 //! - At most `limits::PROBES_AT_ONCE` are in flight. A target that is due while all places are taken
 //!   keeps its turn, earliest first; that wait is measured, and it is not lateness of a probe.
 //!
-//! A sorted set rather than the reactor's wheel: it gives the exact next moment and takes entries
+//! A sorted set of due targets rather than the reactor's wheel: it gives the exact next moment and takes entries
 //! out again, both in O(log n), and 20,000 probes a second need no more.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use evenkeel_model::limits;
 use evenkeel_model::time::Instant;
 
 use crate::gap::Gap;
+use crate::keys::ByNumber;
+pub use crate::waits::Waits;
 
 /// Names one target for as long as it is probed without a break. Never used twice, so that the
 /// late answer to a cancelled probe cannot be taken for another's.
@@ -30,7 +32,7 @@ pub struct ProbeKey(pub u64);
 pub struct Timetable {
     seed: u64,
     places: usize,
-    entries: BTreeMap<ProbeKey, Entry>,
+    entries: ByNumber<ProbeKey, Entry>,
     /// Targets that wait for their time or for a place. Those in flight are not here.
     due: BTreeSet<(Instant, ProbeKey)>,
     in_flight: usize,
@@ -66,15 +68,6 @@ pub enum Turn {
     InFlight { since: Instant },
 }
 
-/// How long due probes waited for a place in flight or for us to look. Grows without limit when
-/// the node cannot keep up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waits {
-    pub probes: u64,
-    pub total: Duration,
-    pub longest: Duration,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     turn: Turn,
@@ -89,14 +82,14 @@ impl Timetable {
         Timetable::with_places(seed, limits::PROBES_AT_ONCE.value as usize)
     }
 
-    pub const fn with_places(seed: u64, places: usize) -> Self {
+    pub fn with_places(seed: u64, places: usize) -> Self {
         Timetable {
             seed,
             places,
-            entries: BTreeMap::new(),
+            entries: ByNumber::default(),
             due: BTreeSet::new(),
             in_flight: 0,
-            waits: Waits { probes: 0, total: Duration::ZERO, longest: Duration::ZERO },
+            waits: Waits::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -201,14 +194,6 @@ impl Timetable {
 
     fn entry(&mut self, key: ProbeKey) -> &mut Entry {
         self.entries.get_mut(&key).expect("`due` holds only keys that have an entry")
-    }
-}
-
-impl Waits {
-    fn count(&mut self, wait: Duration) {
-        self.probes += 1;
-        self.total = self.total.saturating_add(wait);
-        self.longest = self.longest.max(wait);
     }
 }
 
@@ -326,7 +311,8 @@ mod tests {
         assert_eq!(timetable.poll_timeout(), Some(at(SECOND)), "overdue: at once");
         assert_eq!(started(&mut timetable, at(5 * SECOND)), [2], "the one that waited longest");
         assert_eq!(timetable.in_flight(), 2);
-        assert_eq!(timetable.waits(), Waits { probes: 3, total: 4 * SECOND, longest: 4 * SECOND });
+        let waits = timetable.waits();
+        assert_eq!((waits.probes, waits.total, waits.longest), (3, 4 * SECOND, 4 * SECOND));
     }
 
     #[test]

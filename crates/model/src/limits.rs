@@ -310,6 +310,8 @@ fixed! {
         "When more than this share of the checks of at least three unrelated pools fail within one interval, the node suspects itself rather than all of them.";
     PROBES_AT_ONCE = 4096, "probes",
         "Probes in flight per node; further ones wait their turn. Bounds files and source ports.";
+    PROBE_SLACK = 10, "ms",
+        "A due probe may wait so long for others that are due soon, so that one wake-up starts several, but no longer than a two-hundredth of the shortest gap of any check. Five of 500 probes a second start together then, and fifty of 5,000.";
     SPARE_SOCKETS = 256, "sockets",
         "TCP sockets of ended probes that are kept to be dialled again. At 20,000 probes a second to backends 10 ms away 200 are in use at once; an idle one costs a file and 2 to 3 KiB in the kernel.";
     FIRST_PROBES_AT_ONCE = 64, "targets",

@@ -16,12 +16,13 @@
 //! Deadlines are kept to the nanosecond in an ordered set and not in the millisecond wheel: the window (W5) is
 //! promised, and at most some thousand probes run at once.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_health::keys::ByNumber;
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_model::finding::{Failure, FailureReason, Finding, ProbeKind, ProbePhase, ProbeResult, Void};
 use evenkeel_model::{Instant, limits};
@@ -56,8 +57,8 @@ pub struct Done {
 pub struct Prober {
     /// Running probes, and connections that rest until the next probe of their check.
     runs: Slab<Run>,
-    slots: HashMap<u64, usize>,
-    resting: HashMap<u64, usize>,
+    slots: ByNumber<u64, usize>,
+    resting: ByNumber<u64, usize>,
     /// When probes have to be decided, and until when connections may rest.
     deadlines: BTreeSet<(Instant, usize)>,
     done: VecDeque<Done>,
@@ -115,8 +116,8 @@ impl Prober {
     pub fn new() -> Self {
         Prober {
             runs: Slab::new(),
-            slots: HashMap::new(),
-            resting: HashMap::new(),
+            slots: ByNumber::default(),
+            resting: ByNumber::default(),
             deadlines: BTreeSet::new(),
             done: VecDeque::new(),
             turn: 0,

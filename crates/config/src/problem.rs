@@ -109,7 +109,12 @@ impl Notes {
     }
 
     pub(crate) fn failed(&self) -> bool {
-        self.notes.iter().any(|note| note.severity == Severity::Error)
+        self.errors() > 0
+    }
+
+    /// How many there are so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.notes.iter().filter(|note| note.severity == Severity::Error).count()
     }
 
     pub(crate) fn into_problems(mut self, lines: &Lines<'_>) -> Vec<Problem> {

@@ -402,7 +402,7 @@ impl<'d, 'n> Reader<'d, 'n> {
 fn unknown_key(section: Section, label: &str, under: &str, entry: &Entry) -> Note {
     let key = &entry.key;
     let span = entry.key_span.clone();
-    let prefix = match (label, under.trim_end_matches('.')) {
+    let prefix = match (label, under.trim_end_matches(['.', ':', ' '])) {
         ("", _) => String::new(),
         (label, "") => format!("{label}: "),
         (label, under) => format!("{label} {under}: "),

@@ -52,6 +52,8 @@ pub(crate) struct Check {
     pub trust_traffic: Option<At<Duration>>,
     pub healthy_threshold: u64,
     pub unhealthy_threshold: u64,
+    /// Whether some of it could not be read.
+    pub incomplete: bool,
     pub written: Written,
 }
 

@@ -73,6 +73,7 @@ fn several(pool: &mut Reader<'_, '_>, label: &str, items: &[Node]) -> (Vec<Check
 }
 
 fn check(label: String, prefix: &'static str, table: &Table, head: Range<usize>, notes: &mut Notes) -> Check {
+    let errors = notes.errors();
     let mut reader = Reader::new(Section::Check, &label, table, head.clone(), notes).under(prefix.to_owned());
     let name = reader.text("name", values::name);
     let word = reader.word("kind");
@@ -126,9 +127,11 @@ fn check(label: String, prefix: &'static str, table: &Table, head: Range<usize>,
         trust_traffic: reader.optional_duration(limits::TRUST_TRAFFIC),
         healthy_threshold: reader.count(limits::HEALTHY_THRESHOLD),
         unhealthy_threshold: reader.count(limits::UNHEALTHY_THRESHOLD),
+        incomplete: false,
         written: Vec::new(),
     };
-    Check { written: reader.finish(), ..check }
+    let written = reader.finish();
+    Check { written, incomplete: notes.errors() > errors, ..check }
 }
 
 fn http_keys(reader: &mut Reader<'_, '_>) -> HttpKeys {

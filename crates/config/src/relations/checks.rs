@@ -67,9 +67,10 @@ fn names(config: &Config, pool: &Pool, notes: &mut Notes) {
 
 /// Two checks that ask the same of the same port are one target, and one verdict counted twice.
 fn twice(config: &Config, pool: &Pool, notes: &mut Notes) {
-    for (position, check) in pool.checks.iter().enumerate() {
-        let same = |other: &&Check| asks_the_same(config, pool, check, other);
-        if let Some(first) = pool.checks[..position].iter().find(same) {
+    let read: Vec<&Check> = pool.checks.iter().filter(|check| !check.incomplete).collect();
+    for (position, check) in read.iter().enumerate() {
+        let first = read[..position].iter().find(|other| asks_the_same(config, pool, check, other));
+        if let Some(first) = first {
             let text = format!("{} asks what {} asks already", check.label, first.label);
             notes.add(
                 Note::warning("check_twice", check.head.clone(), text)

@@ -47,15 +47,15 @@ pub(crate) fn regex(text: &str, longest: u64) -> Result<Pattern, Refusal> {
     Pattern::regex(text).map_err(|why| {
         // Its errors draw the expression with a caret below, and say at the end what it points to.
         let said = why.lines().rev().find_map(|line| line.strip_prefix("error: "));
-        let caret = why.lines().find(|line| line.trim_start().starts_with('^')).and_then(|line| line.find('^'));
+        let caret = why.lines().rev().find(|line| line.trim_start().starts_with('^')).and_then(|line| line.find('^'));
         let (what, help) = match (said, caret) {
             (Some(said), Some(at)) if !text.contains('\n') => {
                 (format!("at character {}: {said}", at.saturating_sub(3)), HELP)
             }
             (Some(said), _) => (said.to_owned(), HELP),
-            (None, _) => (why.lines().last().unwrap_or_default().to_ascii_lowercase(), "write a smaller one"),
+            (None, _) => ("it takes more memory than a pattern may".to_owned(), "write smaller repetitions"),
         };
-        let what = format!("is {}, which is no regular expression: {what}", Quoted(text));
+        let what = format!("is {}, which is no regular expression here: {what}", Quoted(text));
         Refusal { code: "invalid_regex", what, help: help.to_owned() }
     })
 }
@@ -91,7 +91,8 @@ mod tests {
             ("", "is empty"),
             ("é(", "at character 2: unclosed group"),
             ("(\n", "unclosed group"),
-            ("(?:a{1000}){1000}", "size limit"),
+            ("(?:a{1000}){1000}", "more memory"),
+            ("^(ok", "at character 2: unclosed group"),
         ] {
             let refusal = regex(text, 100).expect_err(text);
             assert!(refusal.what.contains(words), "{text}: {}", refusal.what);

@@ -18,7 +18,7 @@ use serde_json::Value;
 pub fn check(file: &Path, json: bool, host: Host) -> ExitCode {
     let Some((name, text)) = read(file) else { return ExitCode::from(2) };
     let source = Source { name: &name, text: &text, format: Format::of_path(&name) };
-    let Compiled { plan, problems } = compile_with(&source, &mut DiskFiles::beside(file));
+    let Compiled { plan, problems, .. } = compile_with(&source, &mut DiskFiles::beside(file));
     let missing = plan.as_ref().filter(|_| host == Host::Included).map(missing).unwrap_or_default();
     if json {
         println!("{}", with_host(&render_json(&source, &problems), &missing));

@@ -12,8 +12,8 @@ use evenkeel_balance::Schedule;
 use evenkeel_health::settings::PassiveSettings;
 use evenkeel_model::Cidr;
 use evenkeel_plan::{
-    AccessLog, Coding, HashOn, HostPattern, ListenerTcp, OnUnhealthy, Protocol, ProxyDatagrams, ProxyVersion, Refuse,
-    SocketTcp, Speaks, StickyMode,
+    AccessLog, Coding, HashOn, HookOn, HookTo, HostPattern, ListenerTcp, NameAsked, OnUnhealthy, Protocol,
+    ProxyDatagrams, ProxyVersion, Refuse, SocketTcp, Speaks, StickyMode,
 };
 use evenkeel_tls::Policy;
 
@@ -48,6 +48,32 @@ pub(crate) struct Node {
     pub cluster: Option<String>,
     pub sticky_secret: Option<At<String>>,
     pub allow_commands: bool,
+    /// An absolute path.
+    pub state_file: Option<At<String>>,
+    pub state_max_age: Duration,
+    pub hold_on_suspicion: Option<Duration>,
+    pub hooks: Vec<Hook>,
+    pub resolver: Resolver,
+    pub written: Written,
+}
+
+#[derive(Debug)]
+pub(crate) struct Hook {
+    pub head: Range<usize>,
+    /// `None` when it could not be read.
+    pub to: Option<HookTo>,
+    pub on: HookOn,
+    pub timeout: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    pub head: Range<usize>,
+    pub servers: Vec<SocketAddr>,
+    pub timeout: Duration,
+    pub min_ttl: Duration,
+    pub max_ttl: Duration,
+    pub written: Written,
 }
 
 /// Keys that were written, with the places of the keys.
@@ -246,7 +272,10 @@ pub(crate) struct Pool {
     pub bounded_load: Option<u64>,
     pub speaks: Speaks,
     pub tls: Option<PoolTls>,
+    pub panic_below: Option<At<u64>>,
     pub backends: Vec<Backend>,
+    /// Entries that stand for as many backends as their names have answers.
+    pub names: Vec<NamedBackends>,
     /// Whether an entry of `backends` could not be read.
     pub backends_incomplete: bool,
     pub source: Option<Sources>,
@@ -282,6 +311,16 @@ pub(crate) struct Backend {
     pub address: At<SocketAddr>,
     pub weight: u64,
     pub server_id: Option<At<Vec<u8>>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct NamedBackends {
+    pub asked: At<NameAsked>,
+    pub weight: u64,
+    /// How many entries with addresses stand before it.
+    pub position: usize,
+    /// As problems call it.
+    pub label: String,
 }
 
 /// Addresses of this host, or prefixes that stand for those of them that lie inside.

@@ -28,7 +28,7 @@ pub(crate) enum Value {
     Text(String),
     /// As it was written: whole, perhaps signed, perhaps larger than any number of ours.
     Integer(Option<i128>),
-    Float,
+    Float(f64),
     Flag(bool),
     /// YAML and JSON `null`.
     Nothing,
@@ -44,7 +44,7 @@ impl Value {
         match self {
             Value::Text(_) => "a string",
             Value::Integer(_) => "a whole number",
-            Value::Float => "a number with a fraction",
+            Value::Float(_) => "a number with a fraction",
             Value::Flag(true) => "true",
             Value::Flag(false) => "false",
             Value::Nothing => "nothing",

@@ -18,8 +18,8 @@ pub(crate) use foreign::{ELSEWHERE, FOREIGN_WORDS, LATER};
 pub(crate) use section::Section;
 pub(crate) use words::COMPRESSED_TYPES;
 use words::{
-    CHECK_KINDS, CLIENT_CERTIFICATES, HANDSHAKES, HTTP_VERSIONS, ON_UNHEALTHY, POLICIES, POOL_PROTOCOLS, PROTOCOLS,
-    PROXY_DATAGRAMS, PROXY_VERSIONS, RECORDS, REFUSALS, SCHEDULES, SILENCES, STICKY_MODES,
+    BACKEND_RECORDS, CHECK_KINDS, CLIENT_CERTIFICATES, HANDSHAKES, HTTP_VERSIONS, ON_UNHEALTHY, POLICIES,
+    POOL_PROTOCOLS, PROTOCOLS, PROXY_DATAGRAMS, PROXY_VERSIONS, RECORDS, REFUSALS, SCHEDULES, SILENCES, STICKY_MODES,
 };
 
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     OptionalDuration(&'static Optional<Duration>),
     /// Nothing when it is left out.
     OptionalCount(&'static Optional<u64>),
+    /// A part of one, kept in percent; nothing when it is left out.
+    OptionalShare(&'static Optional<u64>),
     Flag,
     Words(&'static [Word]),
     /// Anything else; says in words what the reader accepts.
@@ -162,13 +164,13 @@ const fn key(
     Key { section, name, kind, default, only, about }
 }
 
-use Kind::{Count, Flag, OptionalCount, OptionalDuration, Other, Size, Words};
+use Kind::{Count, Flag, OptionalCount, OptionalDuration, OptionalShare, Other, Size, Words};
 use LeftOut::{Is, Required, Text};
 use Only::{AddressSticky, CookieSticky, Everywhere};
 use Section::{
-    Access, Admin, Answer, Backend, Certificate, Check, CheckStep, Compression, HeaderEdits, Hsts, Http2, Limit,
+    Access, Admin, Answer, Backend, Certificate, Check, CheckStep, Compression, HeaderEdits, Hook, Hsts, Http2, Limit,
     Listener, ListenerTcp, ListenerTls, Node, Passive, Pool, PoolTcp, PoolTls, ProxyFrom, ProxyTo, Rate, Redirect,
-    Rule, Sticky, Top,
+    Resolver, Rule, Sticky, Top,
 };
 
 /// A number for each second, or a table with a burst.
@@ -188,7 +190,22 @@ pub(crate) const KEYS: &[Key] = &[
     key(Node, "access_log", Other("`\"off\"`, `\"stdout\"` or a path with a `/`"), Text("stdout"), Everywhere, "Where one JSON line for each request, relayed connection and udp session goes. A path has a `/`, so that a misspelt word does not become a file."),
     key(Node, "cluster", Other("name of letters, digits and `!#$%&'*+-.^_|~`"), Is("a random name for each process"), Everywhere, "Name signed into CDN-Loop. Nodes that share it refuse a request that one of them has forwarded before, which is how loops over several nodes are found."),
     key(Node, "sticky_secret", Other("path of a file"), Is("a random secret for each process"), Everywhere, "At least 32 random bytes (`head -c 32 /dev/urandom > sticky.key`), which sticky cookies are authenticated with. Nodes that share it know each other's cookies, and cookies outlive a restart."),
-    key(Node, "allow_commands", Flag, LeftOut::Flag(false), Everywhere, "Whether programs that this file names may be run, as the user evenkeel runs as: by checks of kind command. Off, so that whoever may write a pool may not thereby run programs."),
+    key(Node, "allow_commands", Flag, LeftOut::Flag(false), Everywhere, "Whether programs that this file names may be run, as the user evenkeel runs as: by checks of kind command and by hooks. Off, so that whoever may write a pool may not thereby run programs."),
+    key(Node, "state_file", Other("absolute path of a file"), Is("nothing is kept over a restart"), Everywhere, "Where verdicts, ejections and orders are written every few seconds when they changed, and at the end. A start reads it, and begins with what was known."),
+    number(Node, "state_max_age", duration(limits::STATE_MAX_AGE), Everywhere),
+    optional(Node, "hold_on_suspicion", OptionalDuration(limits::HOLD_ON_SUSPICION), "off", Everywhere),
+    key(Node, "hook", Other("list of tables"), Is("none"), Everywhere, "See `[[node.hook]]`."),
+    key(Node, "resolver", Other("table"), Is("all defaults"), Everywhere, "See `[node.resolver]`."),
+
+    key(Hook, "url", Other("URL of http or https"), Is("none"), Everywhere, "Where the event is posted, as JSON. Either this or `command`."),
+    key(Hook, "command", Other("list of strings"), Is("none"), Everywhere, "Absolute path of a program, and its arguments; it gets the event as JSON on its standard input. No shell reads it. Only with `allow_commands`."),
+    key(Hook, "on", Other("list of `\"unhealthy\"`, `\"healthy\"`, `\"ejected\"`"), Is("all three"), Everywhere, "Which changes it is told."),
+    number(Hook, "timeout", duration(limits::HOOK_TIMEOUT), Everywhere),
+
+    key(Resolver, "servers", Other("list of `\"address:port\"`"), Is("those of `/etc/resolv.conf`"), Everywhere, "Name servers that are asked for the names of backends, in this order."),
+    number(Resolver, "timeout", duration(limits::RESOLVER_TIMEOUT), Everywhere),
+    number(Resolver, "min_ttl", duration(limits::RESOLVER_MIN_TTL), Everywhere),
+    number(Resolver, "max_ttl", duration(limits::RESOLVER_MAX_TTL), Everywhere),
 
     key(Admin, "listen", Other("`\"address:port\"` or `\"off\"`"), Text(limits::ADMIN_LISTEN), Everywhere, "Loopback by default: there is no authentication in this version, so whoever reaches the port can read everything it shows."),
 
@@ -310,7 +327,8 @@ pub(crate) const KEYS: &[Key] = &[
     optional(Pool, "bounded_load", OptionalCount(limits::BOUNDED_LOAD), "load is not looked at", HASH_POOL),
     key(Pool, "protocol", Words(POOL_PROTOCOLS), Text("http1"), HTTP_POOL, "What is spoken to the backends."),
     key(Pool, "tls", Other("table"), Is("off"), HTTP_POOL, "See `[pool.tls]`."),
-    key(Pool, "backends", Other("list of `\"address:port\"` or tables"), Is("`[]`"), Everywhere, "IP addresses in this version, not names. A pool without backends answers `no_backend_configured`."),
+    key(Pool, "backends", Other("list of `\"address:port\"`, `\"name:port\"` or tables"), Is("`[]`"), Everywhere, "IP addresses, or names in DNS that stand for as many backends as they have addresses. A pool without backends answers `no_backend_configured`."),
+    optional(Pool, "panic_below", OptionalShare(limits::PANIC_BELOW), "off", Everywhere),
     number(Pool, "connect_timeout", duration(limits::CONNECT_TIMEOUT), STREAM_POOL),
     number(Pool, "response_timeout", duration(limits::RESPONSE_TIMEOUT), HTTP_POOL),
     number(Pool, "body_timeout", duration(limits::BACKEND_BODY_TIMEOUT), HTTP_POOL),
@@ -328,7 +346,9 @@ pub(crate) const KEYS: &[Key] = &[
     key(Pool, "passive", Other("table"), Is("off"), Everywhere, "See `[pool.passive]`."),
     key(Pool, "check", Other("`\"off\"`, a table or a list of tables"), Is("all defaults"), Everywhere, "See `[pool.check]`."),
 
-    key(Backend, "address", Other("`\"address:port\"`"), Required, Everywhere, "An IP address and a port. IPv6 in brackets: `\"[2001:db8::7]:8080\"`."),
+    key(Backend, "address", Other("`\"address:port\"`"), Is("required, unless there is a `name`"), Everywhere, "An IP address and a port. IPv6 in brackets: `\"[2001:db8::7]:8080\"`."),
+    key(Backend, "name", Other("`\"name:port\"`; of SRV records without a port"), Is("none"), Everywhere, "A name in DNS, in place of an address. Each address of it is a backend. It is asked for again when its answer ends (TTL); a failure keeps the last answer. Whole names only: nothing is appended to them, and `/etc/hosts` is not read."),
+    key(Backend, "records", Words(BACKEND_RECORDS), Text("any"), Everywhere, "What is asked for."),
     number(Backend, "weight", Count(limits::WEIGHT), Everywhere),
     key(Backend, "server_id", Other("hex digits"), Is("none"), QUIC_CID_POOL, "What the backend writes into the QUIC connection ids it gives out, behind their first byte (`\"0a01\"` is two bytes). All of a pool have one, of one length, each its own; then a client whose address changed reaches its backend through any node and after any restart."),
 
@@ -429,6 +449,8 @@ mod tests {
                 let path = match key.section {
                     Section::Top => "",
                     Section::Node => "node",
+                    Section::Hook => "node.hook",
+                    Section::Resolver => "node.resolver",
                     Section::Admin => "admin",
                     Section::Listener => "listener",
                     Section::Certificate => "listener.certificate",
@@ -464,7 +486,7 @@ mod tests {
                     }
                     Kind::Size(own) | Kind::Count(own) => own.key == setting && own.key == full,
                     Kind::OptionalDuration(own) => own.key == setting && own.key == full,
-                    Kind::OptionalCount(own) => own.key == setting && own.key == full,
+                    Kind::OptionalCount(own) | Kind::OptionalShare(own) => own.key == setting && own.key == full,
                     Kind::Flag | Kind::Words(_) | Kind::Other(_) => false,
                 }
             })

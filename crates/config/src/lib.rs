@@ -29,7 +29,9 @@ mod render;
 mod source;
 mod values;
 
-use evenkeel_plan::Plan;
+use std::sync::Arc;
+
+use evenkeel_plan::{Plan, Resolved};
 
 pub use material::Files;
 pub use problem::{Problem, Severity};
@@ -40,10 +42,28 @@ pub use source::{Format, Place, Source};
 /// What came of a config.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// `None` when any problem is an error.
+    /// `None` when any problem is an error. Names of backends have no answers in it.
     pub plan: Option<Plan>,
+    /// What the plan was made of; present with it.
+    pub recipe: Option<Arc<Recipe>>,
     /// By place.
     pub problems: Vec<Problem>,
+}
+
+/// A config without errors and what its files hold, to make its plan anew when names of backends have other answers.
+///
+/// Nothing is read for it again: a file that changed meanwhile is the next reload's.
+#[derive(Debug)]
+pub struct Recipe {
+    config: config::Config,
+    material: material::Material,
+}
+
+impl Recipe {
+    /// The names that want answers are `names` of any plan of it. One without an answer has no backends.
+    pub fn plan(&self, resolved: &Resolved) -> Plan {
+        lower::plan(&self.config, &self.material, resolved)
+    }
 }
 
 /// Compiles a config that names no files; one that does has an error for each.
@@ -57,6 +77,7 @@ pub fn compile_with(source: &Source<'_>, files: &mut dyn Files) -> Compiled {
     let config = read::config(&document, &mut notes);
     relations::check(&config, &mut notes);
     let material = material::material(&config, files, &mut notes);
-    let plan = if notes.failed() { None } else { Some(lower::plan(&config, &material)) };
-    Compiled { plan, problems: notes.into_problems(&source::Lines::new(source.text)) }
+    let recipe = (!notes.failed()).then(|| Arc::new(Recipe { config, material }));
+    let plan = recipe.as_ref().map(|recipe| recipe.plan(&Resolved::new()));
+    Compiled { plan, recipe, problems: notes.into_problems(&source::Lines::new(source.text)) }
 }

@@ -5,6 +5,7 @@
 //! judged as one kind and probed as another.
 
 pub(crate) mod checks;
+mod named;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,9 +13,9 @@ use std::sync::Arc;
 
 use evenkeel_model::{BackendId, CidrSet, PoolId, TargetId};
 use evenkeel_plan::{
-    Access, Action, Admin, Affinity, Backend, Compression, Datagrams, HeaderCondition, HeaderEdits, Hsts, HttpSettings,
-    Listener, NameRule, Names, Node, Plan, Pool, Protocol, ProxyProtocol, Rate, Rates, Rule, Rules, Source, Sticky,
-    StreamLimits, Target,
+    Access, Action, Admin, Affinity, Backend, Compression, Datagrams, HeaderCondition, HeaderEdits, Hook, Hsts,
+    HttpSettings, Listener, NameRule, Names, Node, Plan, Pool, Protocol, ProxyProtocol, Rate, Rates, Resolved,
+    Resolver, Rule, Rules, Source, StateFile, Sticky, StreamLimits, Target,
 };
 use evenkeel_tls::Server;
 
@@ -24,7 +25,7 @@ use crate::relations::rule_name;
 
 /// # Panics
 /// When the config has errors: what this needs was then not read.
-pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
+pub(crate) fn plan(config: &Config, material: &Material, resolved: &Resolved) -> Plan {
     let mut plan = Plan {
         node: Node {
             workers: small(config.node.workers),
@@ -33,10 +34,14 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             access_log: config.node.access_log.clone(),
             cluster: config.node.cluster.as_deref().map(Arc::from),
             sticky_secret: material.sticky_secret.clone(),
-            hold_on_suspicion: None,
-            state: None,
-            hooks: Vec::new(),
-            resolver: evenkeel_plan::Resolver::default(),
+            hold_on_suspicion: config.node.hold_on_suspicion,
+            state: config
+                .node
+                .state_file
+                .as_ref()
+                .map(|file| StateFile { path: file.value.as_str().into(), max_age: config.node.state_max_age }),
+            hooks: config.node.hooks.iter().map(hook).collect(),
+            resolver: resolver(&config.node.resolver),
         },
         admin: config.admin.as_ref().map(|at| Admin { listen: at.value }),
         listeners: config
@@ -49,7 +54,7 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
         pools: Vec::with_capacity(config.pools.len()),
         backends: Vec::new(),
         targets: Vec::new(),
-        names: Vec::new(),
+        names: named::asked(config),
     };
     let mut known = HashMap::new();
     for (position, pool) in config.pools.iter().enumerate() {
@@ -64,8 +69,9 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             })
             .collect();
         let first_backend = BackendId::from_index(plan.backends.len());
-        for backend in &pool.backends {
-            let address = backend.address.value;
+        let backends = named::backends(pool, resolved);
+        for (address, weight, server_id) in &backends {
+            let (address, weight) = (*address, *weight);
             let targets = checks.iter().zip(&pool.checks).map(|(check, written)| {
                 let port = written.port.unwrap_or(address.port());
                 let check = Arc::clone(&check.settings);
@@ -76,14 +82,14 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
                 })
             });
             let targets = targets.collect();
-            let server_id = backend.server_id.as_ref().map(|at| at.value.as_slice().into());
-            plan.backends.push(Backend { targets, server_id, ..Backend::new(id, address, narrow(backend.weight)) });
+            let server_id = server_id.map(Box::from);
+            plan.backends.push(Backend { targets, server_id, ..Backend::new(id, address, weight) });
         }
         plan.pools.push(Arc::new(Pool {
             name: name_of(pool.name.as_ref()).into(),
             schedule: pool.schedule,
             first_backend,
-            backend_count: narrow(pool.backends.len() as u64),
+            backend_count: narrow(backends.len() as u64),
             connect_timeout: pool.connect_timeout,
             response_timeout: pool.response_timeout,
             body_timeout: pool.body_timeout,
@@ -107,7 +113,7 @@ pub(crate) fn plan(config: &Config, material: &Material) -> Plan {
             proxy_protocol: pool.proxy_protocol.as_ref().map(proxy_protocol),
             on_unhealthy: pool.on_unhealthy,
             tcp: pool.tcp,
-            panic_below: None,
+            panic_below: pool.panic_below.as_ref().map(|at| narrow(at.value)),
             passive: pool.passive.as_ref().map(|passive| Arc::new(passive.settings.clone())),
             checks,
         }));
@@ -192,6 +198,20 @@ fn lower_listener(config: &Config, listener: &config::Listener, tls: Option<Arc<
         tls,
         rules: Rules::new(ruled.iter().map(|rule| lower_rule(config, rule)).collect()),
         http: http_settings(listener),
+    }
+}
+
+fn hook(hook: &config::Hook) -> Hook {
+    let to = hook.to.clone().expect("a config without errors says whom a hook tells");
+    Hook { to, on: hook.on, timeout: hook.timeout }
+}
+
+fn resolver(resolver: &config::Resolver) -> Resolver {
+    Resolver {
+        servers: resolver.servers.clone(),
+        timeout: resolver.timeout,
+        min_ttl: resolver.min_ttl,
+        max_ttl: resolver.max_ttl,
     }
 }
 

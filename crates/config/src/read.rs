@@ -4,8 +4,10 @@
 //! where each value goes. A derive macro over the config types lost: it would need to be taught places, ranges
 //! and proposals, and is then larger than this.
 
+mod backends;
 mod check;
 mod listener;
+mod node;
 mod payload;
 mod pool;
 mod rule;
@@ -14,16 +16,14 @@ mod transport;
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::path::PathBuf;
 
 use evenkeel_model::{Cidr, limits};
-use evenkeel_plan::AccessLog;
 
-use crate::config::{At, Config, File, Listener, Node as NodeSettings};
+use crate::config::{At, Config, File, Listener};
 use crate::document::{Node, Table, Value};
 use crate::keys::Section;
 use crate::problem::{Note, Notes, Quoted};
-use crate::reader::{Reader, closest, wrong_type};
+use crate::reader::{Reader, wrong_type};
 use crate::values::{self, Purpose, Refusal};
 
 pub(crate) fn config(document: &Node, notes: &mut Notes) -> Config {
@@ -38,7 +38,7 @@ pub(crate) fn config(document: &Node, notes: &mut Notes) -> Config {
         }
     };
     let mut top = Reader::new(Section::Top, "", root, 0..0, notes);
-    let node = node(&mut top, &empty);
+    let node = node::node(&mut top, &empty);
     let admin = admin(&mut top, &empty);
     let listeners: Vec<Listener> = tables(&mut top, "listener", "[[listener]]")
         .into_iter()
@@ -130,54 +130,6 @@ fn tables<'d>(top: &mut Reader<'d, '_>, name: &'static str, header: &str) -> Vec
             Vec::new()
         }
     }
-}
-
-fn node<'d>(top: &mut Reader<'d, '_>, empty: &'d Table) -> NodeSettings {
-    let (table, head) = table(top, "node", empty);
-    let mut reader = Reader::new(Section::Node, "node", table, head, top.notes());
-    let settings = NodeSettings {
-        workers: reader.count(limits::WORKERS),
-        connections: reader.count(limits::CONNECTIONS),
-        drain_timeout: reader.duration(limits::DRAIN_TIMEOUT),
-        access_log: reader.text("access_log", access_log).map_or(AccessLog::Stdout, |at| at.value),
-        cluster: reader.text("cluster", cluster).map(|at| at.value),
-        sticky_secret: file(&mut reader, "sticky_secret"),
-        allow_commands: reader.flag("allow_commands"),
-    };
-    reader.finish();
-    settings
-}
-
-fn access_log(text: &str) -> Result<AccessLog, Refusal> {
-    match text {
-        "off" => Ok(AccessLog::Off),
-        "stdout" => Ok(AccessLog::Stdout),
-        path if path.contains('\0') => Err(Refusal {
-            code: "invalid_path",
-            what: format!("is {}, and a path has no zero bytes", Quoted(path)),
-            help: "write \"off\", \"stdout\" or a path".into(),
-        }),
-        path if path.contains('/') && !path.ends_with('/') => Ok(AccessLog::File(PathBuf::from(path))),
-        word => Err(Refusal {
-            code: "unknown_word",
-            what: format!("is {}, which is neither \"off\" nor \"stdout\" nor a path of a file", Quoted(word)),
-            help: match closest(word, ["off", "stdout"].into_iter()) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => format!("for a file here write {}", Quoted(&format!("./{}", word.trim_end_matches('/')))),
-            },
-        }),
-    }
-}
-
-fn cluster(text: &str) -> Result<String, Refusal> {
-    if values::is_token(text) {
-        return Ok(text.to_owned());
-    }
-    Err(Refusal {
-        code: "invalid_name",
-        what: format!("is {}, which cannot stand in a CDN-Loop field", Quoted(text)),
-        help: "use letters, digits, \"-\", \".\" and \"_\"".into(),
-    })
 }
 
 fn admin<'d>(top: &mut Reader<'d, '_>, empty: &'d Table) -> Option<At<SocketAddr>> {

@@ -126,6 +126,34 @@ impl<'d, 'n> Reader<'d, 'n> {
         value.map(|value| At { value, span: node.span.clone() })
     }
 
+    /// A part of one, in percent.
+    pub(crate) fn optional_share(&mut self, setting: &'static Optional<u64>) -> Option<At<u64>> {
+        let name = last_part(setting.key);
+        let entry = self.entry(name)?;
+        let node = &entry.node;
+        let part = match &node.value {
+            Value::Float(part) => *part,
+            Value::Integer(Some(number)) => *number as f64,
+            Value::Text(text) if text.ends_with('%') && text.trim_end_matches('%').parse::<u64>().is_ok() => {
+                let percent = text.trim_end_matches('%').parse::<u64>().unwrap_or_default();
+                let help = format!("write {}", percent as f64 / 100.0);
+                self.refuse(wrong_type(&node.value, "a part of one", &help), name, node);
+                return None;
+            }
+            other => {
+                self.refuse(wrong_type(other, "a part of one", "write for example 0.5"), name, node);
+                return None;
+            }
+        };
+        let show = |percent: u64| (percent as f64 / 100.0).to_string();
+        let percent = part * 100.0;
+        if !(percent >= setting.min as f64 && percent <= setting.max as f64) {
+            self.outside_optional(name, &part.to_string(), &show(setting.min), &show(setting.max), node);
+            return None;
+        }
+        Some(At { value: percent.round() as u64, span: node.span.clone() })
+    }
+
     fn outside_optional(&mut self, name: &str, got: &str, min: &str, max: &str, node: &Node) {
         let what = format!("is {got}, outside {min} to {max}");
         let without = match self.section.key(name).map(|key| key.default) {
@@ -204,7 +232,7 @@ impl<'d, 'n> Reader<'d, 'n> {
             other => {
                 let help = match other {
                     Value::Nothing => "give it a value, or remove the key",
-                    Value::Float => "write it without a fraction",
+                    Value::Float(_) => "write it without a fraction",
                     _ => "write a number without quotes and unit",
                 };
                 Err(wrong_type(other, "a whole number", help))

@@ -115,6 +115,10 @@ fn row(out: &mut String, key: &Key) {
             ("duration".to_owned(), format!("{} to {}", show_duration(setting.min), show_duration(setting.max)))
         }
         Kind::OptionalCount(setting) => ("count".to_owned(), format!("{} to {}", setting.min, setting.max)),
+        Kind::OptionalShare(setting) => {
+            let part = |percent: u64| percent as f64 / 100.0;
+            ("part of one".to_owned(), format!("{} to {}", part(setting.min), part(setting.max)))
+        }
         Kind::Flag => ("true or false".to_owned(), String::new()),
         Kind::Words(_) => ("a word, see below".to_owned(), String::new()),
         Kind::Other(takes) => (takes.to_owned(), String::new()),
@@ -135,7 +139,12 @@ fn row(out: &mut String, key: &Key) {
         (LeftOut::OfSetting, Kind::Count(setting)) => format!("`{}`", setting.default),
         (
             LeftOut::OfSetting,
-            Kind::OptionalDuration(_) | Kind::OptionalCount(_) | Kind::Flag | Kind::Words(_) | Kind::Other(_),
+            Kind::OptionalDuration(_)
+            | Kind::OptionalCount(_)
+            | Kind::OptionalShare(_)
+            | Kind::Flag
+            | Kind::Words(_)
+            | Kind::Other(_),
         ) => String::new(),
     };
     let why = match key.kind {
@@ -148,7 +157,7 @@ fn row(out: &mut String, key: &Key) {
         }
         Kind::Size(setting) | Kind::Count(setting) => setting.reason.to_owned(),
         Kind::OptionalDuration(setting) => setting.reason.to_owned(),
-        Kind::OptionalCount(setting) => setting.reason.to_owned(),
+        Kind::OptionalCount(setting) | Kind::OptionalShare(setting) => setting.reason.to_owned(),
         Kind::Flag | Kind::Words(_) | Kind::Other(_) => key.about.to_owned(),
     };
     let listeners = |protocols: &[Protocol]| plain(protocols.iter().map(|protocol| protocol.word()));
@@ -245,6 +254,8 @@ mod tests {
         match section {
             Section::Top => vec![top],
             Section::Node => under(vec![top], "node"),
+            Section::Hook => under(under(vec![top], "node"), "hook"),
+            Section::Resolver => under(under(vec![top], "node"), "resolver"),
             Section::Admin => under(vec![top], "admin"),
             Section::Listener => under(vec![top], "listener"),
             Section::Certificate => below("certificate"),

@@ -7,6 +7,7 @@
 mod addresses;
 mod checks;
 mod https;
+mod node;
 mod pools;
 mod rules;
 mod transport;
@@ -61,6 +62,7 @@ pub(crate) fn check(config: &Config, notes: &mut Notes) {
         }
     }
     addresses::check(config, notes);
+    node::check(config, notes);
     checks::check(config, users_known, notes);
     windows::check(config, users_known, notes);
 }

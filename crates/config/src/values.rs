@@ -202,14 +202,17 @@ pub(crate) fn address(text: &str, purpose: Purpose) -> Result<SocketAddr, Refusa
         );
     }
     if is_name(host) {
-        let port = if port.is_empty() { "80" } else { port };
+        let written = if port.is_empty() { "80" } else { port };
         let (what, help) = if host.eq_ignore_ascii_case("localhost") {
-            ("is a name", format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\""))
+            ("is a name", format!("write \"127.0.0.1:{written}\" or \"[::1]:{written}\""))
         } else {
-            (
-                "is a name, and names are not resolved in this version",
-                format!("write its IP address and the port: \"10.0.0.1:{port}\""),
-            )
+            match purpose {
+                Purpose::Backend => ("is a name", format!("write name = {}", Quoted(&format!("{host}:{written}")))),
+                Purpose::Listen => (
+                    "is a name, and a listener opens addresses of this host",
+                    format!("write its IP address and the port: \"10.0.0.1:{written}\""),
+                ),
+            }
         };
         return refuse("name_not_address", format!("is {}, but {} {what}", Quoted(text), Quoted(host)), help);
     }

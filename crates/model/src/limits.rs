@@ -101,6 +101,17 @@ settings! {
     DRAIN_TIMEOUT: Duration Duration = "node.drain_timeout", secs(30), Duration::ZERO, DAY, None,
         "How long running exchanges may go on after SIGTERM or after their listener was removed. systemd kills after 90 s by default; 30 s leaves room.";
 
+    HOOK_TIMEOUT: Duration Duration = "node.hook.timeout", secs(5), millis(10), secs(300), None,
+        "Time one telling of a hook may take: connect, TLS, request and answer, or the whole run of its command.";
+    STATE_MAX_AGE: Duration Duration = "node.state_max_age", secs(600), secs(1), DAY, None,
+        "What the state file knows that is older is forgotten. A host that was down for ten minutes comes back to other backends than it left.";
+    RESOLVER_TIMEOUT: Duration Duration = "node.resolver.timeout", secs(2), millis(10), secs(60), None,
+        "Time one question to one name server may take; then it is asked again, or the next one is.";
+    RESOLVER_MIN_TTL: Duration Duration = "node.resolver.min_ttl", secs(1), millis(10), secs(3600), None,
+        "An answer holds at least so long. Records with a TTL of 0 would otherwise be asked for without a pause.";
+    RESOLVER_MAX_TTL: Duration Duration = "node.resolver.max_ttl", secs(300), secs(1), DAY, None,
+        "An answer holds at most so long, whatever its records say: a change that was announced too late arrives within five minutes.";
+
     LISTENER_BACKLOG: Count u64 = "listener.backlog", 4096, 1, 65_535, None,
         "Connections the kernel completes before we accept them. net.core.somaxconn, 4096 by default since Linux 5.4, caps it silently.";
     LISTENER_IDLE_TIMEOUT: Duration Duration = "listener.idle_timeout", secs(900), millis(10), DAY, Some((secs(10), secs(900))),
@@ -228,6 +239,10 @@ macro_rules! optional {
 }
 
 optional! {
+    HOLD_ON_SUSPICION: Duration = "node.hold_on_suspicion", secs(1), secs(3600),
+        "While the node suspects itself (most checks of unrelated pools turned to failing at once), no verdict turns unhealthy, for at most so long. Off when left out: a wrong suspicion then costs nothing, and a right one takes backends out that were well.";
+    PANIC_BELOW: u64 = "pool.panic_below", 1, 100,
+        "Share of the pool's weight that may be used, from 0.01 to 1. Below it new work goes to every backend that is neither drained nor in maintenance, healthy or not: few healthy ones would be drowned by the work of all. `/status`, metrics and an event say so. Off when left out: work goes to the healthy ones only.";
     UNHEALTHY_INTERVAL: Duration = "pool.check.unhealthy_interval", millis(10), secs(3600),
         "Gap between probes of a backend that is unhealthy. Longer than `interval` it spares what is dead anyway, and finds its recovery so much later.";
     TRANSITION_INTERVAL: Duration = "pool.check.transition_interval", millis(10), secs(3600),
@@ -338,6 +353,10 @@ fixed! {
         "Longest line of an agent. Its words need 40, the rest is for its reason.";
     PROBE_KEPT = 60, "s",
         "A probe's connection is kept no longer than this after it was opened. A backend that takes no new connections shows only to those who open one.";
+    NAME_SERVERS = 8, "servers",
+        "Name servers that `servers` of `[node.resolver]` may list. Each is asked in turn until one answers, so a long list is a long wait.";
+    HOOKS = 16, "hooks",
+        "Hooks a node may have. Each event makes one telling of each.";
     CHECKS = 16, "checks",
         "Checks a pool may have. Each one is a target more for every backend.";
     PROBE_STEPS = 32, "steps",

@@ -208,7 +208,8 @@ impl Reader<'_, '_> {
             }
             self.digits()?;
         }
-        Ok(if whole { Value::Integer(self.text[start..self.at].parse().ok()) } else { Value::Float })
+        let text = &self.text[start..self.at];
+        Ok(if whole { Value::Integer(text.parse().ok()) } else { Value::Float(text.parse().unwrap_or(f64::NAN)) })
     }
 
     fn digits(&mut self) -> Result<(), Broken> {

@@ -175,7 +175,7 @@ fn resolve(text: &str) -> Value {
         "" | "~" | "null" | "Null" | "NULL" => Value::Nothing,
         "true" | "True" | "TRUE" => Value::Flag(true),
         "false" | "False" | "FALSE" => Value::Flag(false),
-        ".nan" | ".NaN" | ".NAN" => Value::Float,
+        ".nan" | ".NaN" | ".NAN" => Value::Float(f64::NAN),
         _ => number(text).unwrap_or_else(|| Value::Text(text.to_owned())),
     }
 }
@@ -195,7 +195,7 @@ fn number(text: &str) -> Option<Value> {
         return Some(Value::Integer(text.parse().ok()));
     }
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
-        return Some(Value::Float);
+        return Some(Value::Float(if text.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY }));
     }
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),
@@ -205,7 +205,7 @@ fn number(text: &str) -> Option<Value> {
     let mantissa_fits =
         (digits(whole) && (fraction.is_empty() || digits(fraction))) || (whole.is_empty() && digits(fraction));
     let exponent_fits = exponent.is_none_or(|exponent| digits(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)));
-    (mantissa_fits && exponent_fits).then_some(Value::Float)
+    (mantissa_fits && exponent_fits).then(|| Value::Float(text.parse().unwrap_or(f64::NAN)))
 }
 
 /// From character index, which the parser counts in, to byte offset.
@@ -242,9 +242,9 @@ mod tests {
             ("-3", Value::Integer(Some(-3))),
             ("0x10", Value::Integer(Some(16))),
             ("0o17", Value::Integer(Some(15))),
-            ("1.5", Value::Float),
-            ("1e3", Value::Float),
-            (".inf", Value::Float),
+            ("1.5", Value::Float(1.5)),
+            ("1e3", Value::Float(1e3)),
+            (".inf", Value::Float(f64::INFINITY)),
             ("true", Value::Flag(true)),
             ("~", Value::Nothing),
             ("off", Value::Text("off".into())),

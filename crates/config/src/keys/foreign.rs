@@ -4,13 +4,13 @@
 
 use super::Section;
 use super::Section::{
-    Access, Answer, Backend, Certificate, Check, Compression, HeaderEdits, Hsts, Http2, Limit, Listener, ListenerTcp,
-    ListenerTls, Node, Pattern, Pool, PoolTcp, PoolTls, ProxyFrom, Redirect, Rule, Sticky, Top,
+    Access, Answer, Backend, Certificate, Check, Compression, HeaderEdits, Hook, Hsts, Http2, Limit, Listener,
+    ListenerTcp, ListenerTls, Node, Pattern, Pool, PoolTcp, PoolTls, ProxyFrom, Redirect, Resolver, Rule, Sticky, Top,
 };
 
 /// Keys of the contract that this version does not have. They get an answer of their own, because
 /// "unknown key" would send the operator looking for a spelling mistake.
-pub(crate) const LATER: &[(Section, &str)] = &[(Pool, "backup"), (Pool, "panic_below"), (Backend, "backup")];
+pub(crate) const LATER: &[(Section, &str)] = &[(Pool, "backup"), (Backend, "backup")];
 
 /// Words that operators bring from other balancers, and ours.
 pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[
@@ -146,6 +146,23 @@ pub(crate) const ELSEWHERE: &[(Section, &str, &str)] = &[
     (Pattern, "text", "regex"),
     (Pattern, "rstring", "regex"),
     (Pattern, "binary", "hex"),
+    (Node, "hooks", "hook"),
+    (Node, "webhook", "hook"),
+    (Node, "resolvers", "resolver"),
+    (Node, "dns", "resolver"),
+    (Node, "server_state_file", "state_file"),
+    (Hook, "uri", "url"),
+    (Hook, "exec", "command"),
+    (Hook, "script", "command"),
+    (Hook, "events", "on"),
+    (Resolver, "nameserver", "servers"),
+    (Resolver, "nameservers", "servers"),
+    (Resolver, "hold_valid", "max_ttl"),
+    (Backend, "fqdn", "name"),
+    (Backend, "type", "records"),
+    (Backend, "record", "records"),
+    (Pool, "panic_threshold", "panic_below"),
+    (Pool, "healthy_panic_threshold", "panic_below"),
     (Node, "insecure_fork_wanted", "allow_commands"),
 ];
 

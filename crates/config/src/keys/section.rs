@@ -9,6 +9,8 @@ use super::{KEYS, Key};
 pub(crate) enum Section {
     Top,
     Node,
+    Hook,
+    Resolver,
     Admin,
     Listener,
     Certificate,
@@ -38,9 +40,11 @@ pub(crate) enum Section {
 }
 
 impl Section {
-    pub(crate) const ALL: [Section; 28] = [
+    pub(crate) const ALL: [Section; 30] = [
         Section::Top,
         Section::Node,
+        Section::Hook,
+        Section::Resolver,
         Section::Admin,
         Section::Listener,
         Section::Certificate,
@@ -74,6 +78,8 @@ impl Section {
         match self {
             Section::Top => "the file itself",
             Section::Node => "[node]",
+            Section::Hook => "[[node.hook]]",
+            Section::Resolver => "[node.resolver]",
             Section::Admin => "[admin]",
             Section::Listener => "[[listener]]",
             Section::Certificate => "[[listener.certificate]]",
@@ -121,8 +127,10 @@ impl Section {
             Section::Check => "check.",
             // Their reader knows under which key they stand.
             Section::Rate | Section::HeaderEdits | Section::CheckStep | Section::Pattern => "",
+            Section::Resolver => "resolver.",
             Section::Top
             | Section::Node
+            | Section::Hook
             | Section::Admin
             | Section::Listener
             | Section::Certificate
@@ -136,6 +144,14 @@ impl Section {
         match self {
             Section::Top => "The tables a config is made of.",
             Section::Node => "The process as a whole.",
+            Section::Hook => {
+                "Who is told when a backend's verdict changes or it is ejected. One table for each, with `url` or `command`. A hook that \
+                 fails or takes too long holds up nothing, and is written to the log."
+            }
+            Section::Resolver => {
+                "How the names of backends are asked for. Left out, every setting has its default. Nothing is asked where every \
+                 backend is an address."
+            }
             Section::Admin => "The port for operators and machines: status, readiness, metrics.",
             Section::Listener => {
                 "An address, a protocol, and what happens to what arrives there. One table for each listener."
@@ -195,7 +211,12 @@ impl Section {
                 "A named set of backends with a schedule and a check. One table for each pool. \
                  `backends` is a list; each entry is a string `\"10.0.0.11:8080\"` or a table with the keys of the next section."
             }
-            Section::Backend => "One server of a pool, when it needs more than an address.",
+            Section::Backend => {
+                "One server of a pool, when it needs more than an address, or the servers that a name stands for. An address that \
+                 comes twice, by names or beside one, is one backend, with the weight of the entry that stands first. Of SRV \
+                 records those of the lowest priority are taken; their weights count relative to the largest of them, where 0 means \
+                 no new work, and all are equal when every weight is 0. A pool whose names have no answer yet has no backends of them."
+            }
             Section::PoolTls => {
                 "TLS to the backends. Off without this table; `tls = {}` turns it on with the defaults: the backend's \
                  certificate is verified. Probes do as traffic does."

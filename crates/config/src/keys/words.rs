@@ -62,6 +62,13 @@ pub(crate) const RECORDS: &[Word] = &[
     works("SRV", "servers of a service"),
 ];
 
+pub(crate) const BACKEND_RECORDS: &[Word] = &[
+    works("a", "IPv4 addresses"),
+    works("aaaa", "IPv6 addresses"),
+    works("any", "addresses of either kind"),
+    works("srv", "names with ports and weights, then the addresses of these names"),
+];
+
 pub(crate) const HANDSHAKES: &[Word] = &[
     works("half-open", "SYN, SYN+ACK, RST: the application never sees a connection"),
     works("full", "SYN, SYN+ACK, ACK, RST: the application may log a reset"),

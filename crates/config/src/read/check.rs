@@ -253,7 +253,7 @@ fn dns_keys(reader: &mut Reader<'_, '_>) -> DnsKeys {
 }
 
 /// A program and its arguments.
-fn command(reader: &mut Reader<'_, '_>) -> Vec<String> {
+pub(super) fn command(reader: &mut Reader<'_, '_>) -> Vec<String> {
     const NAME: &str = "command";
     let Some(entry) = reader.entry(NAME) else { return Vec::new() };
     let node = &entry.node;

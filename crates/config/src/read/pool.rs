@@ -9,13 +9,14 @@ use evenkeel_health::settings::{PassiveSettings, Runs};
 use evenkeel_model::limits;
 use evenkeel_plan::{HashOn, OnUnhealthy, Speaks, StickyMode};
 
+use super::backends::{self, Backends};
 use super::{check, inner, label, tls, transport};
-use crate::config::{At, Backend, Passive, Pool, Sticky, StickyBy};
-use crate::document::{Node, Table, Value};
+use crate::config::{Passive, Pool, Sticky, StickyBy};
+use crate::document::Table;
 use crate::keys::Section;
 use crate::problem::Notes;
 use crate::reader::Reader;
-use crate::values::{self, Purpose, Refusal, http};
+use crate::values::{self, http};
 
 pub(super) fn pool(position: usize, table: &Table, head: Range<usize>, notes: &mut Notes) -> Pool {
     let label = label("pool", position, table);
@@ -25,7 +26,7 @@ pub(super) fn pool(position: usize, table: &Table, head: Range<usize>, notes: &m
     let schedule = Schedule::ALL.into_iter().find(|schedule| Some(schedule.word()) == word).unwrap_or_default();
     let schedule_unreadable = word.is_none();
     let hash_on = reader.text("hash_on", http::hash_on).map_or(HashOn::Address, |at| at.value);
-    let (backends, backends_incomplete) = backends(&mut reader);
+    let Backends { addresses: backends, names, incomplete: backends_incomplete } = backends::of_pool(&mut reader);
     let (checks, checks_incomplete) = check::checks(&mut reader, &head);
     let pool = Pool {
         label: label.clone(),
@@ -40,7 +41,9 @@ pub(super) fn pool(position: usize, table: &Table, head: Range<usize>, notes: &m
             _ => Speaks::Http1,
         },
         tls: tls::of_pool(&mut reader),
+        panic_below: reader.optional_share(limits::PANIC_BELOW),
         backends,
+        names,
         backends_incomplete,
         source: transport::sources(&mut reader),
         transparent: transport::transparent(&mut reader),
@@ -70,51 +73,6 @@ pub(super) fn pool(position: usize, table: &Table, head: Range<usize>, notes: &m
         written: Vec::new(),
     };
     Pool { written: reader.finish(), ..pool }
-}
-
-fn backends(pool: &mut Reader<'_, '_>) -> (Vec<Backend>, bool) {
-    let Some(entry) = pool.entry("backends") else { return (Vec::new(), false) };
-    let items: &[Node] = match &entry.node.value {
-        Value::List(items) => items,
-        // One backend without its brackets is refused, and still read for further problems.
-        other => {
-            let what = format!("is {}, but it takes a list", other.described());
-            let help = "put it in brackets: backends = [\"10.0.0.11:8080\"]".into();
-            pool.refuse(Refusal { code: "wrong_type", what, help }, "backends", &entry.node);
-            std::slice::from_ref(&entry.node)
-        }
-    };
-    let mut found = Vec::with_capacity(items.len());
-    let mut incomplete = false;
-    for item in items {
-        let backend = match &item.value {
-            Value::Text(text) => {
-                let address = pool.accept(values::address(text, Purpose::Backend), "backend", item);
-                let weight = limits::WEIGHT.default;
-                address.map(|value| Backend { address: At { value, span: item.span.clone() }, weight, server_id: None })
-            }
-            Value::Table(table) => {
-                let label = format!("{} backend", pool.label());
-                let mut reader = Reader::new(Section::Backend, &label, table, item.span.clone(), pool.notes());
-                let help = "add address = \"10.0.0.11:8080\"";
-                let address = reader.required_text("address", help, |text| values::address(text, Purpose::Backend));
-                let weight = reader.count(limits::WEIGHT);
-                let server_id = reader.text("server_id", values::server_id);
-                incomplete |= reader.was_written("server_id") && server_id.is_none();
-                reader.finish();
-                address.map(|address| Backend { address, weight, server_id })
-            }
-            other => {
-                let what = format!("is {}, but it takes a string or a table", other.described());
-                let help = "write \"10.0.0.11:8080\" or { address = \"10.0.0.11:8080\", weight = 50 }".into();
-                pool.refuse(Refusal { code: "wrong_type", what, help }, "backend", item);
-                None
-            }
-        };
-        incomplete |= backend.is_none();
-        found.extend(backend);
-    }
-    (found, incomplete)
 }
 
 /// `None` when it is off.

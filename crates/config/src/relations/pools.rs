@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use evenkeel_balance::Schedule;
-use evenkeel_plan::{HashOn, StickyMode};
+use evenkeel_plan::{HashOn, Records, StickyMode};
 
 use super::{place, transport};
 use crate::config::{Config, Pool, StickyBy, place_of};
@@ -33,6 +33,8 @@ pub(super) fn alone(config: &Config, pool: &Pool, notes: &mut Notes) {
     attempts(pool, notes);
     passive(pool, notes);
     queue(pool, notes);
+    names_twice(pool, notes);
+    panic(pool, notes);
     stickiness(config, pool, notes);
     if let Some(tls) = pool.tls.as_ref().filter(|tls| !tls.verify.value) {
         let text = format!("{}: tls.verify is false, so anybody in between can pose as a backend", pool.label);
@@ -47,12 +49,16 @@ pub(super) fn alone(config: &Config, pool: &Pool, notes: &mut Notes) {
 }
 
 fn backends(pool: &Pool, notes: &mut Notes) {
-    if pool.backends.is_empty() && !pool.backends_incomplete {
+    let none = pool.backends.is_empty() && pool.names.is_empty();
+    // The weights of SRV records are not known here.
+    let idle = pool.backends.iter().all(|backend| backend.weight == 0)
+        && pool.names.iter().all(|named| named.weight == 0 && named.asked.value.records != Records::Srv);
+    if none && !pool.backends_incomplete {
         let span = place(&pool.written, "backends", &pool.head);
         let text = format!("{}: there are no backends, so every client gets no_backend_configured", pool.label);
         notes
             .add(Note::warning("no_backends", span, text).help("add backends = [\"10.0.0.11:8080\"]").about_the_file());
-    } else if !pool.backends_incomplete && pool.backends.iter().all(|backend| backend.weight == 0) {
+    } else if !pool.backends_incomplete && idle {
         let span = place(&pool.written, "backends", &pool.head);
         let text = format!("{}: every backend has weight 0, so none gets new work", pool.label);
         notes.add(Note::warning("all_weights_zero", span, text).help("give at least one a weight from 1 to 100"));
@@ -152,7 +158,7 @@ fn queue(pool: &Pool, notes: &mut Notes) {
 fn passive(pool: &Pool, notes: &mut Notes) {
     let Some(passive) = &pool.passive else { return };
     let settings = &passive.settings;
-    if pool.backends.len() == 1 && !pool.backends_incomplete {
+    if pool.backends.len() == 1 && pool.names.is_empty() && !pool.backends_incomplete {
         if let Some(span) = place_of(&pool.written, "passive") {
             without_effect(
                 pool,
@@ -174,6 +180,33 @@ fn passive(pool: &Pool, notes: &mut Notes) {
         if let Some(span) = place_of(&passive.written, key).filter(|_| !used) {
             without_effect(pool, &format!("passive.{key}"), because, &span, notes);
         }
+    }
+}
+
+/// One name that is asked for the same twice is one answer.
+fn names_twice(pool: &Pool, notes: &mut Notes) {
+    for (position, named) in pool.names.iter().enumerate() {
+        let asked = &named.asked;
+        if let Some(first) = pool.names[..position].iter().find(|first| first.asked.value == asked.value) {
+            let text = format!("{}: backend {} is here twice", pool.label, named.label);
+            notes.add(
+                Note::error("duplicate_backend", asked.span.clone(), text)
+                    .related(first.asked.span.clone(), "the first one")
+                    .help("remove one; for a larger share of the work give it a higher weight"),
+            );
+        }
+    }
+}
+
+/// A share of backends of which none is ever left out.
+fn panic(pool: &Pool, notes: &mut Notes) {
+    if let Some(share) = &pool.panic_below
+        && pool.checks.is_empty()
+        && !pool.checks_incomplete
+        && place_of(&pool.written, "passive").is_none()
+    {
+        let because = "check is off and passive is not on, so no backend is left out";
+        without_effect(pool, "panic_below", because, &share.span, notes);
     }
 }
 

@@ -184,6 +184,14 @@ fn server_ids(pool: &Pool, notes: &mut Notes) {
         }
         return;
     };
+    if let Some(named) = pool.names.first() {
+        let text = format!("{}: backend {} is a name, and others have a server_id", pool.label, named.label);
+        notes.add(
+            Note::error("server_id_missing", named.asked.span.clone(), text)
+                .related(first.span.clone(), "this one has")
+                .help("a name can have none: write the addresses of the servers, or give nobody a server_id"),
+        );
+    }
     if let Some(backend) = pool.backends.iter().find(|backend| backend.server_id.is_none())
         && !pool.backends_incomplete
     {

@@ -276,6 +276,31 @@ pub(crate) fn target(text: &str) -> Result<String, Refusal> {
     Ok(text.to_owned())
 }
 
+/// A whole URL that something is sent to.
+pub(crate) fn url(text: &str) -> Result<String, Refusal> {
+    const EXAMPLE: &str = "write for example \"https://pager.example.com/events\"";
+    if let Some(bad) = text.chars().find(|&character| !character.is_ascii_graphic() || character == '#') {
+        return refuse(
+            "invalid_url",
+            format!("is {}, and {} cannot stand in such a URL", Quoted(text), Quoted(bad.encode_utf8(&mut [0; 4]))),
+            "write such characters percent-encoded, for example \"%20\" for a space",
+        );
+    }
+    let Some(behind) = ["https://", "http://"].into_iter().find_map(|scheme| text.strip_prefix(scheme)) else {
+        let what = format!("is {}, which does not begin with \"http://\" or \"https://\"", Quoted(text));
+        return refuse("invalid_url", what, EXAMPLE);
+    };
+    let host = behind.split(['/', '?']).next().unwrap_or_default();
+    if let Some((_, host)) = host.rsplit_once('@') {
+        let what = format!("has a user or password in front of {}, which would stand in the log", Quoted(host));
+        return refuse("invalid_url", what, "put a secret into the path, or run a command that knows it");
+    }
+    if !is_host_and_port(host) {
+        return refuse("invalid_url", format!("is {}, whose host {} is none", Quoted(text), Quoted(host)), EXAMPLE);
+    }
+    Ok(text.to_owned())
+}
+
 /// A name or an address in brackets, perhaps with a port.
 fn is_host_and_port(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {

@@ -142,7 +142,8 @@ pub(crate) fn address(text: &str, purpose: Purpose) -> Result<SocketAddr, Refusa
         let port = if scheme == "https" { 443 } else { 80 };
         let rest = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
             Ok(ip) => SocketAddr::new(ip, port).to_string(),
-            Err(_) => host.to_owned(),
+            Err(_) if host.contains(':') => host.to_owned(),
+            Err(_) => format!("{host}:{port}"),
         };
         return match (purpose, scheme) {
             (Purpose::Backend, "https") => refuse(

@@ -46,11 +46,18 @@ fn labels(text: &str, good: impl Fn(u8) -> bool) -> bool {
 pub(crate) fn is_meant(text: &str) -> bool {
     let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
     let host = host.strip_suffix('.').unwrap_or(host);
-    is_name(host) && !host.eq_ignore_ascii_case("localhost")
+    is_name(host) && !text.contains("://") && !host.eq_ignore_ascii_case("localhost")
 }
 
 /// `app.internal:80`, or the name of SRV records, which have ports themselves.
 pub(crate) fn backend(text: &str, records: Records) -> Result<NameAsked, Refusal> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let port = if scheme == "https" { 443 } else { 80 };
+        let proposal = if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
+        let what = format!("is {}, a URL where a name belongs", Quoted(text));
+        return refuse("invalid_dns_name", what, format!("write {}", Quoted(&proposal)));
+    }
     let (host, written) = match text.rsplit_once(':') {
         Some((host, port)) => (host, Some(port)),
         None => (text, None),
@@ -184,6 +191,7 @@ mod tests {
             ("10.0.0.x1.7:80", A, "invalid_dns_name"),
             ("10.0.0.1:80", A, "invalid_dns_name"),
             ("[::1]:80", A, "invalid_dns_name"),
+            ("http://app.internal/", A, "invalid_dns_name"),
             ("", Srv, "invalid_dns_name"),
         ] {
             assert_eq!(backend(text, records).err().map(|refusal| refusal.code), Some(code), "{text}");

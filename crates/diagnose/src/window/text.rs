@@ -36,7 +36,7 @@ pub fn text(pools: &[PoolWindows], seen: &Seen) -> String {
             let of_pool = || transitions.iter().filter(|transition| transition.pool == pool.pool);
             if of_pool().next().is_some() {
                 text.push_str("  seen on the running node\n");
-                of_pool().take(SHOWN).for_each(|one| transition(&mut text, one));
+                of_pool().take(SHOWN).for_each(|one| transition(&mut text, one, pool.checks.len()));
             }
         }
         text.push('\n');
@@ -110,10 +110,11 @@ fn line(text: &mut String, what: &str, span: Option<Span>) {
     let _ = writeln!(text, "  {what:<36}{best:>10}{typical:>10}{worst:>10}");
 }
 
-fn transition(text: &mut String, seen: &Transition) {
+fn transition(text: &mut String, seen: &Transition, checks: usize) {
     let Transition { at, backend, to, probes, void, .. } = seen;
     let _ = write!(text, "    {at}  {backend} {to}");
-    if let Some(check) = &seen.check {
+    // Where there is but one check its name says nothing.
+    if let Some(check) = seen.check.as_ref().filter(|_| checks > 1) {
         let _ = write!(text, " by check \"{check}\"");
     }
     let _ = write!(text, " after {probes} {}", if *probes == 1 { "probe" } else { "probes" });
@@ -235,7 +236,8 @@ pool \"shop\", check \"login\": http probe, timeout 5s, interval 2s (500ms in tr
         let gone = transition("gone", "10.0.0.9:80".parse().unwrap());
         let node = Some("127.0.0.1:9900".to_owned());
         let seen = Seen { node: node.clone(), transitions: Ok(vec![web(), late, gone]) };
-        let pools = table(&plan(vec![("web", vec![check("tcp", tcp(), TCP)])]), Duration::ZERO);
+        let both = vec![check("login", http(), TCP), check("tcp", tcp(), TCP)];
+        let pools = table(&plan(vec![("web", both)]), Duration::ZERO);
         let told = text(&pools, &seen);
         let lines = "  seen on the running node
     2026-03-01T12:00:04.000Z  10.0.0.1:80 unhealthy after 3 probes in 4.012s, computed 4.01s

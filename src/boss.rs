@@ -25,6 +25,7 @@ use evenkeel_probe::{Job, Prober};
 use evenkeel_reactor::epoll::{EpollDriver, Waker};
 use evenkeel_reactor::{Clock, Driver, Errno, WOKEN};
 
+use crate::hearsay::Hearsay;
 use crate::side;
 
 /// What the control thread is asked.
@@ -92,8 +93,9 @@ impl Boss {
         traffic.gates.harms().wake_with(Box::new(move || waker.wake()));
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
             let (prober, away) = (Prober::new(), HashSet::new());
-            let slack = slack(&control.snapshot().plan);
-            let mut room = Room { control, prober, publisher, wake_workers, asked, traffic, side, away, slack };
+            let (slack, hearsay) = (slack(&control.snapshot().plan), Hearsay::default());
+            let mut room =
+                Room { control, prober, publisher, wake_workers, asked, traffic, side, hearsay, away, slack };
             while room.turn(&mut driver, &mut sink) {}
         })?;
         Ok(Started { boss, reader, thread })
@@ -180,6 +182,8 @@ struct Room {
     asked: Receiver<Ask>,
     traffic: Traffic,
     side: side::Orders,
+    /// What clients met at backends that were silent to probes.
+    hearsay: Hearsay,
     /// Probes that run on the side thread.
     away: HashSet<u64>,
     /// How long a due probe may wait for others.
@@ -219,6 +223,7 @@ impl Room {
                         Ask::Plan(plan) => {
                             self.slack = slack(&plan);
                             self.control.handle(Event::PlanChanged(plan), now);
+                            self.hearsay.plan_changed(&self.control);
                         }
                         Ask::Order { pool, backend, order } => {
                             self.control.handle(Event::Ordered { pool, backend, order }, now);
@@ -249,7 +254,8 @@ impl Room {
     }
 
     fn hand_over(&mut self, driver: &EpollDriver) {
-        while let Some(done) = self.prober.poll_done() {
+        while let Some(mut done) = self.prober.poll_done() {
+            self.hearsay.weigh(&self.control, &self.traffic.registry, done.key, &mut done.finding);
             let event = Event::ProbeDone { key: ProbeKey(done.key), finding: done.finding };
             self.control.handle(event, driver.now());
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evenkeel_control::{Control, Probing, TargetStatus};
 use evenkeel_model::event::{Event, Value as Field};
-use evenkeel_model::finding::{Finding, Pass, ProbeResult, Void};
+use evenkeel_model::finding::{Finding, Pass, ProbeResult, Trust, Void};
 use evenkeel_model::standing::{AgentWord, Ramp, Traffic, Verdict};
 use evenkeel_model::{BackendId, Epoch, Instant, ListenerId};
 use evenkeel_observe::Registry;
@@ -172,11 +172,7 @@ fn check(name: &str, target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> V
         Probing::InFlight { since } => json!({ "state": "in_flight", "for_ms": millis(now - since) }),
     };
     let recent: Vec<&Finding> = target.recent().collect();
-    let silent = recent
-        .iter()
-        .rev()
-        .find(|finding| finding.result.passed())
-        .is_some_and(|finding| matches!(finding.result, ProbeResult::Passed(Pass::Silent(_))));
+    let silence = target.silence();
     json!({
         "name": name,
         "kind": settings.probe.kind().word(),
@@ -184,7 +180,8 @@ fn check(name: &str, target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> V
         "verdict": target.verdict().word(),
         "since": since(epoch, target.since(), target.held_before()),
         "agent": target.word().map(|word| word.to_string()),
-        "rests_on_silence": silent,
+        "rests_on_silence": silence.is_some(),
+        "silence": silence.map(Trust::word),
         "progress": target.progress().map(|progress| json!({
             "toward": progress.toward.word(),
             "results": progress.results,
@@ -345,6 +342,17 @@ pub fn health_metrics(control: &Control) -> String {
         for verdict in Verdict::ALL {
             let holds = u8::from(target.verdict() == verdict);
             let _ = writeln!(out, "evenkeel_check_verdict{{{labels},verdict=\"{}\"}} {holds}", verdict.word());
+        }
+    }
+    out.push_str(
+        "# HELP evenkeel_backend_rests_on_silence Whether the last word of a check that takes silence for health was silence, and whether it can be trusted.\n",
+    );
+    out.push_str("# TYPE evenkeel_backend_rests_on_silence gauge\n");
+    for (labels, target) in checks().filter(|(_, target)| target.check().probe.takes_silence()) {
+        for trust in Trust::ALL {
+            let holds = u8::from(target.silence() == Some(trust));
+            let word = trust.word();
+            let _ = writeln!(out, "evenkeel_backend_rests_on_silence{{{labels},silence=\"{word}\"}} {holds}");
         }
     }
     out.push_str(

@@ -42,6 +42,7 @@ use evenkeel_plan::{Backend, Check, Plan, Pool, PoolView};
 
 use crate::backends::BackendState;
 use crate::control::Control;
+use crate::silence::Doubted;
 use crate::targets::{BeforeStart, TargetState};
 
 /// Fixed keys instead of random ones: the same reload must do the same in every replay of a seed.
@@ -178,6 +179,7 @@ impl Control {
                         word: found.word(&target.check, heirs().map(|(_, old)| old)),
                         heard: None,
                         before_start: BeforeStart::default(),
+                        doubted: Doubted::default(),
                         recent: VecDeque::new(),
                         backends,
                     }

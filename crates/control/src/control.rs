@@ -277,8 +277,9 @@ impl Control {
         if target.judge.is_held_back() && !was_held_back {
             self.tell_held_back(id, &finding);
         }
-        self.targets[id.index()].remember(finding);
+        self.targets[id.index()].remember(finding.clone());
         self.hear_judge(id);
+        self.mark_silence(id, &finding);
         let target = &self.targets[id.index()];
         let gap = target.check.timing.gap(target.judge.pace(), self.witness(id));
         self.timetable.handle(timetable::Event::ProbeEnded { key, at, gap }, self.now);

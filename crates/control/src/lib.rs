@@ -15,6 +15,7 @@ mod holding;
 mod journal;
 pub mod memory;
 mod passive;
+mod silence;
 mod status;
 mod targets;
 mod trust;

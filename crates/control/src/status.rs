@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_health::ProbeKey;
 use evenkeel_health::judge::{Counts, Progress};
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_health::timetable::Turn;
-use evenkeel_model::finding::Finding;
+use evenkeel_model::finding::{Finding, ProbeResult, Trust, Void};
 use evenkeel_model::standing::{AgentWord, Standing, Verdict};
 use evenkeel_model::{BackendId, Instant, TargetId};
 
@@ -66,6 +67,15 @@ impl<'a> TargetStatus<'a> {
         self.target.recent.iter()
     }
 
+    /// Whether the last finding that says anything of the backend is silence, and what that is worth.
+    pub fn silence(&self) -> Option<Trust> {
+        let is_telling = |finding: &&Finding| match &finding.result {
+            ProbeResult::Void(void) => matches!(void, Void::Doubtful(_)),
+            ProbeResult::Passed(_) | ProbeResult::Failed(_) => true,
+        };
+        self.target.recent.iter().rev().find(is_telling)?.result.trust()
+    }
+
     pub const fn counts(&self) -> Counts {
         self.target.judge.counts()
     }
@@ -118,6 +128,11 @@ impl Control {
         // As with the moments themselves, see `resting_on`.
         let held = if standing.verdict == Verdict::Unhealthy { held.max() } else { held.min() };
         held.unwrap_or_default()
+    }
+
+    /// The target of a running probe.
+    pub fn target_of(&self, key: ProbeKey) -> Option<TargetStatus<'_>> {
+        self.target_of_key.get(&key).map(|&id| self.target(id))
     }
 
     fn status_of<'a>(&self, target: &'a TargetState) -> TargetStatus<'a> {

@@ -18,6 +18,7 @@ use evenkeel_model::standing::{AgentWord, Order, Verdict};
 use evenkeel_model::{BackendId, Instant, TargetId, limits};
 
 use crate::control::{Control, Output};
+use crate::silence::Doubted;
 
 #[derive(Clone, Debug)]
 pub(crate) struct TargetState {
@@ -32,6 +33,8 @@ pub(crate) struct TargetState {
     pub heard: Option<Instant>,
     /// How long the verdict had held, and how long nothing had been heard, when the process began.
     pub before_start: BeforeStart,
+    /// Whether its probes meet silence that says nothing.
+    pub doubted: Doubted,
     /// Oldest first.
     pub recent: VecDeque<Finding>,
     /// Those that rest on it.

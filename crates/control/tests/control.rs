@@ -16,6 +16,8 @@ mod holding;
 mod memory;
 #[path = "control/panic.rs"]
 mod panic;
+#[path = "control/silence.rs"]
+mod silence;
 #[path = "control/trust.rs"]
 mod trust;
 

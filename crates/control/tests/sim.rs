@@ -394,6 +394,7 @@ impl Sim {
             | What::PlanChanged(_)
             | What::PlanRefused { .. }
             | What::ProbesVoid(_)
+            | What::Silence(_)
             | What::Beside(_) => {}
             What::TrafficFailed(_) | What::EjectionOver { .. } => panic!("there is no traffic in these stories"),
             What::HoldBegan { .. } | What::VerdictHeldBack(_) | What::HoldEnded { .. } => {

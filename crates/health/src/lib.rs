@@ -10,6 +10,7 @@
 //! opens a socket, reads a clock or knows what an order is.
 
 pub mod gap;
+pub mod hearsay;
 pub mod hold;
 pub mod judge;
 pub mod keys;

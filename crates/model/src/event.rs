@@ -15,9 +15,11 @@ use crate::standing::{AgentWord, Harm, Order, Verdict};
 use crate::time::Instant;
 
 mod beside;
+mod silence;
 mod trouble;
 
 pub use beside::{Beside, Lost};
+pub use silence::Silence;
 pub use trouble::{Ground, Hampered, Struck, Voids};
 
 /// Something that changed, and when.
@@ -79,6 +81,8 @@ pub enum What {
     HoldBegan {
         at_most: Duration,
     },
+    /// Probes of a backend meet silence that says nothing, or no longer do.
+    Silence(Silence),
     /// A run has reached its threshold, and the hold keeps the verdict.
     VerdictHeldBack(HeldBack),
     /// Verdicts turn again. So many were held back, and either turn now or are decided by their next probe.
@@ -273,6 +277,7 @@ impl Event {
             What::PoolPanicked(_) => "pool.panic",
             What::PoolCalm(_) => "pool.panic_over",
             What::ProbesVoid(_) => "probes.void",
+            What::Silence(silence) => silence.name(),
             What::Beside(beside) => beside.name(),
         }
     }
@@ -299,6 +304,7 @@ impl Event {
             | What::HoldEnded { .. }
             | What::PoolCalm(_)
             | What::SuspicionOver { .. } => Level::Info,
+            What::Silence(silence) => silence.level(),
             What::Beside(beside) => beside.level(),
         }
     }
@@ -380,6 +386,7 @@ impl Event {
                     each("panic_below_percent", Value::Count(u64::from(below)));
                 }
             }
+            What::Silence(silence) => silence.fields(each),
             What::Beside(beside) => beside.fields(each),
             What::SuspicionOver { lasted } => each("lasted", Value::Time(*lasted)),
             What::ProbesVoid(voids) => voids.fields(each),
@@ -553,6 +560,7 @@ impl fmt::Display for Event {
                 write!(f, "this node no longer suspects itself, after {}", Short(*lasted))
             }
             What::ProbesVoid(voids) => voids.fmt(f),
+            What::Silence(silence) => silence.fmt(f),
             What::Beside(beside) => beside.fmt(f),
         }
     }

@@ -27,6 +27,11 @@ pub enum ProbeSettings {
 }
 
 impl ProbeSettings {
+    /// Whether a verdict may rest on silence.
+    pub fn takes_silence(&self) -> bool {
+        matches!(self, ProbeSettings::Udp(UdpProbe { expect: None, silence: Silence::Pass, .. }))
+    }
+
     pub const fn kind(&self) -> ProbeKind {
         match self {
             ProbeSettings::Http(_) => ProbeKind::Http,

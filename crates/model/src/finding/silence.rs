@@ -81,10 +81,10 @@ impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Doubt::NothingRefused { port, last } => {
-                write!(f, "silence that cannot be trusted: closed port {port} was not refused either, ")?;
+                write!(f, "silence that cannot be trusted: closed port {port} was not refused either ")?;
                 match last {
-                    Some(last) => write!(f, "last {} ago; the host has used up its icmp", super::Millis(*last)),
-                    None => f.write_str("and never was; a firewall keeps icmp back, or the port is open"),
+                    Some(last) => write!(f, "(it was {} ago: the host has used up its icmp)", super::Millis(*last)),
+                    None => f.write_str("(it never was: a firewall keeps icmp back, or the port is open)"),
                 }
             }
             Doubt::NotAsked { port } => {
@@ -119,14 +119,14 @@ mod tests {
             (
                 doubtful(Doubt::NothingRefused { port: 1, last: Some(secs(9)) }),
                 Some(Trust::Untrusted),
-                "silence that cannot be trusted: closed port 1 was not refused either, last 9000.0ms ago; \
-                 the host has used up its icmp",
+                "silence that cannot be trusted: closed port 1 was not refused either (it was 9000.0ms \
+                 ago: the host has used up its icmp)",
             ),
             (
                 doubtful(Doubt::NothingRefused { port: 1, last: None }),
                 Some(Trust::Untrusted),
-                "silence that cannot be trusted: closed port 1 was not refused either, and never was; \
-                 a firewall keeps icmp back, or the port is open",
+                "silence that cannot be trusted: closed port 1 was not refused either (it never was: \
+                 a firewall keeps icmp back, or the port is open)",
             ),
             (
                 doubtful(Doubt::PortAnswers { port: 1 }),

@@ -20,19 +20,27 @@ use crate::problem::{Note, Notes};
 use crate::values::show_duration;
 
 pub(super) fn check(config: &Config, users_known: bool, notes: &mut Notes) {
+    let mut held: Option<(Duration, &str)> = None;
     for pool in &config.pools {
+        ejections_panic(pool, notes);
         if pool.checks_incomplete || !pool.checks.iter().all(|check| is_known(check, users_known)) {
             continue;
         }
         let checks: Vec<Timed<'_>> = pool.checks.iter().map(|check| Timed::of(config, pool, check)).collect();
         for check in &checks {
+            hold_too_late(config, check, notes);
             slower_in_transition(check, notes);
             slow_recovery(check, notes);
             wide_jitter(check, notes);
         }
+        let takes = checks.iter().filter_map(Timed::from_first_failure).min();
+        held = held.max(takes.map(|takes| (takes, pool.label.as_str())));
         slow_detection(pool, &checks, notes);
         ejection_shorter(pool, &checks, notes);
         ramp_shorter(pool, &checks, notes);
+    }
+    if let Some((takes, pool)) = held {
+        hold_shorter(config, takes, pool, notes);
     }
 }
 
@@ -60,6 +68,14 @@ impl<'c> Timed<'c> {
             (_, _) => true,
         };
         notices.then(|| window::detection(&self.timing, failing, Duration::ZERO).worst)
+    }
+
+    /// From the first failed probe of a silent backend, which is what makes a node suspicious, to its verdict; `None` where
+    /// silence is not noticed.
+    fn from_first_failure(&self) -> Option<Duration> {
+        // What a program does about silence only its author knows.
+        self.worst(Failing::Silent).filter(|_| self.kind != ProbeKind::Command)?;
+        Some(window::fail_window(&self.timing, Failing::Silent) - self.timing.timeout)
     }
 }
 
@@ -175,6 +191,51 @@ fn ramp_shorter(pool: &Pool, checks: &[Timed<'_>], notes: &mut Notes) {
     );
     let help = format!("make it {} or longer, or the checks faster", show_duration(round_up(worst)));
     notes.add(Note::warning("ramp_shorter_than_detection", place, text).help(help));
+}
+
+/// A threshold of one: the verdict has fallen before there is anything to suspect.
+fn hold_too_late(config: &Config, Timed { check, timing, .. }: &Timed<'_>, notes: &mut Notes) {
+    if config.node.hold_on_suspicion.is_none() || timing.unhealthy_threshold > 1 {
+        return;
+    }
+    let Some(hold) = place_of(&config.node.written, "hold_on_suspicion") else { return };
+    let text = format!(
+        "{} is 1, so verdicts fall with the first failure, and hold_on_suspicion comes too late for most of them",
+        check.says("unhealthy_threshold"),
+    );
+    notes.add(
+        Note::warning("hold_comes_too_late", check.place("unhealthy_threshold"), text)
+            .related(hold, "the hold")
+            .help("use 2 or more: the node suspects itself when most checks have failed once")
+            .about_the_file(),
+    );
+}
+
+fn hold_shorter(config: &Config, takes: Duration, pool: &str, notes: &mut Notes) {
+    let Some(hold) = config.node.hold_on_suspicion.filter(|hold| *hold < takes) else { return };
+    let Some(place) = place_of(&config.node.written, "hold_on_suspicion") else { return };
+    let text = format!(
+        "hold_on_suspicion is {}, and {pool} takes {} from its first failed probe to a verdict when everything is silent: the hold is over before there is anything to hold",
+        show_duration(hold),
+        show_duration(takes),
+    );
+    let help = format!("make it longer than {}, by as long as you are willing to wait", show_duration(round_up(takes)));
+    notes.add(Note::warning("hold_shorter_than_window", place, text).help(help).about_the_file());
+}
+
+/// Ejections alone may bring the pool to a panic, which then brings the ejected back.
+fn ejections_panic(pool: &Pool, notes: &mut Notes) {
+    let (Some(below), Some(passive)) = (&pool.panic_below, &pool.passive) else { return };
+    let ejected = u64::from(passive.settings.max_ejected);
+    if 100 - ejected.min(100) >= below.value {
+        return;
+    }
+    let text = format!(
+        "{}: passive may eject {ejected} % of the pool, and below {} % panic_below sends work to the ejected again",
+        pool.label, below.value,
+    );
+    let help = format!("set passive.max_ejected to {} or less, or a lower panic_below", 100 - below.value);
+    notes.add(Note::warning("ejections_cause_panic", below.span.clone(), text).help(help));
 }
 
 /// To whole seconds, as people write them.

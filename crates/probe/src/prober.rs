@@ -13,6 +13,10 @@
 //! It counts whether it passes or fails, so lateness cannot lean to one side. The result
 //! depends on the time of looking only, not on whether event or timer is served first.
 //!
+//! A connection may rest between two probes of one check and carry the next one (`keep_alive` of http). What dies at rest, or
+//! under a probe before a byte has come, says nothing of the backend: the probe begins again on a new connection, once,
+//! with the deadline it had.
+//!
 //! Deadlines are kept to the nanosecond in an ordered set and not in the millisecond wheel: the window (W5) is
 //! promised, and at most some thousand probes run at once.
 

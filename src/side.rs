@@ -25,8 +25,11 @@ use hooks::{Act, Hooks};
 
 mod commands;
 mod hooks;
+mod names;
 mod program;
+mod resolve;
 mod said;
+mod srv;
 mod teller;
 
 /// What the side thread is told.

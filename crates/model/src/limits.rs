@@ -387,6 +387,14 @@ fixed! {
         "Longest of these waits.";
     HOOK_FAREWELL = 1000, "ms",
         "How long a node that ends waits for hooks that are being told. A pager that hangs must not hold up a restart.";
+    NAME_RETRY = 1, "s",
+        "Time after a question for a name that failed before the next; doubled by each further failure.";
+    NAME_RETRY_MAX = 30, "s",
+        "Longest of these waits: so long a name server that is back may go unnoticed.";
+    NAMES_AT_ONCE = 64, "names",
+        "Names asked for at once. A thousand of them must not be a burst that a name server takes for an attack.";
+    NAMES_AT_START = 5, "s",
+        "How long a start, or a reload with new names, waits for first answers; then it goes on with those there are. Longer than a question and its repetition to a server that is away.";
     COMMAND_STRAGGLE = 20, "ms",
         "How long the output of a command is waited for after its end when something it left behind still holds the pipe. What the command itself said is in the pipe by then.";
     SCRATCH = 262_144, "bytes",

@@ -40,7 +40,7 @@ pub enum Beside {
         why: Arc<str>,
         kept: usize,
     },
-    /// A name is answered again, after so long, as it was before.
+    /// A name is answered again, after so long.
     NameRecovered {
         name: Arc<str>,
         failed_for: Duration,
@@ -83,7 +83,6 @@ impl Beside {
             Beside::NameChanged { .. } => "name.changed",
             Beside::NameFailed { .. } => "name.failed",
             Beside::NameRecovered { .. } => "name.recovered",
-            Beside::StateRecalled { .. } => "state.recalled",
             Beside::StateIgnored { .. } => "state.ignored",
             Beside::StateFailed { .. } => "state.failed",
             Beside::StateRecovered { .. } => "state.recovered",
@@ -100,7 +99,6 @@ impl Beside {
             Beside::HookRecovered { .. }
             | Beside::NameChanged { .. }
             | Beside::NameRecovered { .. }
-            | Beside::StateRecalled { .. }
             | Beside::StateRecovered { .. } => Level::Info,
         }
     }
@@ -134,11 +132,6 @@ impl Beside {
             Beside::NameRecovered { name, failed_for } => {
                 each("name", Value::Text(name));
                 each("failed_for", Value::Time(*failed_for));
-            }
-            Beside::StateRecalled { path, age, backends } => {
-                each("path", Value::Text(path));
-                each("age", Value::Time(*age));
-                each("backends", Value::Count(*backends as u64));
             }
             Beside::StateIgnored { path, why } | Beside::StateFailed { path, why } => {
                 each("path", Value::Text(path));
@@ -190,11 +183,7 @@ impl fmt::Display for Beside {
                 write!(f, "name \"{name}\" has no answer now, the last one is kept ({kept}): {why}")
             }
             Beside::NameRecovered { name, failed_for } => {
-                write!(f, "name \"{name}\" is answered again as before, after {}", Short(*failed_for))
-            }
-            Beside::StateRecalled { path, age, backends } => {
-                let backends = Counted(*backends as u64, "backend");
-                write!(f, "what was known of {backends} {} ago is taken over from \"{path}\"", Short(*age))
+                write!(f, "name \"{name}\" is answered again, after {}", Short(*failed_for))
             }
             Beside::StateIgnored { path, why } => write!(f, "state file \"{path}\" is not used: {why}"),
             Beside::StateFailed { path, why } => {
@@ -237,10 +226,6 @@ mod tests {
             (
                 Beside::NameFailed { name: name(), why: "timed out".into(), kept: 0 },
                 "name \"app.internal\" has no answer, and never had one, so it stands for no backend: timed out",
-            ),
-            (
-                Beside::StateRecalled { path: "/s".into(), age: Duration::from_secs(3), backends: 2 },
-                "what was known of 2 backends 3.0s ago is taken over from \"/s\"",
             ),
         ];
         for (event, text) in table {

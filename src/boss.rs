@@ -132,6 +132,11 @@ impl Boss {
         answered.recv().ok()
     }
 
+    /// The same for who does not wait for it.
+    pub fn look_and_go(&self, look: impl FnOnce(&Control) + Send + 'static) {
+        self.ask(Ask::Look(Box::new(look)));
+    }
+
     pub fn stop(&self) {
         self.ask(Ask::Stop);
     }

@@ -15,25 +15,27 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
-use evenkeel_control::Control;
+use evenkeel_control::{Control, Event};
 use evenkeel_l4::{Core, Gates, Origin, Roster};
 use evenkeel_l7::Http;
 use evenkeel_model::{Epoch, Instant, limits};
 use evenkeel_observe::metrics::{BackendLabel, render};
 use evenkeel_observe::{LogWriter, Observer, Registry, Silent};
-use evenkeel_plan::{AccessLog, Listener, Plan};
+use evenkeel_plan::{AccessLog, Listener, Plan, Resolved};
 use evenkeel_reactor::epoll::{EpollDriver, Waker, address_in_use, bind_tcp, bind_udp, udp_address_in_use};
 use evenkeel_reactor::{Clock, Errno};
 use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::sync::watch;
 
 use crate::boss::{Boss, EventSink, Started, Traffic};
-use crate::side::{self, Side};
+use crate::side::{self, Side, state};
 use crate::worker::{Arrives, Command, Worker, listen_options};
 
 pub struct Node {
     boss: Boss,
     boss_thread: JoinHandle<()>,
     side: Side,
+    names: watch::Receiver<Arc<Resolved>>,
     workers: Vec<WorkerHandle>,
     wakers: Arc<Mutex<Vec<Waker>>>,
     registry: Arc<Registry>,
@@ -121,11 +123,17 @@ pub struct View {
 }
 
 impl Node {
-    /// Binds, starts the threads and serves.
+    /// Binds, starts the threads and serves. `known` are the answers to names of backends that the plan was compiled with.
     ///
     /// # Errors
     /// When an address, the access log or the operating system says no. Nothing runs then.
-    pub fn start(plan: Arc<Plan>, clock: Clock, epoch: Epoch, sink: EventSink) -> Result<Node, Refused> {
+    pub fn start(
+        plan: Arc<Plan>,
+        known: Arc<Resolved>,
+        clock: Clock,
+        epoch: Epoch,
+        sink: EventSink,
+    ) -> Result<Node, Refused> {
         let system = |what| move |error| Refused::System { what, error };
         let files = raise_file_limit();
         let worker_count = match plan.node.workers {
@@ -158,11 +166,12 @@ impl Node {
         let traffic = Traffic { gates: Arc::clone(&gates), registry: Arc::clone(&registry) };
         let (orders, ordered) = side::orders();
         // Before the first event can happen.
-        orders.plan(Arc::clone(&plan));
-        let control = Control::new(Arc::clone(&plan), clock.now(), seed);
+        orders.plan(Arc::clone(&plan), Arc::clone(&known));
+        let (resolved, names) = watch::channel(known);
+        let control = recalled(Arc::clone(&plan), clock.now(), seed);
         let Started { boss, reader, thread: boss_thread } =
             Boss::start(control, clock, sink, wake, traffic, orders.clone()).map_err(system("control thread"))?;
-        let side = Side::start(orders, ordered, boss.clone(), clock, epoch).map_err(system("side thread"))?;
+        let side = Side::start(orders, ordered, boss.clone(), clock, epoch, resolved).map_err(system("side thread"))?;
 
         let connections_max = match plan.node.connections {
             0 => (files / 2).saturating_sub(64).max(16),
@@ -193,8 +202,20 @@ impl Node {
             });
             workers.push(WorkerHandle { commands, waker, thread: thread.map_err(system("worker thread"))? });
         }
-        let node =
-            Node { boss, boss_thread, side, workers, wakers, registry, log, clock, epoch, plan, left: Vec::new() };
+        let node = Node {
+            boss,
+            boss_thread,
+            side,
+            names,
+            workers,
+            wakers,
+            registry,
+            log,
+            clock,
+            epoch,
+            plan,
+            left: Vec::new(),
+        };
         node.listen(bound);
         Ok(node)
     }
@@ -203,7 +224,7 @@ impl Node {
     ///
     /// # Errors
     /// When a new listener's address cannot be bound.
-    pub fn reload(&mut self, plan: Arc<Plan>) -> Result<(), Refused> {
+    pub fn reload(&mut self, plan: Arc<Plan>, known: Arc<Resolved>) -> Result<(), Refused> {
         let now = self.clock.now();
         self.left.retain(|(_, until)| *until > now);
         let running: Vec<Wanted<'_>> = addresses(&self.plan).collect();
@@ -223,7 +244,7 @@ impl Node {
         self.left.extend(gone);
         self.listen(bound);
         self.boss.plan(Arc::clone(&plan));
-        self.side.orders().plan(Arc::clone(&plan));
+        self.side.orders().plan(Arc::clone(&plan), known);
         self.registry
             .retain(|name| plan.listeners.iter().any(|listener| &*listener.name == name), |label| keeps(&plan, label));
         self.plan = plan;
@@ -232,6 +253,11 @@ impl Node {
 
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
+    }
+
+    /// What names of backends stand for. Changes when a name server says something else; then it is time for a plan with that.
+    pub fn names(&self) -> watch::Receiver<Arc<Resolved>> {
+        self.names.clone()
     }
 
     pub fn boss(&self) -> &Boss {
@@ -304,6 +330,21 @@ impl View {
     pub fn status(&self) -> Option<serde_json::Value> {
         let (registry, epoch, clock) = (Arc::clone(&self.registry), self.epoch, self.clock);
         self.boss.look(move |control| crate::status::document(control, &registry, epoch, clock.now()))
+    }
+}
+
+/// With what an earlier process left behind, where the plan says so and it is of use.
+fn recalled(plan: Arc<Plan>, now: Instant, seed: u64) -> Control {
+    let Some(file) = plan.node.state.clone() else { return Control::new(plan, now, seed) };
+    match state::read(&file.path) {
+        Ok(memory) => Control::with_memory(plan, &memory, file.max_age, now, seed),
+        Err(unused) => {
+            let mut control = Control::new(plan, now, seed);
+            if let Some(event) = unused.event(&file.path) {
+                control.handle(Event::Noted(event), now);
+            }
+            control
+        }
     }
 }
 

@@ -11,25 +11,33 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use evenkeel_control::Memory;
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_model::event::Event;
 use evenkeel_model::{Epoch, Instant, limits};
-use evenkeel_plan::Plan;
+use evenkeel_plan::{NameAsked, Plan, Resolved};
 use evenkeel_reactor::Clock;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::boss::Boss;
 use hooks::{Act, Hooks};
+use keeper::Keeper;
+use names::{Found, Names};
+use resolve::Asker;
+
+pub use resolve::first_answers;
 
 mod commands;
 mod hooks;
+mod keeper;
 mod names;
 mod program;
 mod resolve;
 mod said;
 mod srv;
+pub mod state;
 mod teller;
 
 /// What the side thread is told.
@@ -46,7 +54,13 @@ enum Order {
     },
     /// Something changed on the node that hooks may want to hear of.
     Happened(Event),
-    Plan(Arc<Plan>),
+    /// With the answers to its names that it was compiled with.
+    Plan {
+        plan: Arc<Plan>,
+        known: Arc<Resolved>,
+    },
+    /// What the control room knows, for the state file.
+    Remembered(Memory),
     Stop,
 }
 
@@ -68,8 +82,8 @@ impl Orders {
         self.give(Order::Happened(event));
     }
 
-    pub fn plan(&self, plan: Arc<Plan>) {
-        self.give(Order::Plan(plan));
+    pub fn plan(&self, plan: Arc<Plan>, known: Arc<Resolved>) {
+        self.give(Order::Plan { plan, known });
     }
 
     fn give(&self, order: Order) {
@@ -96,16 +110,26 @@ pub struct Side {
 }
 
 impl Side {
+    /// Whoever makes plans hears by `resolved` what names of backends stand for, whenever that has changed.
+    ///
     /// # Errors
     /// When the process is out of files or threads.
-    pub fn start(orders: Orders, ordered: Ordered, boss: Boss, clock: Clock, epoch: Epoch) -> io::Result<Side> {
+    pub fn start(
+        orders: Orders,
+        ordered: Ordered,
+        boss: Boss,
+        clock: Clock,
+        epoch: Epoch,
+        resolved: watch::Sender<Arc<Resolved>>,
+    ) -> io::Result<Side> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING)
             .thread_name("side-blocking")
             .build()?;
+        let own_orders = orders.clone();
         let thread = std::thread::Builder::new().name("side".to_owned()).spawn(move || {
-            runtime.block_on(Room::new(boss, clock, epoch).serve(ordered.0));
+            runtime.block_on(Room::new(boss, own_orders, clock, epoch, resolved).serve(ordered.0));
             // A thread may hang in a start on a disk that does not answer; nobody waits for it.
             runtime.shutdown_timeout(FAREWELL);
         })?;
@@ -116,7 +140,8 @@ impl Side {
         &self.orders
     }
 
-    /// Kills the commands that still run, gives hooks that are being told a moment, and ends the thread.
+    /// Kills the commands that still run, gives hooks that are being told a moment, writes the state file, and ends the thread. The
+    /// boss has to run until then.
     pub fn stop(self) {
         self.orders.give(Order::Stop);
         // A panic of the thread was printed by itself.
@@ -131,37 +156,52 @@ const BLOCKING: usize = limits::COMMANDS_AT_ONCE.value as usize + 16;
 const FAREWELL: Duration = Duration::from_millis(500);
 
 const HOOK_FAREWELL: Duration = Duration::from_millis(limits::HOOK_FAREWELL.value);
+const STATE_FAREWELL: Duration = Duration::from_secs(limits::STATE_FAREWELL.value);
 
 struct Room {
     boss: Boss,
+    orders: Orders,
     clock: Clock,
     epoch: Epoch,
     /// Bounds the command probes that run at once.
     places: Arc<Semaphore>,
     probes: HashMap<u64, AbortHandle>,
     hooks: Hooks,
+    names: Names,
+    /// With the resolver of the plan; `None` before there was a name to ask for.
+    asker: Option<Asker>,
+    resolved: watch::Sender<Arc<Resolved>>,
+    keeper: Keeper,
     tasks: JoinSet<Done>,
-    /// Set by the order to stop: when the thread ends at the latest.
-    end_at: Option<Instant>,
+    /// Since when the thread is to end.
+    ending: Option<Instant>,
 }
 
 /// What a task of the room has done.
 enum Done {
     Probe { key: u64 },
     Telling { number: u64, result: Result<(), Arc<str>> },
+    Asked { name: NameAsked, result: Result<Found, Arc<str>> },
+    Examined(Result<(), String>),
+    Written(Result<(), String>),
 }
 
 impl Room {
-    fn new(boss: Boss, clock: Clock, epoch: Epoch) -> Self {
+    fn new(boss: Boss, orders: Orders, clock: Clock, epoch: Epoch, resolved: watch::Sender<Arc<Resolved>>) -> Self {
         Room {
             boss,
+            orders,
             clock,
             epoch,
             places: Arc::new(Semaphore::new(limits::COMMANDS_AT_ONCE.value as usize)),
             probes: HashMap::new(),
             hooks: Hooks::default(),
+            names: Names::default(),
+            asker: None,
+            resolved,
+            keeper: Keeper::default(),
             tasks: JoinSet::new(),
-            end_at: None,
+            ending: None,
         }
     }
 
@@ -179,20 +219,33 @@ impl Room {
                 }
                 () = tokio::time::sleep(patience), if until.is_some() => {}
             }
-            self.hooks.handle_timeout(self.clock.now());
+            let now = self.clock.now();
+            self.hooks.handle_timeout(now);
+            self.names.handle_timeout(now);
+            self.keeper.handle_timeout(now);
             self.execute();
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.hooks.poll_timeout(), self.end_at].into_iter().flatten().min()
+        let machines = [self.hooks.poll_timeout(), self.names.poll_timeout(), self.keeper.poll_timeout()];
+        let ends = self.ending.map(|since| [Some(since + HOOK_FAREWELL), Some(since + STATE_FAREWELL)]);
+        let now = self.clock.now();
+        let ends = ends.into_iter().flatten().filter(|end| *end > Some(now));
+        machines.into_iter().chain(ends).flatten().min()
     }
 
+    /// Whether everything is at its end, or has had its time.
     fn is_over(&self) -> bool {
-        self.end_at.is_some_and(|at| at <= self.clock.now() || !self.hooks.are_telling())
+        let now = self.clock.now();
+        self.ending.is_some_and(|since| {
+            (!self.hooks.are_telling() || since + HOOK_FAREWELL <= now)
+                && (self.keeper.is_over() || since + STATE_FAREWELL <= now)
+        })
     }
 
     fn follow(&mut self, order: Order) {
+        let now = self.clock.now();
         match order {
             Order::Probe { key, address, check } => self.probe(key, address, check),
             Order::CancelProbe { key } => {
@@ -203,26 +256,48 @@ impl Room {
             Order::Happened(event) => {
                 if self.hooks.wants(&event) {
                     let json = crate::status::event(&event, self.epoch).to_string();
-                    self.hooks.happened(&event, json, self.clock.now());
+                    self.hooks.happened(&event, json, now);
                 }
             }
-            Order::Plan(plan) => self.hooks.follow(&plan.node.hooks),
+            Order::Plan { plan, known } => {
+                self.hooks.follow(&plan.node.hooks);
+                // Anew for each plan: /etc/resolv.conf may be another one.
+                self.asker = (!plan.names.is_empty()).then(|| Asker::new(&plan.node.resolver));
+                let (names, resolver) = (plan.names.clone(), plan.node.resolver.clone());
+                self.names.handle(names::Event::Wanted { names, known: (*known).clone(), resolver }, now);
+                self.keeper.handle(keeper::Event::Wanted(plan.node.state.clone()), now);
+            }
+            Order::Remembered(memory) => self.keeper.handle(keeper::Event::Remembered(memory), now),
             Order::Stop => {
                 self.probes.drain().for_each(|(_, probe)| probe.abort());
-                self.end_at = Some(self.clock.now() + HOOK_FAREWELL);
+                self.keeper.handle(keeper::Event::Ending, now);
+                self.ending = Some(now);
             }
         }
     }
 
     fn done(&mut self, done: Done) {
+        let now = self.clock.now();
         match done {
             Done::Probe { key } => {
                 self.probes.remove(&key);
             }
-            Done::Telling { number, result } => self.hooks.told(number, result, self.clock.now()),
+            Done::Telling { number, result } => self.hooks.told(number, result, now),
+            Done::Asked { name, result } => {
+                let event = match result {
+                    Ok(found) => names::Event::Answered { name, found },
+                    Err(why) => names::Event::Failed { name, why },
+                };
+                self.names.handle(event, now);
+            }
+            Done::Examined(Ok(())) => {}
+            Done::Examined(Err(why)) => self.keeper.handle(keeper::Event::Forbidden(why.into()), now),
+            Done::Written(Ok(())) => self.keeper.handle(keeper::Event::Written, now),
+            Done::Written(Err(why)) => self.keeper.handle(keeper::Event::Failed(why.into()), now),
         }
     }
 
+    /// Does what the machines ordered.
     fn execute(&mut self) {
         while let Some(act) = self.hooks.poll_output() {
             match act {
@@ -233,6 +308,39 @@ impl Room {
                 }
             }
         }
+        let mut renamed = false;
+        while let Some(output) = self.names.poll_output() {
+            match output {
+                names::Output::Note(beside) => self.boss.noted(beside),
+                names::Output::Changed => renamed = true,
+                names::Output::Ask(name) => {
+                    let asker = self.asker.clone().expect("whoever wants names has brought an asker");
+                    self.tasks.spawn(async move { Done::Asked { result: asker.ask(&name).await, name } });
+                }
+            }
+        }
+        if renamed {
+            // Nobody hears of it when the node is about to end.
+            let _ = self.resolved.send(Arc::new(self.names.resolved()));
+        }
+        while let Some(output) = self.keeper.poll_output() {
+            match output {
+                keeper::Output::Note(beside) => self.boss.noted(beside),
+                keeper::Output::Look => {
+                    let (orders, clock) = (self.orders.clone(), self.clock);
+                    self.boss.look_and_go(move |control| orders.give(Order::Remembered(control.memory(clock.now()))));
+                }
+                keeper::Output::Examine(path) => self.on_disk(move || Done::Examined(state::examine(&path))),
+                keeper::Output::Write(path, memory) => {
+                    self.on_disk(move || Done::Written(state::write(&path, &memory)));
+                }
+            }
+        }
+    }
+
+    /// A disk may stall; the loop does not wait for it.
+    fn on_disk(&mut self, work: impl FnOnce() -> Done + Send + 'static) {
+        self.tasks.spawn_blocking(work);
     }
 
     fn probe(&mut self, key: u64, address: SocketAddr, check: Arc<CheckSettings>) {

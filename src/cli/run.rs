@@ -28,7 +28,7 @@ pub fn run(file: &Path) -> ExitCode {
     eprint!("{}", evenkeel_diagnose::host::text(&super::check::missing(&plan)));
     let (clock, epoch) = Clock::start();
     let sink = Box::new(move |event: &Event| print_event(event, epoch));
-    let node = match Node::start(plan, clock, epoch, sink) {
+    let node = match Node::start(plan, Arc::default(), clock, epoch, sink) {
         Ok(node) => node,
         Err(refused) => {
             eprintln!("{refused}");
@@ -93,7 +93,7 @@ async fn reload(node: &mut Node, admin: &mut Option<Admin>, file: &Path, files: 
         let first = errors.clone().next().map(|problem| format!("{name}:{}: {}", problem.place.line, problem.text));
         return refuse(node, errors.count(), &first.unwrap_or_default());
     };
-    if let Err(refused) = node.reload(Arc::new(plan)) {
+    if let Err(refused) = node.reload(Arc::new(plan), Arc::default()) {
         return refuse(node, 1, &refused.to_string());
     }
     if let Err(text) = follow_admin(admin, node).await {

@@ -81,7 +81,7 @@ impl Stage {
                 // The story may have ended; then nobody listens.
                 Box::new(move |event: &Event| drop(tell.send(News::Recorded(event.clone()))))
             };
-            match Node::start(plan, clock, epoch, sink) {
+            match Node::start(plan, Arc::default(), clock, epoch, sink) {
                 Ok(node) => break (node, web, config),
                 Err(Refused::InUse { .. } | Refused::Bind { .. }) if tries < PORT_TRIES => {}
                 Err(refused) => return Err(refused.to_string()),

@@ -395,6 +395,14 @@ fixed! {
         "Names asked for at once. A thousand of them must not be a burst that a name server takes for an attack.";
     NAMES_AT_START = 5, "s",
         "How long a start, or a reload with new names, waits for first answers; then it goes on with those there are. Longer than a question and its repetition to a server that is away.";
+    STATE_INTERVAL = 5, "s",
+        "The state file is written at most once in this time. What a killed process loses is no older.";
+    STATE_REFRESH = 30, "s",
+        "It is written so often when nothing but the age of its findings changed, or four times within `state_max_age` where that is shorter.";
+    STATE_BYTES = 268_435_456, "bytes",
+        "Largest state file that is read. A backend with one check takes about 300 bytes, so 100,000 of them take a ninth.";
+    STATE_FAREWELL = 5, "s",
+        "How long a node that ends waits for its state file to be on the disk.";
     COMMAND_STRAGGLE = 20, "ms",
         "How long the output of a command is waited for after its end when something it left behind still holds the pipe. What the command itself said is in the pipe by then.";
     SCRATCH = 262_144, "bytes",

@@ -45,12 +45,6 @@ pub enum Beside {
         name: Arc<str>,
         failed_for: Duration,
     },
-    /// What an earlier process knew was taken over.
-    StateRecalled {
-        path: Arc<str>,
-        age: Duration,
-        backends: usize,
-    },
     /// There is a state file, but it is of no use.
     StateIgnored {
         path: Arc<str>,

@@ -7,6 +7,7 @@ mod aborts;
 mod affinity;
 mod backend;
 mod causes;
+mod checks;
 mod client;
 mod daemon;
 mod faults;

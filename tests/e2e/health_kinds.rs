@@ -140,6 +140,11 @@ fn redis_that_wants_a_password_or_stands_still_is_found_by_a_conversation() {
     assert!(text.contains("step 2 of 2 expected 2b504f4e470d0a, got \"-NOAUTH "), "{text}");
     assert_eq!(check(&daemon, "redis", "tcp")["verdict"], "healthy");
     daemon.wait_verdict("redis", &redis.address.to_string(), "unhealthy");
+
+    redis.stand_still();
+    let finding = wait_finding(&daemon, "redis", "ping", &["step 2 of 2", "got nothing until the timeout"]);
+    assert_eq!((&finding["reason"], &finding["step"]), (&json!("timed_out"), &json!(2)), "{finding}");
+    assert_eq!(check(&daemon, "redis", "tcp")["verdict"], "healthy");
 }
 
 #[test]

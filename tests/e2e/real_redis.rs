@@ -56,6 +56,12 @@ impl Redis {
         if text.is_empty() { 0 } else { text.parse().unwrap_or_else(|_| panic!("{key} is {text:?}")) }
     }
 
+    /// SIGSTOP: its kernel goes on taking connections.
+    pub fn stand_still(&self) {
+        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).expect("a child has a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it is our child");
+    }
+
     /// SIGKILL: no goodbye of its own, the kernel closes its sockets.
     fn kill(&mut self) {
         self.child.kill().expect("it is our child");

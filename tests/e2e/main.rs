@@ -17,6 +17,7 @@ mod health_kinds;
 mod health_random;
 mod health_scene;
 mod health_servers;
+mod health_streams;
 mod health_table;
 mod health_times;
 #[path = "../sim/hello.rs"]

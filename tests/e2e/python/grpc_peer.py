@@ -1,6 +1,9 @@
 """A gRPC server and its client by grpcio, without generated code: messages are bytes.
 
-    grpc_peer.py serve ADDRESS           prints the port it got, then serves until its input ends
+    grpc_peer.py serve ADDRESS [CERTIFICATE KEY]
+                                         prints the port it got, then serves until its input ends
+    grpc_peer.py serve-without-health ADDRESS
+                                         the same with no service at all
     grpc_peer.py call ADDRESS [CA NAME]  makes every kind of call and prints one JSON object with what came of each
     grpc_peer.py ask ADDRESS [CA NAME]   makes one unary call and prints its status
 
@@ -16,7 +19,8 @@ import grpc
 
 SERVICE = "evenkeel.Test"
 HEALTH = "grpc.health.v1.Health"
-SERVING, SERVICE_UNKNOWN = b"\x08\x01", b"\x08\x03"
+SICK = "evenkeel.Sick"
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
 # Longer than any machine is slow; a good run never waits for it.
 PATIENCE = 30
 
@@ -67,6 +71,8 @@ def hang(_, context):
 
 def check(request, context):
     service = request[2:].decode() if request else ""
+    if service == SICK:
+        return NOT_SERVING
     if service not in ("", SERVICE):
         context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
     return SERVING
@@ -79,7 +85,7 @@ def watch(_, context):
     gone.wait(PATIENCE)
 
 
-def serve(address):
+def serve(address, *pair):
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
     one, many = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
     server.add_generic_rpc_handlers((
@@ -90,7 +96,16 @@ def serve(address):
         }),
         grpc.method_handlers_generic_handler(HEALTH, {"Check": one(check), "Watch": many(watch)}),
     ))  # fmt: skip
-    port = server.add_insecure_port(address)
+    run(server, address, *pair)
+
+
+def run(server, address, certificate=None, key=None):
+    if certificate is None:
+        port = server.add_insecure_port(address)
+    else:
+        with open(key, "rb") as private, open(certificate, "rb") as chain:
+            credentials = grpc.ssl_server_credentials([(private.read(), chain.read())])
+        port = server.add_secure_port(address, credentials)
     server.start()
     print(port, flush=True)
     sys.stdin.read()
@@ -181,7 +196,9 @@ def calls(there):
 def main():
     verb, address, *more = sys.argv[1:]
     if verb == "serve":
-        serve(address)
+        serve(address, *more)
+    elif verb == "serve-without-health":
+        run(grpc.server(futures.ThreadPoolExecutor(max_workers=1)), address)
     elif verb == "call":
         print(json.dumps(calls(channel(address, *more))))
     elif verb == "ask":

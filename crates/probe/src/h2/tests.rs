@@ -8,7 +8,8 @@ use evenkeel_h2::frame::{
     self, HEAD_BYTES, Head, Kind, write_data_head, write_go_away, write_ping, write_reset_stream, write_settings,
 };
 use evenkeel_h2::{Connection, Event, Role};
-use evenkeel_health::settings::{GrpcProbe, HttpProbe};
+use evenkeel_health::pattern::{Covers, Pattern};
+use evenkeel_health::settings::{BodyMatch, GrpcProbe, HttpProbe};
 use evenkeel_model::finding::Pass;
 use evenkeel_reactor::errno;
 
@@ -244,6 +245,44 @@ fn an_answer_counts_though_goodbye_is_said_around_it() {
     let mut answer = [greeting(), headers(WHOLE, OK)].concat();
     write_reset_stream(1, ErrorCode::NO_ERROR, &mut answer);
     assert_decides(head_request, &answer, &passed(200));
+}
+
+#[test]
+fn a_body_beyond_every_window_is_read_because_credit_is_given_for_what_was_read() {
+    // As far as a probe reads, and one byte more than a stream may send without being allowed more.
+    let dots = limits::PROBE_BODY.value as usize - 5;
+    assert_eq!(dots + 5, WINDOW as usize + 1);
+    let body = [vec![b'.'; dots], b"ready".to_vec()].concat();
+    let settings = HttpProbe {
+        method: "GET".to_owned(),
+        expect_body: Some(BodyMatch::Has(Pattern::literal(b"y", Covers::Part))),
+        ..HttpProbe::default()
+    };
+    let (mut streamed, said) = asked(Machine::Http(Http::new(&settings, target())));
+    let mut server = server();
+    server.receive(&said, NOW).expect("what we say is HTTP/2");
+    let opened = std::iter::from_fn(|| server.next_event()).find_map(|event| match event {
+        Event::Opened(stream) => Some(stream),
+        _ => None,
+    });
+    let stream = opened.expect("a request is in what we say");
+    let text = [format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat();
+    let mut given = 0;
+    for _ in 0..100 {
+        given += server.send(stream, &text[given..]).expect("the stream stands");
+        let out = server.output().to_vec();
+        server.sent(out.len());
+        if let Some(result) = streamed.handle(Fact::Received(&out)) {
+            assert_eq!(result, passed(200));
+            assert!(given == text.len(), "the last byte decides");
+            return;
+        }
+        let back = streamed.to_send().to_vec();
+        assert_eq!(streamed.sent(back.len()), None);
+        server.receive(&back, NOW).expect("what we say is HTTP/2");
+        while server.next_event().is_some() {}
+    }
+    panic!("{given} bytes of {} were taken, and no more credit came", text.len());
 }
 
 #[test]

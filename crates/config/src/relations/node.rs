@@ -1,4 +1,7 @@
 //! What the settings of the node mean for each other and for the pools.
+//!
+//! One setting alone is the reader's business. Here stands what becomes wrong, or without effect, only beside another: a
+//! command that the node does not allow, an age of a file that nobody writes.
 
 use evenkeel_plan::HookTo;
 

@@ -1,4 +1,6 @@
 //! The words of DNS inside values: names that are asked for, names of backends, codes of answers.
+//!
+//! Nothing is looked up here: whether a name exists is known by running nodes only, and changes while they run.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,6 @@
 //! The words of patterns inside values: bytes in hex with some of them free, and regular expressions.
+//!
+//! An expression is compiled while its file is read, so that what is wrong with it is said at its place.
 
 use evenkeel_health::pattern::{Byte, Pattern};
 

@@ -148,7 +148,13 @@ impl<'d, 'n> Reader<'d, 'n> {
         let show = |percent: u64| (percent as f64 / 100.0).to_string();
         let percent = part * 100.0;
         if !(percent >= setting.min as f64 && percent <= setting.max as f64) {
-            self.outside_optional(name, &part.to_string(), &show(setting.min), &show(setting.max), node);
+            let what = format!("is {part}, outside {} to {}", show(setting.min), show(setting.max));
+            let help = if part > 1.0 && part <= 100.0 {
+                format!("write {} for {part} percent", part / 100.0)
+            } else {
+                "left out: off".to_owned()
+            };
+            self.refuse(Refusal { code: "out_of_range", what, help }, name, node);
             return None;
         }
         Some(At { value: percent.round() as u64, span: node.span.clone() })

@@ -60,6 +60,7 @@ fn resolver(config: &Config, notes: &mut Notes) {
     let incomplete = config.pools.iter().any(|pool| pool.backends_incomplete);
     if let Some(span) = place_of(&config.node.written, "resolver")
         && !incomplete
+        && !resolver.head.is_empty()
         && config.pools.iter().all(|pool| pool.names.is_empty())
     {
         let text = "node: resolver has no effect, because no backend is given by name";

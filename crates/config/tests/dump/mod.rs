@@ -22,7 +22,21 @@ pub fn dump(plan: &Plan) -> String {
     if let Some(secret) = &node.sticky_secret {
         line.always("sticky_secret", format!("{} bytes", secret.len()));
     }
+    if let Some(state) = &node.state {
+        line.always("state", format!("{} for {:?}", state.path.display(), state.max_age));
+    }
+    line.other("hold_on_suspicion", node.hold_on_suspicion, None);
     line.end(&mut out);
+    for hook in &node.hooks {
+        let _ = writeln!(out, "hook {:?} {:?} timeout={:?}", hook.to, hook.on, hook.timeout);
+    }
+    if !plan.names.is_empty() {
+        let _ = writeln!(out, "{:?}", node.resolver);
+    }
+    for asked in &plan.names {
+        let port = asked.port.map_or_else(String::new, |port| format!(":{port}"));
+        let _ = writeln!(out, "name {}{port} {}", asked.name, asked.records.word());
+    }
     let _ = writeln!(out, "admin {}", plan.admin.as_ref().map_or("off".into(), |admin| admin.listen.to_string()));
     for listener in &plan.listeners {
         listener::dump(&mut out, plan, listener);
@@ -36,6 +50,7 @@ pub fn dump(plan: &Plan) -> String {
         line.number("idle_connections", pool.idle_connections as u64, limits::BACKEND_IDLE_CONNECTIONS.default);
         line.number("retries", u64::from(pool.retries), limits::RETRIES.default);
         line.number("retry_budget", u64::from(pool.retry_budget), limits::RETRY_BUDGET.default);
+        line.other("panic_below", pool.panic_below, None);
         line.other("slow_start", pool.slow_start, limits::SLOW_START.default);
         line.other("hash_on", pool.hash_on.clone(), HashOn::Address);
         line.other("bounded_load", pool.bounded_load, None);

@@ -347,7 +347,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(Pool, "check", Other("`\"off\"`, a table or a list of tables"), Is("all defaults"), Everywhere, "See `[pool.check]`."),
 
     key(Backend, "address", Other("`\"address:port\"`"), Is("required, unless there is a `name`"), Everywhere, "An IP address and a port. IPv6 in brackets: `\"[2001:db8::7]:8080\"`."),
-    key(Backend, "name", Other("`\"name:port\"`; of SRV records without a port"), Is("none"), Everywhere, "A name in DNS, in place of an address. Each address of it is a backend. It is asked for again when its answer ends (TTL); a failure keeps the last answer. Whole names only: nothing is appended to them, and `/etc/hosts` is not read."),
+    key(Backend, "name", Other("`\"name:port\"`; of SRV records without a port"), Is("none"), Everywhere, "A name in DNS, in place of an address. Each address of it is a backend. It is asked for again when its answer ends (TTL); a failure keeps the last answer. Whole names only: nothing is appended to them. See \"Backends by name\"."),
     key(Backend, "records", Words(BACKEND_RECORDS), Text("any"), Everywhere, "What is asked for."),
     number(Backend, "weight", Count(limits::WEIGHT), Everywhere),
     key(Backend, "server_id", Other("hex digits"), Is("none"), QUIC_CID_POOL, "What the backend writes into the QUIC connection ids it gives out, behind their first byte (`\"0a01\"` is two bytes). All of a pool have one, of one length, each its own; then a client whose address changed reaches its backend through any node and after any restart."),
@@ -426,7 +426,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(CheckStep, "send", Other("string with escapes"), Is("none"), Everywhere, "Sends these bytes."),
     key(CheckStep, "expect", Other("string with escapes, or a table"), Is("none"), Everywhere, "Waits until what the backend sends has this somewhere, and goes on behind it: what came beyond belongs to the next step."),
 
-    key(Section::Pattern, "regex", Other("regular expression"), Is("none"), Everywhere, "In the syntax of the Rust crate `regex`, over bytes; `^` and `$` are the beginning and end of everything unless `(?m)` stands in front. Its time is linear in the answer, whatever the pattern."),
+    key(Section::Pattern, "regex", Other("regular expression"), Is("none"), Everywhere, "In the syntax of the Rust crate `regex`, over bytes; `^` and `$` are the beginning and end of a line, `\\A` and `\\z` of the whole answer. Its time is linear in the answer, whatever the pattern."),
     key(Section::Pattern, "hex", Other("hex digits, `??` and `*`"), Is("none"), Everywhere, "Bytes in hex, with blanks between them or without; `??` is any one byte, `*` any number of bytes."),
 ];
 

@@ -43,6 +43,7 @@ pub fn reference() -> String {
             let _ = writeln!(out, "\n`types`, when it is left out: {}.", types.join(", "));
         }
     }
+    out.push_str(NAMES);
     out.push_str(BYTES);
     out.push_str("\n## Bounds that are not settings\n\n| bound | value | why |\n|---|---|---|\n");
     for fixed in limits::FIXED {
@@ -78,6 +79,21 @@ backends = [\"10.0.0.11:8080\", \"10.0.0.12:8080\"]
   the service evenkeel is modelled on, is a warning.
 - Names are up to NAME_LENGTH characters without blanks, quotes, backslashes, braces and commas.
 - In YAML, anchors, aliases, tags and second documents are refused. JSON is strict: no comments, no trailing commas.
+";
+
+const NAMES: &str = "
+### Backends by name
+
+`backends = [\"app.internal:80\"]` stands for as many backends as the name has addresses, IPv4 and IPv6;
+`{ name = \"app.internal:80\", records = \"a\" }` for those of one kind, and `records = \"srv\"` for the servers and ports of a service.
+
+- A name is asked for again when its answer ends (the TTL of its records, within `min_ttl` and `max_ttl`). Backends that stay
+  keep what is known of them: verdict, ejection, drain, connections. Those that go are drained as in a reload.
+- A failure, an empty answer included, keeps the last good answer, however old. It is an event, and no backend leaves for it.
+- Until a name has its first answer it stands for no backends; `check` asks nothing.
+- An address that is no server's (unspecified, multicast, port 0) is passed over. That an answer leads back to this node is not
+  noticed here: requests that circle are found by `CDN-Loop`, relayed connections are not.
+- Backends by name have no `server_id`. Sticky cookies and hash schedules know a backend by its address, as always.
 ";
 
 const BYTES: &str = "

@@ -214,8 +214,8 @@ impl Section {
             Section::Backend => {
                 "One server of a pool, when it needs more than an address, or the servers that a name stands for. An address that \
                  comes twice, by names or beside one, is one backend, with the weight of the entry that stands first. Of SRV \
-                 records those of the lowest priority are taken; their weights count relative to the largest of them, where 0 means \
-                 no new work, and all are equal when every weight is 0. A pool whose names have no answer yet has no backends of them."
+                 records those of the lowest priority are taken; their weights are those of the backends, scaled down where one is above \
+                 100. Of them 0 is the least and not none, and where every weight is 0 all are equal."
             }
             Section::PoolTls => {
                 "TLS to the backends. Off without this table; `tls = {}` turns it on with the defaults: the backend's \

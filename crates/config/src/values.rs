@@ -6,6 +6,7 @@
 
 pub(crate) mod dns;
 pub(crate) mod http;
+mod paths;
 pub(crate) mod pattern;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,6 +15,8 @@ use std::time::Duration;
 use evenkeel_model::{Cidr, limits};
 
 use crate::problem::Quoted;
+
+pub(crate) use paths::{command, file};
 
 /// Why a value was not taken. `what` continues a sentence that begins with the key:
 /// `check.interval` … `is "5", which has no unit`.
@@ -343,26 +346,6 @@ pub(crate) fn ip(text: &str) -> Result<IpAddr, Refusal> {
     })
 }
 
-/// A program by its whole path, and its arguments: nothing is looked up and no shell is asked.
-pub(crate) fn command(words: &[&str]) -> Result<Vec<String>, Refusal> {
-    const EXAMPLE: &str = "write the whole path of the program first: [\"/usr/lib/checks/app\", \"--quick\"]";
-    let most = limits::PROBE_COMMAND.value;
-    let Some(program) = words.first() else { return refuse("invalid_command", "is an empty list", EXAMPLE) };
-    if words.len() as u64 > most {
-        let what = format!("has {} words, more than {most}", words.len());
-        return refuse("out_of_range", what, "put what is long into a script, and name that");
-    }
-    if !program.starts_with('/') || program.ends_with('/') {
-        let what = format!("begins with {}, which is not the absolute path of a program", Quoted(program));
-        return refuse("invalid_command", what, EXAMPLE);
-    }
-    if let Some(bad) = words.iter().find(|word| word.contains('\0')) {
-        let what = format!("has {}, and no argument has a zero byte", Quoted(bad));
-        return refuse("invalid_command", what, "remove it");
-    }
-    Ok(words.iter().map(|&word| word.to_owned()).collect())
-}
-
 /// Bytes in hex, as many as a QUIC connection id has room for.
 pub(crate) fn server_id(text: &str) -> Result<Vec<u8>, Refusal> {
     let longest = limits::SERVER_ID.value;
@@ -416,19 +399,6 @@ pub(crate) fn name(text: &str) -> Result<String, Refusal> {
             format!("is {}, and {} cannot stand in a name", Quoted(text), Quoted(bad.encode_utf8(&mut [0; 4]))),
             format!("write {}", Quoted(&proposal)),
         );
-    }
-    Ok(text.to_owned())
-}
-
-/// Path of a file, absolute or relative to the folder of the config.
-pub(crate) fn file(text: &str) -> Result<String, Refusal> {
-    if text.starts_with("-----BEGIN") {
-        let what = "is the text of a file, not its path";
-        return refuse("invalid_path", what, "put the text in a file and write its path");
-    }
-    if text.is_empty() || text.ends_with('/') || text.contains('\0') {
-        let what = format!("is {}, which is not the path of a file", Quoted(text));
-        return refuse("invalid_path", what, "write its path, absolute or relative to the folder of this config");
     }
     Ok(text.to_owned())
 }

@@ -33,7 +33,7 @@ pub(super) fn check(config: &Config, users_known: bool, notes: &mut Notes) {
             slow_recovery(check, notes);
             wide_jitter(check, notes);
         }
-        let takes = checks.iter().filter_map(Timed::from_first_failure).min();
+        let takes = checks.iter().filter_map(Timed::after_first_failure).min();
         held = held.max(takes.map(|takes| (takes, pool.label.as_str())));
         slow_detection(pool, &checks, notes);
         ejection_shorter(pool, &checks, notes);
@@ -72,7 +72,7 @@ impl<'c> Timed<'c> {
 
     /// From the first failed probe of a silent backend, which is what makes a node suspicious, to its verdict; `None` where
     /// silence is not noticed.
-    fn from_first_failure(&self) -> Option<Duration> {
+    fn after_first_failure(&self) -> Option<Duration> {
         // What a program does about silence only its author knows.
         self.worst(Failing::Silent).filter(|_| self.kind != ProbeKind::Command)?;
         Some(window::fail_window(&self.timing, Failing::Silent) - self.timing.timeout)

@@ -72,6 +72,7 @@ impl Control {
         let (before, backends_removed) = self.adopt_backends();
         let (fresh, checks_removed) = self.adopt_targets(&before, &found);
         self.adopt_climbs(&before);
+        self.recall(before.iter().map(Option::is_none), &fresh);
         self.adopt_verdicts(&before);
         self.adopt_ejections();
         self.adopt_trust();

@@ -28,7 +28,7 @@ use evenkeel_plan::{Plan, PoolView, Snapshot};
 
 use crate::backends::BackendState;
 use crate::journal::Journal;
-use crate::memory::Memory;
+use crate::memory::{Memory, Remembered};
 use crate::passive::{Look, Totals};
 use crate::targets::TargetState;
 
@@ -62,6 +62,8 @@ pub struct Control {
     pub(crate) touched: BTreeSet<PoolId>,
     /// Whether something is to be published.
     pub(crate) stale: bool,
+    /// What is still to be recalled of an earlier process.
+    pub(crate) remembered: Option<Remembered>,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -128,27 +130,30 @@ impl Control {
     /// The first snapshot is ready at once, see [`Control::snapshot`]; first probes are among the outputs.
     /// `seed` spreads first probes, so that nodes started together do not probe in step.
     pub fn new(plan: Arc<Plan>, now: Instant, seed: u64) -> Self {
-        let mut control = Control::at_rest(plan, now, seed);
-        control.publish();
-        control.start_due();
+        let mut control = Control::at_rest(&plan, now, seed);
+        control.begin(plan);
         control
     }
 
     /// One that takes up what an earlier process knew; nobody has ever seen it without.
     pub fn with_memory(plan: Arc<Plan>, memory: &Memory, max_age: Duration, now: Instant, seed: u64) -> Self {
-        let mut control = Control::at_rest(plan, now, seed);
-        control.recall(memory, max_age);
-        control.publish();
-        control.start_due();
+        let mut control = Control::at_rest(&plan, now, seed);
+        control.remember(memory, max_age);
+        control.begin(plan);
         control
     }
 
-    /// Everything in its place, and nothing begun.
-    fn at_rest(plan: Arc<Plan>, now: Instant, seed: u64) -> Self {
+    fn begin(&mut self, plan: Arc<Plan>) {
+        self.adopt(plan);
+        self.publish();
+        self.start_due();
+    }
+
+    fn at_rest(plan: &Arc<Plan>, now: Instant, seed: u64) -> Self {
         let nothing =
-            Snapshot { generation: 0, made: now, plan: Arc::clone(&plan), standings: Vec::new(), pools: Vec::new() };
-        let mut control = Control {
-            plan: Arc::clone(&plan),
+            Snapshot { generation: 0, made: now, plan: Arc::clone(plan), standings: Vec::new(), pools: Vec::new() };
+        Control {
+            plan: Arc::clone(plan),
             now,
             targets: Vec::new(),
             target_of_key: ByNumber::default(),
@@ -167,10 +172,9 @@ impl Control {
             views: Vec::new(),
             touched: BTreeSet::new(),
             stale: false,
+            remembered: None,
             outputs: VecDeque::new(),
-        };
-        control.adopt(plan);
-        control
+        }
     }
 
     pub fn handle(&mut self, event: Event, now: Instant) {

@@ -16,7 +16,8 @@
 //!   disagree.
 //!
 //! Orders are kept as they were given, an ejection for the rest of its time, a slow start where it was. Findings are not
-//! kept. What the plan no longer has is dropped.
+//! kept. What the plan does not have waits until the memory is too old, and is part of the next one: backends given by
+//! name join when their name has been answered. Each is recalled once, so that one that leaves a plan is forgotten.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -70,11 +71,37 @@ pub struct CheckMemory {
     pub word: Option<AgentWord>,
 }
 
+/// What no plan has had so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Remembered {
+    /// When its ages were right.
+    at: Instant,
+    /// When it is too old as a whole.
+    until: Instant,
+    max_age: Duration,
+    /// How long it had lain then.
+    lay: Duration,
+    backends: BTreeMap<(Arc<str>, SocketAddr), BackendMemory>,
+}
+
+impl BackendMemory {
+    fn older_by(mut self, age: Duration) -> BackendMemory {
+        self.ordered_for = self.ordered_for.saturating_add(age);
+        self.climbed = self.climbed.map(|climbed| climbed.saturating_add(age));
+        self.ejected_for = self.ejected_for.and_then(|left| left.checked_sub(age));
+        for check in &mut self.checks {
+            check.held_for = check.held_for.saturating_add(age);
+            check.heard = check.heard.map(|heard| heard.saturating_add(age));
+        }
+        self
+    }
+}
+
 impl Control {
     /// What there is to remember now.
     pub fn memory(&self, now: Instant) -> Memory {
         let plan = &self.plan;
-        let backends = plan.backends.iter().enumerate().map(|(position, backend)| {
+        let present = plan.backends.iter().enumerate().map(|(position, backend)| {
             let (state, standing) = (&self.backends[position], &self.standings[position]);
             let checks = plan.pools[backend.pool.index()].checks.iter().zip(&backend.targets);
             BackendMemory {
@@ -88,7 +115,9 @@ impl Control {
                 checks: checks.map(|(check, &target)| self.memory_of(&check.name, target, now)).collect(),
             }
         });
-        Memory { age: Duration::ZERO, backends: backends.collect() }
+        let remembered = self.remembered.iter().filter(|it| now <= it.until);
+        let waiting = remembered.flat_map(|it| it.backends.values().map(|one| one.clone().older_by(now - it.at)));
+        Memory { age: Duration::ZERO, backends: present.chain(waiting).collect() }
     }
 
     fn memory_of(&self, name: &Arc<str>, id: TargetId, now: Instant) -> CheckMemory {
@@ -103,63 +132,67 @@ impl Control {
         }
     }
 
-    /// Takes up what an earlier process knew, before anything has begun.
-    pub(crate) fn recall(&mut self, memory: &Memory, max_age: Duration) {
-        let mut recalled = Recalled { age: memory.age, ..Recalled::default() };
-        if memory.age > max_age {
+    /// Keeps what an earlier process knew for the plans to come.
+    pub(crate) fn remember(&mut self, memory: &Memory, max_age: Duration) {
+        let Some(left) = max_age.checked_sub(memory.age) else {
             return self.record(self.now, What::StateTooOld { age: memory.age, max_age });
-        }
-        let index: BTreeMap<(&str, SocketAddr), &BackendMemory> =
-            memory.backends.iter().map(|one| ((&*one.pool, one.address), one)).collect();
-        let known: Vec<Option<&BackendMemory>> =
-            self.backends.iter().map(|one| index.get(&(&*one.pool, one.address)).copied()).collect();
-        for position in 0..self.targets.len() {
-            let found = self.recall_check(TargetId::from_index(position), &known, memory.age, max_age);
+        };
+        let backends = memory.backends.iter().map(|one| ((Arc::clone(&one.pool), one.address), one.clone()));
+        let (at, until) = (self.now, self.now + left);
+        let backends = backends.map(|(name, one)| (name, one.older_by(memory.age))).collect();
+        self.remembered = Some(Remembered { at, until, max_age, lay: memory.age, backends });
+    }
+
+    /// Gives the backends and targets that a plan brought what is remembered of them; both are said by position.
+    pub(crate) fn recall(&mut self, joined: impl Iterator<Item = bool>, fresh: &[bool]) {
+        let Some(mut remembered) = self.remembered.take().filter(|it| self.now <= it.until) else { return };
+        let age = self.now - remembered.at;
+        let known: Vec<Option<BackendMemory>> = joined
+            .zip(&self.backends)
+            .map(|(joined, backend)| {
+                let name = (Arc::clone(&backend.pool), backend.address);
+                let found = if joined { remembered.backends.remove(&name) } else { None };
+                found.map(|found| found.older_by(age))
+            })
+            .collect();
+        let mut recalled = Recalled { age: remembered.lay + age, ..Recalled::default() };
+        for position in (0..fresh.len()).filter(|&position| fresh[position]) {
+            let found = self.recall_check(TargetId::from_index(position), &known, remembered.max_age);
             recalled.checks += usize::from(found);
         }
         for (position, known) in known.iter().enumerate() {
-            let id = BackendId::from_index(position);
-            let (verdict, since) = self.resting_on(id);
-            let agent = self.agents_of(id);
-            let standing = &mut self.standings[position];
-            (standing.verdict, standing.verdict_since, standing.agent) = (verdict, since, agent);
             if let Some(known) = known {
                 recalled.backends += 1;
                 recalled.orders += usize::from(known.order != Order::Serve);
-                self.recall_backend(id, known, memory.age);
+                self.recall_backend(BackendId::from_index(position), known);
             }
-            self.touch(id);
         }
-        self.adopt_ejections();
-        for position in 0..self.targets.len() {
-            self.review_probing(TargetId::from_index(position));
+        recalled.absent = remembered.backends.len();
+        // Told at the start, and when somebody was found later.
+        if age.is_zero() || recalled.backends > 0 {
+            self.record(self.now, What::StateRecalled(recalled));
         }
-        recalled.forgotten = memory.backends.len().saturating_sub(recalled.backends);
-        self.record(self.now, What::StateRecalled(recalled));
+        self.remembered = Some(remembered).filter(|it| !it.backends.is_empty());
     }
 
     /// The verdict and the agent's word of one target, where the backends that rest on it remember the same. Says whether
     /// there was any.
-    fn recall_check(
-        &mut self,
-        id: TargetId,
-        known: &[Option<&BackendMemory>],
-        age: Duration,
-        max_age: Duration,
-    ) -> bool {
+    fn recall_check(&mut self, id: TargetId, known: &[Option<BackendMemory>], max_age: Duration) -> bool {
         let target = &self.targets[id.index()];
         let of_backend = |backend: &BackendId| {
             let name = self.check_of(*backend, id)?;
-            known[backend.index()]?.checks.iter().find(|check| check.name == name)
+            known[backend.index()].as_ref()?.checks.iter().find(|check| check.name == name)
         };
-        let fresh = |check: &&CheckMemory| check.heard.is_some_and(|heard| heard.saturating_add(age) <= max_age);
-        let mut memories = target.backends.iter().filter_map(of_backend).filter(fresh);
-        let Some(first) = memories.next().cloned() else { return false };
+        let confirmed = |check: &&CheckMemory| check.heard.is_some_and(|heard| heard <= max_age);
+        let mut memories = target.backends.iter().filter_map(of_backend).filter(confirmed);
+        // What a backend that was there already brought along is younger than any memory.
+        let Some(first) = memories.next().cloned().filter(|_| target.judge.verdict() == Verdict::Unknown) else {
+            return false;
+        };
         if !memories.all(|other| (other.verdict, other.word) == (first.verdict, first.word)) {
             return false;
         }
-        let held = first.held_for.saturating_add(age);
-        let unheard = first.heard.unwrap_or_default().saturating_add(age);
+        let (held, unheard) = (first.held_for, first.heard.unwrap_or_default());
         let timing = &target.check.timing;
         let gaps =
             Pace::ALL.into_iter().flat_map(|pace| Witness::ALL.map(|witness| timing.gap(pace, witness).longest()));
@@ -178,9 +211,10 @@ impl Control {
         true
     }
 
-    fn recall_backend(&mut self, id: BackendId, known: &BackendMemory, age: Duration) {
-        let ordered_at = self.ago(known.ordered_for.saturating_add(age));
-        let until = known.ejected_for.and_then(|left| left.checked_sub(age)).map(|left| self.now + left);
+    fn recall_backend(&mut self, id: BackendId, known: &BackendMemory) {
+        let (verdict, _) = self.resting_on(id);
+        let until = known.ejected_for.map(|left| self.now + left);
+        let ordered_at = self.ago(known.ordered_for);
         let backend = &mut self.backends[id.index()];
         backend.ordered_at = ordered_at;
         backend.conduct = Conduct::recalled(until, known.ejections, self.now);
@@ -188,8 +222,8 @@ impl Control {
         standing.order = known.order;
         standing.traffic = until.map_or(Traffic::Good, |until| Traffic::Ejected { until });
         let over = self.plan.pools[self.plan.backends[id.index()].pool.index()].slow_start;
-        let fit = standing.verdict != Verdict::Unhealthy && until.is_none();
-        let climbed = known.climbed.filter(|_| fit).map(|climbed| climbed.saturating_add(age));
+        let fit = verdict != Verdict::Unhealthy && until.is_none();
+        let climbed = known.climbed.filter(|_| fit);
         self.set_climb(id, climbed.and_then(|climbed| SlowStart::resumed(over, climbed, self.now)));
     }
 

@@ -386,7 +386,7 @@ impl Sim {
                 assert!(self.suspects, "an end without a beginning");
                 self.suspects = false;
             }
-            What::StateRecalled(recalled) => assert_eq!(recalled.forgotten, 0, "the plan is the same"),
+            What::StateRecalled(recalled) => assert_eq!(recalled.absent, 0, "the plan is the same"),
             What::StateTooOld { age, max_age } => assert!(age > max_age),
             What::OrderGiven { .. }
             | What::AgentSaid { .. }

@@ -191,8 +191,8 @@ pub struct Recalled {
     pub checks: usize,
     /// Other than `serve`.
     pub orders: usize,
-    /// Backends that the plan does not have.
-    pub forgotten: usize,
+    /// Backends that the plan does not have, or not yet.
+    pub absent: usize,
 }
 
 /// One backend of one pool would be unhealthy now.
@@ -353,7 +353,7 @@ impl Event {
                 each("backends", Value::Count(recalled.backends as u64));
                 each("checks", Value::Count(recalled.checks as u64));
                 each("orders", Value::Count(recalled.orders as u64));
-                each("forgotten", Value::Count(recalled.forgotten as u64));
+                each("absent", Value::Count(recalled.absent as u64));
             }
             What::StateTooOld { age, max_age } => {
                 each("age", Value::Time(*age));
@@ -511,12 +511,12 @@ impl fmt::Display for Event {
             ),
             What::StateRecalled(recalled) => write!(
                 f,
-                "state of {} ago taken up: {}, {}, {} other than serve; {} forgotten that the plan does not have",
+                "state of {} ago taken up: {}, {}, {} other than serve; the plan does not have {}",
                 Short(recalled.age),
                 Counted(recalled.backends as u64, "backend"),
                 Counted(recalled.checks as u64, "check"),
                 Counted(recalled.orders as u64, "order"),
-                Counted(recalled.forgotten as u64, "backend"),
+                Counted(recalled.absent as u64, "other backend"),
             ),
             What::StateTooOld { age, max_age } => {
                 write!(f, "state of {} ago is older than {} and was forgotten", Short(*age), Short(*max_age))

@@ -46,7 +46,7 @@ fn an_unhealthy_backend_gets_no_traffic_after_a_restart_before_its_first_probe()
     assert_eq!(node.in_flight.len(), 2, "and both are probed at once");
     assert_eq!(node.names(), ["state.recalled"]);
     let What::StateRecalled(recalled) = &node.events[0].what else { panic!("{:?}", node.events) };
-    assert_eq!((recalled.backends, recalled.checks, recalled.orders, recalled.forgotten), (2, 2, 0, 0));
+    assert_eq!((recalled.backends, recalled.checks, recalled.orders, recalled.absent), (2, 2, 0, 0));
 }
 
 #[test]
@@ -116,7 +116,32 @@ fn what_the_plan_no_longer_has_is_dropped_and_what_it_never_had_starts_as_unknow
     let found = [0, 1, 2].map(|backend| node.verdict(backend));
     assert_eq!(found, [Verdict::Unhealthy, Verdict::Unknown, Verdict::Unhealthy], "api rests on the same target");
     let What::StateRecalled(recalled) = &node.events[0].what else { panic!("{:?}", node.events) };
-    assert_eq!((recalled.backends, recalled.checks, recalled.forgotten), (1, 1, 1));
+    assert_eq!((recalled.backends, recalled.checks, recalled.absent), (1, 1, 1));
+}
+
+#[test]
+fn a_backend_whose_name_is_answered_later_finds_its_memory_once() {
+    let mut old = known();
+    old.order("web", 1, Order::Drain);
+    let mut node = restarted(memory_of(&old), SECOND, &[pool("web", &[])]);
+    node.wait(30 * SECOND);
+    // Whoever is still awaited is part of the next memory, thirty seconds older.
+    let waiting = memory_of(&node);
+    assert_eq!(waiting.backends.len(), 2);
+    assert_eq!(waiting.backends[1].checks[0].held_for, 3 * INTERVAL + 31 * SECOND);
+    node.reload(&[pool("web", &[2])]);
+    assert_eq!(
+        (node.verdict(0), node.names()[1..].to_vec()),
+        (Verdict::Unhealthy, vec!["state.recalled", "plan.changed"])
+    );
+    node.reload(&[pool("web", &[1])]);
+    assert_eq!((node.verdict(0), node.standing(0).order), (Verdict::Healthy, Order::Drain));
+    node.reload(&[pool("web", &[2])]);
+    assert_eq!(node.verdict(0), Verdict::Unknown, "it left the plan and is forgotten");
+    let mut late = restarted(memory_of(&known()), SECOND, &[pool("web", &[])]);
+    late.wait(MAX_AGE);
+    late.reload(&[pool("web", &[2])]);
+    assert_eq!((late.verdict(0), memory_of(&late).backends.len()), (Verdict::Unknown, 1), "too late");
 }
 
 #[test]

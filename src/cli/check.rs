@@ -7,12 +7,13 @@
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use evenkeel::files::DiskFiles;
-use evenkeel_config::{Compiled, Files, Format, Severity, Source, compile_with, render, render_json};
+use evenkeel_config::{Compiled, Files, Format, Recipe, Severity, Source, compile_with, render, render_json};
 use evenkeel_diagnose::host::{self, Missing};
 use evenkeel_model::event::Counted;
-use evenkeel_plan::Plan;
+use evenkeel_plan::{NameAsked, Plan, Resolved};
 use serde_json::Value;
 
 pub fn check(file: &Path, json: bool, host: Host) -> ExitCode {
@@ -29,11 +30,12 @@ pub fn check(file: &Path, json: bool, host: Host) -> ExitCode {
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning) + missing.len());
         match &plan {
             Some(plan) => println!(
-                "{name}: good: {}, {}, {}, {}; {}",
+                "{name}: good: {}, {}, {}, {}{}; {}",
                 counted(plan.listeners.len(), "listener"),
                 counted(plan.pools.len(), "pool"),
                 counted(plan.backends.len(), "backend"),
                 counted(plan.targets.len(), "check"),
+                unresolved(plan).map(|names| format!(" ({names})")).unwrap_or_default(),
                 counted(warnings, "warning"),
             ),
             None => println!("{name}: {}, {}", counted(errors, "error"), counted(warnings, "warning")),
@@ -67,16 +69,26 @@ fn with_host(problems: &str, missing: &[Missing]) -> String {
 
 /// Compiles a file and prints its problems to standard error; warnings only when there is a plan.
 pub fn plan(file: &Path) -> Result<Plan, ExitCode> {
-    plan_with(file, &mut DiskFiles::beside(file))
+    let plan = recipe_with(file, &mut DiskFiles::beside(file))?.plan(&Resolved::new());
+    if let Some(names) = unresolved(&plan) {
+        eprintln!("{names}; pools have no backends of these names here");
+    }
+    Ok(plan)
 }
 
-/// The same, with files that outlive it.
-pub fn plan_with(file: &Path, files: &mut dyn Files) -> Result<Plan, ExitCode> {
+/// Names are asked by a running node only: what one says here and now need not be what it says there.
+fn unresolved(plan: &Plan) -> Option<String> {
+    let names: Vec<&str> = plan.names.iter().map(|NameAsked { name, .. }| &**name).collect();
+    (!names.is_empty()).then(|| format!("not resolved: {}", names.join(", ")))
+}
+
+/// What plans are made of, with files that outlive it.
+pub fn recipe_with(file: &Path, files: &mut dyn Files) -> Result<Arc<Recipe>, ExitCode> {
     let (name, text) = read(file).ok_or(ExitCode::from(2))?;
     let source = Source { name: &name, text: &text, format: Format::of_path(&name) };
     let compiled = compile_with(&source, files);
     eprint!("{}", render(&source, &compiled.problems, std::io::stderr().is_terminal()));
-    compiled.plan.ok_or(ExitCode::from(1))
+    compiled.recipe.ok_or(ExitCode::from(1))
 }
 
 fn read(file: &Path) -> Option<(String, String)> {

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use evenkeel::admin;
 use evenkeel::files::DiskFiles;
 use evenkeel::node::{Node, View};
-use evenkeel_config::{Format, Severity, Source, compile_with, render};
+use evenkeel::side;
+use evenkeel_config::{Format, Recipe, Severity, Source, compile_with, render};
 use evenkeel_model::event::Event;
 use evenkeel_model::{Epoch, Instant};
-use evenkeel_plan::Plan;
+use evenkeel_plan::{Plan, Resolved};
 use evenkeel_reactor::Clock;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,31 +22,52 @@ use tokio::task::JoinHandle;
 
 pub fn run(file: &Path) -> ExitCode {
     let mut files = DiskFiles::beside(file);
-    let plan = match super::check::plan_with(file, &mut files) {
-        Ok(plan) => Arc::new(plan),
+    let recipe = match super::check::recipe_with(file, &mut files) {
+        Ok(recipe) => recipe,
         Err(code) => return code,
     };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("admin runtime: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let known = runtime.block_on(answers(&recipe, &Resolved::new()));
+    let plan = Arc::new(recipe.plan(&known));
     eprint!("{}", evenkeel_diagnose::host::text(&super::check::missing(&plan)));
     let (clock, epoch) = Clock::start();
     let sink = Box::new(move |event: &Event| print_event(event, epoch));
-    let node = match Node::start(plan, Arc::default(), clock, epoch, sink) {
+    let node = match Node::start(plan, known, clock, epoch, sink) {
         Ok(node) => node,
         Err(refused) => {
             eprintln!("{refused}");
             return ExitCode::from(1);
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(serve(node, file, files, epoch)),
-        Err(error) => {
-            eprintln!("admin runtime: {error}");
-            ExitCode::from(1)
-        }
-    }
+    runtime.block_on(serve(node, recipe, file, files, epoch))
 }
 
-async fn serve(mut node: Node, file: &Path, mut files: DiskFiles, epoch: Epoch) -> ExitCode {
+/// The answers to all names of a config, as far as they are `known` or come in good time.
+async fn answers(recipe: &Recipe, known: &Resolved) -> Arc<Resolved> {
+    let plan = recipe.plan(known);
+    let mut answers = Resolved::new();
+    let mut unknown = Vec::new();
+    for name in plan.names {
+        match known.get(&name) {
+            Some(known) => {
+                answers.insert(name, known.clone());
+            }
+            None => unknown.push(name),
+        }
+    }
+    if !unknown.is_empty() {
+        answers.extend(side::first_answers(&unknown, &plan.node.resolver).await);
+    }
+    Arc::new(answers)
+}
+
+async fn serve(mut node: Node, mut recipe: Arc<Recipe>, file: &Path, mut files: DiskFiles, epoch: Epoch) -> ExitCode {
     let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
@@ -60,9 +82,15 @@ async fn serve(mut node: Node, file: &Path, mut files: DiskFiles, epoch: Epoch) 
     }
     // Last, so that whoever waits for this line may ask the admin pages at once.
     say(epoch, &node, "node.started", &describe(node.plan()));
+    let mut names = node.names();
     loop {
         tokio::select! {
-            _ = hangup.recv() => reload(&mut node, &mut admin, file, &mut files, epoch).await,
+            _ = hangup.recv() => reload(&mut node, &mut recipe, &mut admin, file, &mut files, epoch).await,
+            // The side thread lives as long as the node.
+            Ok(()) = names.changed() => {
+                let known = Arc::clone(&names.borrow_and_update());
+                rename(&mut node, &recipe, known);
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -77,8 +105,23 @@ async fn serve(mut node: Node, file: &Path, mut files: DiskFiles, epoch: Epoch) 
     }
 }
 
+/// The same config with other answers to its names. The files it names are not read again: what happens to them meanwhile
+/// is the next reload's.
+fn rename(node: &mut Node, recipe: &Recipe, known: Arc<Resolved>) {
+    if let Err(refused) = node.reload(Arc::new(recipe.plan(&known)), known) {
+        node.boss().refused(1, refused.to_string().into());
+    }
+}
+
 /// Reads the file again. Whatever is wrong with it is reported, and the running plan stays.
-async fn reload(node: &mut Node, admin: &mut Option<Admin>, file: &Path, files: &mut DiskFiles, epoch: Epoch) {
+async fn reload(
+    node: &mut Node,
+    recipe: &mut Arc<Recipe>,
+    admin: &mut Option<Admin>,
+    file: &Path,
+    files: &mut DiskFiles,
+    epoch: Epoch,
+) {
     let name = file.display().to_string();
     let refuse = |node: &Node, problems: usize, first: &str| node.boss().refused(problems, first.into());
     let text = match std::fs::read_to_string(file) {
@@ -88,14 +131,18 @@ async fn reload(node: &mut Node, admin: &mut Option<Admin>, file: &Path, files: 
     let source = Source { name: &name, text: &text, format: Format::of_path(&name) };
     let compiled = compile_with(&source, files);
     eprint!("{}", render(&source, &compiled.problems, std::io::stderr().is_terminal()));
-    let Some(plan) = compiled.plan else {
+    let Some(new) = compiled.recipe else {
         let errors = compiled.problems.iter().filter(|problem| problem.severity == Severity::Error);
         let first = errors.clone().next().map(|problem| format!("{name}:{}: {}", problem.place.line, problem.text));
         return refuse(node, errors.count(), &first.unwrap_or_default());
     };
-    if let Err(refused) = node.reload(Arc::new(plan), Arc::default()) {
+    let known = Arc::clone(&node.names().borrow());
+    // A new name is asked for first: with the plan it would stand for nobody until it is answered.
+    let known = answers(&new, &known).await;
+    if let Err(refused) = node.reload(Arc::new(new.plan(&known)), known) {
         return refuse(node, 1, &refused.to_string());
     }
+    *recipe = new;
     if let Err(text) = follow_admin(admin, node).await {
         say(epoch, node, "admin.refused", &text);
     }

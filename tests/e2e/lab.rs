@@ -63,6 +63,38 @@ impl Lab {
         })
     }
 
+    /// The same on the backends' host.
+    pub fn on_back<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let done = scope.spawn(|| {
+                enter(&self.back);
+                work()
+            });
+            done.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Makes the backends' host send ICMP refusals as Linux does unless told otherwise: one a second to each address.
+    pub fn ration_icmp(&self) {
+        self.on_back(|| {
+            for (setting, value) in [("icmp_ratelimit", "1000"), ("icmp_ratemask", "6168")] {
+                std::fs::write(format!("/proc/sys/net/ipv4/{setting}"), value).expect("root may set it");
+            }
+        });
+    }
+
+    /// Refusals that the backends' host has held back so far, because its budget was used up.
+    pub fn icmp_held_back(&self) -> u64 {
+        // `/proc/net` is the network of the process, whatever that of the thread.
+        let read = || std::fs::read_to_string("/proc/thread-self/net/snmp").expect("the kernel counts");
+        let text = self.on_back(read);
+        let mut lines = text.lines().filter(|line| line.starts_with("Icmp:"));
+        let (Some(names), Some(numbers)) = (lines.next(), lines.next()) else { panic!("{text}") };
+        let counts = names.split_whitespace().zip(numbers.split_whitespace());
+        let held_back = counts.filter(|(name, _)| name.starts_with("OutRateLimit"));
+        held_back.map(|(_, count)| count.parse::<u64>().expect("a count is a number")).sum()
+    }
+
     /// One firewall rule for what comes in at the backends.
     pub fn firewall(&self, rule: &str) {
         nft(&self.back, &format!("add rule inet t c {rule}"));

@@ -54,3 +54,4 @@ mod tls_clients;
 mod tools;
 mod transparent;
 mod udp;
+mod udp_truth;

@@ -9,8 +9,12 @@
 //! These datagrams use the budget too, so they are paced: all probes of a host together send one in
 //! [`limits::REFUSAL_GAP`], half of what the host has to give. What a probe without one of its own is worth is told by the
 //! nearest one, no further away than that gap.
+//!
+//! Unless its service was refused before. A dead service that is probed often uses up the budget itself, and its silence in
+//! between must not pass by the luck of a neighbour: from the first refusal on only a datagram of its own proves that it
+//! is back. For that it may ask sooner than others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use evenkeel_model::finding::{Doubt, Proof};
@@ -21,7 +25,7 @@ const GAP: Duration = Duration::from_millis(limits::REFUSAL_GAP.value);
 /// A datagram without a refusal for this long has none to come, whatever the timeout of its probe.
 const PATIENCE: Duration = Duration::from_millis(limits::REFUSAL_PATIENCE.value);
 
-/// Datagrams remembered: those of the last [`GAP`] and before, and refusals of services in between.
+/// Datagrams remembered: more than a probe of the usual timeout has to look back on.
 const REMEMBERED: usize = 16;
 
 #[derive(Clone, Debug, Default)]
@@ -31,6 +35,8 @@ pub struct Refusals {
     last_refused: Option<Instant>,
     /// The closed port has answered, so it says nothing.
     answers: bool,
+    /// Ports of services that were refused and not proved open since.
+    dead: BTreeSet<u16>,
 }
 
 /// A datagram to a closed port.
@@ -48,9 +54,10 @@ enum Fate {
 }
 
 impl Refusals {
-    /// Whether a datagram to the closed port may be sent now.
-    pub fn wants(&self, now: Instant) -> bool {
-        self.samples.back().is_none_or(|last| now.since(last.sent) >= GAP)
+    /// Whether a datagram to the closed port may be sent now, behind one to this service.
+    pub fn wants(&self, service: u16, now: Instant) -> bool {
+        let gap = if self.dead.contains(&service) { GAP / 2 } else { GAP };
+        self.samples.back().is_none_or(|last| now.since(last.sent) >= gap)
     }
 
     /// It was sent.
@@ -58,16 +65,24 @@ impl Refusals {
         self.push(Sample { sent: now, fate: Fate::Awaited });
     }
 
-    /// A datagram to a port of the host was refused: that to the closed port, or to a service that is dead.
+    /// The datagram to the closed port was refused.
     pub fn refused(&mut self, sent: Instant, now: Instant) {
         self.last_refused = Some(now);
-        match self.sample(sent) {
-            Some(sample) => {
-                sample.fate = Fate::Refused;
-                self.answers = false;
-            }
-            None => self.push(Sample { sent, fate: Fate::Refused }),
+        if let Some(sample) = self.sample(sent) {
+            sample.fate = Fate::Refused;
+            self.answers = false;
         }
+    }
+
+    /// One to a service was.
+    pub fn service_refused(&mut self, service: u16, now: Instant) {
+        self.last_refused = Some(now);
+        self.dead.insert(service);
+    }
+
+    /// A service answered.
+    pub fn service_answered(&mut self, service: u16) {
+        self.dead.remove(&service);
     }
 
     /// The datagram to the closed port was waited for to the end.
@@ -89,14 +104,15 @@ impl Refusals {
         self.samples.retain(|sample| sample.sent != sent || sample.fate != Fate::Awaited);
     }
 
-    /// What it is worth that a datagram to another port of the host, `sent` then, has met silence until `now`.
+    /// What it is worth that a datagram to a service of the host, `sent` then, has met silence until `now`.
     ///
     /// # Errors
     /// When it is worth nothing.
-    pub fn weigh(&self, port: u16, sent: Instant, now: Instant) -> Result<Proof, Doubt> {
+    pub fn weigh(&mut self, port: u16, service: u16, sent: Instant, now: Instant) -> Result<Proof, Doubt> {
         if self.answers {
             return Err(Doubt::PortAnswers { port });
         }
+        let only_its_own = self.dead.contains(&service);
         let decided = self.samples.iter().filter_map(|sample| {
             let refused = match sample.fate {
                 Fate::Refused => true,
@@ -107,7 +123,10 @@ impl Refusals {
             Some((apart(sample.sent, sent), refused))
         });
         match decided.min_by_key(|&(apart, _)| apart) {
-            Some((apart, true)) if apart <= GAP => Ok(Proof::Refusal { apart }),
+            Some((apart, true)) if apart.is_zero() || (apart <= GAP && !only_its_own) => {
+                self.dead.remove(&service);
+                Ok(Proof::Refusal { apart })
+            }
             Some((apart, false)) if apart <= GAP => {
                 let last = self.last_refused.map(|last| now.since(last));
                 Err(Doubt::NothingRefused { port, last })
@@ -129,9 +148,7 @@ impl Refusals {
         if self.samples.len() == REMEMBERED {
             self.samples.pop_front();
         }
-        // A refusal may be of a datagram that left before others did.
-        let at = self.samples.partition_point(|other| other.sent <= sample.sent);
-        self.samples.insert(at, sample);
+        self.samples.push_back(sample);
     }
 }
 
@@ -144,6 +161,7 @@ mod tests {
     use super::*;
 
     const PORT: u16 = 1;
+    const SERVICE: u16 = 53;
 
     fn at(millis: u64) -> Instant {
         Instant::START + Duration::from_millis(millis)
@@ -162,15 +180,16 @@ mod tests {
         let mut host = Refusals::default();
         let mut sent = Vec::new();
         for millis in (0..10_000).step_by(100) {
-            if host.wants(at(millis)) {
+            if host.wants(SERVICE, at(millis)) {
                 host.asked(at(millis));
                 sent.push(millis);
             }
         }
         assert_eq!(sent, [0, 2000, 4000, 6000, 8000]);
-        // The refusal of a service has used the budget as well.
-        host.refused(at(10_500), at(10_501));
-        assert_eq!([12_000, 12_500].map(|millis| host.wants(at(millis))), [false, true]);
+        // Who has to prove that it is back may ask sooner.
+        host.service_refused(SERVICE, at(8500));
+        assert_eq!([8999, 9000].map(|millis| host.wants(SERVICE, at(millis))), [false, true]);
+        assert!(!host.wants(SERVICE + 1, at(9000)));
     }
 
     // What became of the datagram to the closed port, and what silence met at the same time is worth.
@@ -205,7 +224,7 @@ mod tests {
             let mut host = Refusals::default();
             host.asked(at(5000));
             happens(&mut host);
-            assert_eq!(host.weigh(PORT, at(5000), at(15_000)), worth, "{fate}");
+            assert_eq!(host.weigh(PORT, SERVICE, at(5000), at(15_000)), worth, "{fate}");
         }
     }
 
@@ -228,38 +247,47 @@ mod tests {
             (14_001, Err(Doubt::NotAsked { port: PORT })),
         ];
         for (sent, worth) in table {
-            assert_eq!(host.weigh(PORT, at(sent), now), worth, "sent at {sent} ms");
+            assert_eq!(host.weigh(PORT, SERVICE, at(sent), now), worth, "sent at {sent} ms");
         }
-        assert_eq!(Refusals::default().weigh(PORT, at(0), now), Err(Doubt::NotAsked { port: PORT }));
+        assert_eq!(Refusals::default().weigh(PORT, SERVICE, at(0), now), Err(Doubt::NotAsked { port: PORT }));
     }
 
     #[test]
     fn one_that_is_still_awaited_is_passed_over_until_it_cannot_come_any_more() {
         let mut host = Refusals::default();
         host.asked(at(0));
-        assert_eq!(host.weigh(PORT, at(100), at(999)), Err(Doubt::NotAsked { port: PORT }));
-        assert_eq!(host.weigh(PORT, at(100), at(1000)), exhausted(None));
+        assert_eq!(host.weigh(PORT, SERVICE, at(100), at(999)), Err(Doubt::NotAsked { port: PORT }));
+        assert_eq!(host.weigh(PORT, SERVICE, at(100), at(1000)), exhausted(None));
         // Late, but it came: whoever asks now is told so.
         host.refused(at(0), at(1500));
-        assert_eq!(host.weigh(PORT, at(100), at(1600)), proof(100));
+        assert_eq!(host.weigh(PORT, SERVICE, at(100), at(1600)), proof(100));
     }
 
+    // It may have used up the budget itself: a neighbour's refusal is then luck.
     #[test]
-    fn the_refusal_of_a_dead_service_proves_the_silence_of_its_neighbour() {
+    fn a_service_that_was_refused_is_proved_back_by_a_datagram_of_its_own_only() {
         let mut host = Refusals::default();
-        host.asked(at(2000));
-        // Told of after a later one was sent.
-        host.refused(at(1000), at(2001));
-        host.in_vain(at(2000));
-        assert_eq!(host.weigh(PORT, at(1200), at(9000)), proof(200));
-        assert_eq!(host.weigh(PORT, at(1900), at(9000)), exhausted(Some(6999)));
+        host.service_refused(SERVICE, at(900));
+        host.asked(at(1000));
+        host.refused(at(1000), at(1001));
+        assert_eq!(host.weigh(PORT, SERVICE, at(1500), at(3000)), Err(Doubt::NotAsked { port: PORT }));
+        assert_eq!(
+            host.weigh(PORT, SERVICE + 1, at(1500), at(3000)),
+            proof(500),
+            "of its neighbour nothing bad is known"
+        );
+        assert_eq!(host.weigh(PORT, SERVICE, at(1000), at(3000)), proof(0));
+        assert_eq!(host.weigh(PORT, SERVICE, at(1500), at(3000)), proof(500), "it has proved itself");
+        host.service_refused(SERVICE, at(4000));
+        host.service_answered(SERVICE);
+        assert_eq!(host.weigh(PORT, SERVICE, at(1500), at(5000)), proof(500));
     }
 
     #[test]
     fn what_is_remembered_has_an_end() {
         let mut host = Refusals::default();
         for number in 0..1000 {
-            host.refused(at(number * 10), at(number * 10));
+            host.asked(at(number * 10));
         }
         assert_eq!(host.samples.len(), REMEMBERED);
         assert_eq!(host.used(), Some(at(9990)));

@@ -53,7 +53,7 @@ impl Lane {
 
 #[derive(Debug)]
 pub struct Aside {
-    to: IpAddr,
+    to: SocketAddr,
     from: Source,
     ping: bool,
     closed_port: Option<u16>,
@@ -75,7 +75,7 @@ enum Echo {
 
 impl Aside {
     /// `None` where silence is worth the same whatever else is so: it fails, or the check asks for nothing beside.
-    pub fn of(probe: &ProbeSettings, to: IpAddr, from: Source) -> Option<Self> {
+    pub fn of(probe: &ProbeSettings, to: SocketAddr, from: Source) -> Option<Self> {
         let ProbeSettings::Udp(udp) = probe else { return None };
         let silence_fails = udp.expect.is_some() || udp.silence == Silence::Fail;
         let closed_port = udp.closed_port.filter(|_| udp.silence == Silence::Pass);
@@ -87,7 +87,7 @@ impl Aside {
 
     /// Whose refusals it is about.
     pub fn host(&self) -> (IpAddr, Source) {
-        (self.to, self.from)
+        (self.to.ip(), self.from)
     }
 
     pub fn has_started(&self) -> bool {
@@ -99,8 +99,8 @@ impl Aside {
         let now = driver.now();
         self.sent = Some(now);
         // First: the less time between the two datagrams, the less can change between them.
-        if let Some(port) = self.closed_port.filter(|_| refusals.wants(now)) {
-            let (to, token) = (SocketAddr::new(self.to, port), Lane::Closed.token(slot));
+        if let Some(port) = self.closed_port.filter(|_| refusals.wants(self.to.port(), now)) {
+            let (to, token) = (SocketAddr::new(self.to.ip(), port), Lane::Closed.token(slot));
             if let Ok(sock) = driver.dial_udp(to, self.from, token) {
                 self.control = Some(sock);
                 // On our own host it may be given that very port, and would find itself.
@@ -110,11 +110,11 @@ impl Aside {
             }
         }
         if self.ping {
-            self.echo = match driver.dial_icmp(self.to, self.from, Lane::Echo.token(slot)) {
+            self.echo = match driver.dial_icmp(self.to.ip(), self.from, Lane::Echo.token(slot)) {
                 Err(errno::EPERM) => Echo::Void(Void::EchoForbidden),
                 Err(errno) => Echo::of(crate::failure::failed(ProbePhase::Connect, errno)),
                 Ok(sock) => {
-                    let mut icmp = Icmp::new(self.to, number);
+                    let mut icmp = Icmp::new(self.to.ip(), number);
                     let said = match driver.send(sock, icmp.to_send()) {
                         Send::Taken(0) => Some(icmp.handle_deadline()),
                         Send::Taken(_) => {
@@ -193,7 +193,7 @@ impl Aside {
                 if self.control.is_some() {
                     refusals.in_vain(sent);
                 }
-                match refusals.weigh(port, sent, now) {
+                match refusals.weigh(port, self.to.port(), sent, now) {
                     Ok(proof) => ProbeResult::Passed(Pass::Silent(proof)),
                     Err(doubt) => ProbeResult::Void(Void::Doubtful(doubt)),
                 }

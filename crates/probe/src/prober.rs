@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use evenkeel_health::keys::ByNumber;
 use evenkeel_health::settings::CheckSettings;
-use evenkeel_model::finding::{Failure, FailureReason, Finding, ProbeKind, ProbePhase, ProbeResult, Void};
+use evenkeel_model::finding::{Failure, FailureReason, Finding, Pass, ProbeKind, ProbePhase, ProbeResult, Void};
 use evenkeel_model::{Instant, limits};
 use evenkeel_reactor::{Close, Dial, Driver, Errno, Event, Life, Recv, Send, Sock, Source, Token, errno};
 use slab::Slab;
@@ -176,7 +176,7 @@ impl Prober {
         let deadline = started + check.timing.timeout;
         let machine = Machine::new(&check.probe, address, self.number());
         let (dialled, carries) = (started, Carries::First);
-        let aside = Aside::of(&check.probe, address.ip(), from).map(Box::new);
+        let aside = Aside::of(&check.probe, address, from).map(Box::new);
         let run = Run { key, address, check, kind, sock, started, deadline, machine, dialled, carries, from, aside };
         let slot = self.runs.insert(run);
         self.slots.insert(key, slot);
@@ -398,11 +398,15 @@ impl Prober {
     fn finish<D: Driver>(&mut self, driver: &mut D, slot: usize, ended: Instant, result: ProbeResult, how: Close) {
         let Run { key, address, kind, sock, started, from, aside, .. } = self.release(slot);
         driver.close(sock, how);
-        let is_refused = matches!(result, ProbeResult::Failed(Failure { reason: FailureReason::Refused, .. }));
-        if kind == ProbeKind::Udp && is_refused {
-            // Of a service, but it shows that the host's refusals come through.
-            if let Some(refusals) = self.hosts.known((address.ip(), from)) {
-                refusals.refused(started, ended);
+        if kind == ProbeKind::Udp
+            && let Some(refusals) = self.hosts.known((address.ip(), from))
+        {
+            match &result {
+                ProbeResult::Failed(Failure { reason: FailureReason::Refused, .. }) => {
+                    refusals.service_refused(address.port(), ended);
+                }
+                ProbeResult::Passed(Pass::Answered) => refusals.service_answered(address.port()),
+                ProbeResult::Passed(_) | ProbeResult::Failed(_) | ProbeResult::Void(_) => {}
             }
         }
         if let Some(aside) = aside {

@@ -326,3 +326,31 @@ fn under_any_faults_sockets_beside_a_probe_are_closed_and_the_finding_is_a_possi
         }
     }
 }
+
+// A dead service that is probed often uses up the budget itself: most of its probes meet silence, and the refusals in between
+// used to prove that silence, so that it was never found.
+#[test]
+fn a_dead_service_that_is_probed_often_never_passes_by_its_own_refusals() {
+    let net = Net::new(1, Faults::none());
+    net.set_refuses(address(1).ip(), Refuses::Sparingly);
+    let mut probing = Probing::on(&net);
+    let mut findings = Vec::new();
+    for key in 0..200 {
+        // Two checks of it, one of which measures nothing.
+        probing.start(key * 2, address(1), measured());
+        probing.start(key * 2 + 1, address(1), udp(false, None, Silence::Pass));
+        let until = net.now() + Duration::from_millis(200);
+        while net.now() < until {
+            net.advance_to((net.now() + Duration::from_millis(10)).min(until));
+            probing.turn();
+        }
+        findings.extend(probing.done.drain(..));
+    }
+    probing.finish(&mut []);
+    findings.append(&mut probing.done);
+    let measured: Vec<&ProbeResult> =
+        findings.iter().filter(|done| done.key % 2 == 0).map(|done| &done.finding.result).collect();
+    let passed = measured.iter().filter(|result| result.passed()).count();
+    let failed = measured.iter().filter(|result| result.failed()).count();
+    assert!(passed == 0 && failed > 10, "{passed} passed, {failed} failed of {}", measured.len());
+}

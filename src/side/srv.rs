@@ -47,8 +47,9 @@ mod tests {
 
     #[test]
     fn the_best_priority_counts_and_weights_keep_their_proportions() {
+        type Records = &'static [(u16, u16)];
         // Priority and weight of each record; weight of each that counts.
-        let table: [(&[(u16, u16)], &[u32]); 8] = [
+        let table: [(Records, &[u32]); 8] = [
             (&[], &[]),
             (&[(10, 5)], &[5]),
             (&[(10, 5), (20, 50)], &[5]),

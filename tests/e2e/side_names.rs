@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -59,12 +59,12 @@ impl Drop for Zone {
     }
 }
 
-fn write(hosts: &PathBuf, lines: &[(Ipv4Addr, &str)]) {
+fn write(hosts: &Path, lines: &[(Ipv4Addr, &str)]) {
     let text: String = lines.iter().map(|(ip, name)| format!("{ip} {name}\n")).collect();
     fs::write(hosts, text).expect("the folder can be written");
 }
 
-fn run(address: SocketAddr, hosts: &PathBuf, records: &[String]) -> Child {
+fn run(address: SocketAddr, hosts: &Path, records: &[String]) -> Child {
     Command::new("dnsmasq")
         .args(["--keep-in-foreground", "--user=root", "--group=root", "--pid-file=", "--conf-file=/dev/null"])
         .args(["--no-resolv", "--no-hosts", "--bind-interfaces", "--local=/side.test/", "--local-ttl=1"])

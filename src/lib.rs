@@ -7,6 +7,7 @@ pub mod admin;
 pub mod boss;
 pub mod demo;
 pub mod files;
+pub mod health_metrics;
 mod hearsay;
 pub mod host;
 pub mod node;

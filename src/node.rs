@@ -3,6 +3,7 @@
 //! The order of a change is bind, publish, drain: a worker that sees the new plan may be asked for its ports
 //! at once, and a port that cannot be bound refuses the whole change before anything has happened.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
@@ -245,8 +246,11 @@ impl Node {
         self.listen(bound);
         self.boss.plan(Arc::clone(&plan));
         self.side.orders().plan(Arc::clone(&plan), known);
-        self.registry
-            .retain(|name| plan.listeners.iter().any(|listener| &*listener.name == name), |label| keeps(&plan, label));
+        let backends = labels(&plan);
+        self.registry.retain(
+            |name| plan.listeners.iter().any(|listener| &*listener.name == name),
+            |label| backends.contains(label),
+        );
         self.plan = plan;
         Ok(())
     }
@@ -313,7 +317,7 @@ impl View {
     pub fn metrics(&self) -> String {
         let mut out = String::new();
         render(&self.registry, &mut out);
-        let health = self.boss.look(crate::status::health_metrics).unwrap_or_default();
+        let health = crate::health_metrics::page(&self.boss).unwrap_or_default();
         out.push_str(&health);
         if let Some(dropped) = &self.log_dropped {
             let dropped = dropped.load(Ordering::Relaxed);
@@ -328,8 +332,7 @@ impl View {
 
     /// The status document.
     pub fn status(&self) -> Option<serde_json::Value> {
-        let (registry, epoch, clock) = (Arc::clone(&self.registry), self.epoch, self.clock);
-        self.boss.look(move |control| crate::status::document(control, &registry, epoch, clock.now()))
+        crate::status::document(&self.boss, &self.registry, self.epoch, self.clock)
     }
 }
 
@@ -348,10 +351,13 @@ fn recalled(plan: Arc<Plan>, now: Instant, seed: u64) -> Control {
     }
 }
 
-fn keeps(plan: &Plan, label: &BackendLabel) -> bool {
-    plan.backends.iter().any(|backend| {
-        plan.pools[backend.pool.index()].name == label.pool && backend.address.to_string() == *label.backend
-    })
+/// The names that the metrics of a plan's backends have.
+fn labels(plan: &Plan) -> BTreeSet<BackendLabel> {
+    let label = |backend: &evenkeel_plan::Backend| BackendLabel {
+        pool: Arc::clone(&plan.pools[backend.pool.index()].name),
+        backend: backend.address.to_string().into(),
+    };
+    plan.backends.iter().map(label).collect()
 }
 
 /// One address of one listener of a plan.

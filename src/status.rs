@@ -1,19 +1,23 @@
-//! The status document and the health metrics, made from the control room's views.
+//! The status document, made from the control room's views.
 //!
 //! Names and words are those of the config and the log. It reads and changes nothing; orders have a way of their own.
 
-use std::fmt::Write;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_control::{Control, Probing, TargetStatus};
 use evenkeel_model::event::{Event, Value as Field};
 use evenkeel_model::finding::{Finding, Pass, ProbeResult, Trust, Void};
-use evenkeel_model::standing::{AgentWord, Ramp, Traffic, Verdict};
+use evenkeel_model::standing::{AgentWord, Ramp, Traffic};
 use evenkeel_model::{BackendId, Epoch, Instant, ListenerId};
 use evenkeel_observe::Registry;
-use evenkeel_observe::metrics::{BackendLabel, escape};
-use evenkeel_plan::{Pool, StickyMode};
+use evenkeel_observe::metrics::BackendLabel;
+use evenkeel_plan::{Plan, Pool, StickyMode};
+use evenkeel_reactor::Clock;
 use serde_json::{Value, json};
+
+use crate::boss::Boss;
 
 /// Events shown in the status document; the whole ring is the events page's.
 const EVENTS_SHOWN: usize = 50;
@@ -33,8 +37,66 @@ pub fn ready(control: &Control) -> Value {
     json!({ "ready": refusing.is_empty(), "refusing": refusing })
 }
 
-/// Everything the node knows, as one document.
-pub fn document(control: &Control, registry: &Registry, epoch: Epoch, now: Instant) -> Value {
+/// Everything the node knows, as one document. `None` when it has stopped.
+///
+/// It is put together from short looks at the control room. With 100,000 targets a single one would take a second, in which no
+/// probe could start or end.
+pub fn document(boss: &Boss, registry: &Arc<Registry>, epoch: Epoch, clock: Clock) -> Option<Value> {
+    loop {
+        let of = Arc::clone(registry);
+        let (plan, mut document) = boss.look(move |control| outline(control, &of, epoch, clock.now()))?;
+        if let Some(backends) = backends_by_pool(boss, &plan, registry, epoch, clock)? {
+            for (pool, backends) in backends.into_iter().enumerate() {
+                document["pools"][pool]["backends"] = Value::Array(backends);
+            }
+            return Some(document);
+        }
+    }
+}
+
+/// The inner one is `None` when another plan came in between, so that the pages of both would be mixed.
+fn backends_by_pool(
+    boss: &Boss,
+    plan: &Arc<Plan>,
+    registry: &Arc<Registry>,
+    epoch: Epoch,
+    clock: Clock,
+) -> Option<Option<Vec<Vec<Value>>>> {
+    let mut pools = vec![Vec::new(); plan.pools.len()];
+    for part in parts(plan.backends.len()) {
+        let (registry, told_of) = (Arc::clone(registry), part.clone());
+        let told = look_at(boss, plan, move |control| {
+            let now = clock.now();
+            part.map(|index| backend(control, &registry, epoch, now, BackendId::from_index(index))).collect::<Vec<_>>()
+        })?;
+        let Some(told) = told else { return Some(None) };
+        for (number, value) in told_of.zip(told) {
+            pools[plan.backends[number].pool.index()].push(value);
+        }
+    }
+    Some(Some(pools))
+}
+
+/// Backends or targets that one look tells of: a millisecond or two of the control thread.
+const AT_ONCE: usize = 100;
+
+/// All of so many, in pieces.
+pub fn parts(count: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).step_by(AT_ONCE).map(move |first| first..count.min(first + AT_ONCE))
+}
+
+/// Looks at the control room if it still has this plan. The outer `None` says that the node has stopped.
+pub fn look_at<T: Send + 'static>(
+    boss: &Boss,
+    plan: &Arc<Plan>,
+    look: impl FnOnce(&Control) -> T + Send + 'static,
+) -> Option<Option<T>> {
+    let plan = Arc::clone(plan);
+    boss.look(move |control| Arc::ptr_eq(&control.snapshot().plan, &plan).then(|| look(control)))
+}
+
+/// All but the backends.
+fn outline(control: &Control, registry: &Registry, epoch: Epoch, now: Instant) -> (Arc<Plan>, Value) {
     let snapshot = control.snapshot();
     let plan = &snapshot.plan;
     let listeners: Vec<Value> =
@@ -42,12 +104,8 @@ pub fn document(control: &Control, registry: &Registry, epoch: Epoch, now: Insta
     let pools: Vec<Value> = plan
         .pools
         .iter()
-        .enumerate()
-        .map(|(index, pool)| {
-            let view = &snapshot.pools[index];
-            let id = evenkeel_model::PoolId::from_index(index);
-            let backends: Vec<Value> =
-                plan.backends_of(id).map(|(id, _)| backend(control, registry, epoch, now, id)).collect();
+        .zip(&snapshot.pools)
+        .map(|(pool, view)| {
             json!({
                 "name": *pool.name,
                 "schedule": pool.schedule.word(),
@@ -55,12 +113,12 @@ pub fn document(control: &Control, registry: &Registry, epoch: Epoch, now: Insta
                 "eligible": view.candidates.members().len(),
                 "refusal": view.refusal.map(evenkeel_model::Cause::code),
                 "panic": view.panic,
-                "backends": backends,
+                "backends": [],
             })
         })
         .collect();
     let events: Vec<Value> = control.events().rev().take(EVENTS_SHOWN).map(|shown| event(shown, epoch)).collect();
-    json!({
+    let document = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "time": epoch.rfc3339(now),
         "started": epoch.rfc3339(Instant::START),
@@ -71,7 +129,8 @@ pub fn document(control: &Control, registry: &Registry, epoch: Epoch, now: Insta
         "listeners": listeners,
         "pools": pools,
         "events": events,
-    })
+    });
+    (Arc::clone(plan), document)
 }
 
 /// How the node keeps up with its probes.
@@ -282,126 +341,6 @@ pub fn event(event: &Event, epoch: Epoch) -> Value {
         };
     });
     value
-}
-
-/// Families about health, one row per backend and per target.
-pub fn health_metrics(control: &Control) -> String {
-    let snapshot = control.snapshot();
-    let plan = &snapshot.plan;
-    let mut out = String::new();
-    let labels = |id: BackendId| {
-        let backend = &plan.backends[id.index()];
-        format!("pool=\"{}\",backend=\"{}\"", escape(&plan.pools[backend.pool.index()].name), backend.address)
-    };
-    out.push_str("# HELP evenkeel_backend_verdict Verdict of the backend: 1 for the word that holds.\n");
-    out.push_str("# TYPE evenkeel_backend_verdict gauge\n");
-    for index in 0..plan.backends.len() {
-        let id = BackendId::from_index(index);
-        for verdict in Verdict::ALL {
-            let holds = u8::from(control.standing(id).verdict == verdict);
-            let _ = writeln!(out, "evenkeel_backend_verdict{{{},verdict=\"{}\"}} {holds}", labels(id), verdict.word());
-        }
-    }
-    out.push_str("# HELP evenkeel_backend_ejected Whether traffic spoke against the backend and it is set aside.\n");
-    out.push_str("# TYPE evenkeel_backend_ejected gauge\n");
-    for index in 0..plan.backends.len() {
-        let id = BackendId::from_index(index);
-        let ejected = u8::from(control.standing(id).traffic.is_ejected());
-        let _ = writeln!(out, "evenkeel_backend_ejected{{{}}} {ejected}", labels(id));
-    }
-    out.push_str("# HELP evenkeel_pool_panic Whether too little of the pool may be used and new work goes to unhealthy backends too.\n");
-    out.push_str("# TYPE evenkeel_pool_panic gauge\n");
-    for (pool, view) in plan.pools.iter().zip(&snapshot.pools) {
-        let _ = writeln!(out, "evenkeel_pool_panic{{pool=\"{}\"}} {}", escape(&pool.name), u8::from(view.panic));
-    }
-    out.push_str("# HELP evenkeel_suspects_itself Whether most checks turned to failing, or became void, together.\n");
-    out.push_str("# TYPE evenkeel_suspects_itself gauge\n");
-    let _ = writeln!(out, "evenkeel_suspects_itself {}", u8::from(control.suspects_itself_since().is_some()));
-    out.push_str("# HELP evenkeel_holds_verdicts Whether no verdict turns unhealthy for that reason.\n");
-    out.push_str("# TYPE evenkeel_holds_verdicts gauge\n");
-    let _ = writeln!(out, "evenkeel_holds_verdicts {}", u8::from(control.holds_verdicts()));
-    out.push_str("# HELP evenkeel_backend_effective_weight Weight that schedules see: 0 takes no new work.\n");
-    out.push_str("# TYPE evenkeel_backend_effective_weight gauge\n");
-    for (index, backend) in plan.backends.iter().enumerate() {
-        let id = BackendId::from_index(index);
-        let weight = control.standing(id).effective_weight(backend.weight);
-        let _ = writeln!(out, "evenkeel_backend_effective_weight{{{}}} {weight}", labels(id));
-    }
-    // Rows of a target that several backends rest on say the same: people look for their backend, not for our targets.
-    let checks = || {
-        plan.backends.iter().enumerate().flat_map(|(index, backend)| {
-            let names = plan.pools[backend.pool.index()].checks.iter().map(|check| escape(&check.name));
-            let labels = labels(BackendId::from_index(index));
-            let row = move |(name, &target)| (format!("{labels},check=\"{name}\""), control.target(target));
-            names.zip(&backend.targets).map(row)
-        })
-    };
-    out.push_str("# HELP evenkeel_check_verdict Verdict of one check of the backend: 1 for the word that holds.\n");
-    out.push_str("# TYPE evenkeel_check_verdict gauge\n");
-    for (labels, target) in checks() {
-        for verdict in Verdict::ALL {
-            let holds = u8::from(target.verdict() == verdict);
-            let _ = writeln!(out, "evenkeel_check_verdict{{{labels},verdict=\"{}\"}} {holds}", verdict.word());
-        }
-    }
-    out.push_str(
-        "# HELP evenkeel_backend_rests_on_silence Whether the last word of a check that takes silence for health was silence, and whether it can be trusted.\n",
-    );
-    out.push_str("# TYPE evenkeel_backend_rests_on_silence gauge\n");
-    for (labels, target) in checks().filter(|(_, target)| target.check().probe.takes_silence()) {
-        for trust in Trust::ALL {
-            let holds = u8::from(target.silence() == Some(trust));
-            let word = trust.word();
-            let _ = writeln!(out, "evenkeel_backend_rests_on_silence{{{labels},silence=\"{word}\"}} {holds}");
-        }
-    }
-    out.push_str(
-        "# HELP evenkeel_check_probe_seconds How long the last probe of the check took that passed or failed.\n",
-    );
-    out.push_str("# TYPE evenkeel_check_probe_seconds gauge\n");
-    for (labels, target) in checks() {
-        let counts = |finding: &&Finding| finding.result.passed() || finding.result.failed();
-        if let Some(last) = target.recent().rev().find(counts) {
-            let _ = writeln!(out, "evenkeel_check_probe_seconds{{{labels}}} {}", last.duration().as_secs_f64());
-        }
-    }
-    lateness(control, &mut out);
-    out.push_str("# HELP evenkeel_probes_total Probes ended, by result.\n# TYPE evenkeel_probes_total counter\n");
-    // Two checks of one address differ in their settings only; their numbers are added up.
-    let mut sums: std::collections::BTreeMap<(String, &str), [u64; 3]> = std::collections::BTreeMap::new();
-    for target in control.targets() {
-        let counts = target.counts();
-        let key = (target.address().to_string(), target.check().probe.kind().word());
-        let sum = sums.entry(key).or_default();
-        for (total, more) in sum.iter_mut().zip([counts.passed, counts.failed, counts.void]) {
-            *total += more;
-        }
-    }
-    for ((address, kind), sum) in sums {
-        for (result, count) in ["passed", "failed", "void"].into_iter().zip(sum) {
-            let _ = writeln!(
-                out,
-                "evenkeel_probes_total{{target=\"{address}\",kind=\"{kind}\",result=\"{result}\"}} {count}"
-            );
-        }
-    }
-    out
-}
-
-/// How long after their time probes started, as a histogram.
-fn lateness(control: &Control, out: &mut String) {
-    const NAME: &str = "evenkeel_probe_lateness_seconds";
-    let waits = control.probe_waits();
-    let _ =
-        writeln!(out, "# HELP {NAME} How long due probes waited for the node to start them.\n# TYPE {NAME} histogram");
-    for (bound, probes) in waits.up_to() {
-        let _ = writeln!(out, "{NAME}_bucket{{le=\"{}\"}} {probes}", bound.as_secs_f64());
-    }
-    let _ = writeln!(out, "{NAME}_bucket{{le=\"+Inf\"}} {}", waits.probes);
-    let _ = writeln!(out, "{NAME}_sum {}\n{NAME}_count {}", waits.total.as_secs_f64(), waits.probes);
-    let longest = "evenkeel_probe_lateness_longest_seconds";
-    let _ = writeln!(out, "# HELP {longest} The longest of these waits.\n# TYPE {longest} gauge");
-    let _ = writeln!(out, "{longest} {}", waits.longest.as_secs_f64());
 }
 
 fn millis(duration: std::time::Duration) -> f64 {

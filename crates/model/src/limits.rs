@@ -327,8 +327,8 @@ fixed! {
         "Probes in flight per node; further ones wait their turn. Bounds files and source ports.";
     PROBE_SLACK = 10, "ms",
         "A due probe may wait so long for others that are due soon, so that one wake-up starts several, but no longer than a two-hundredth of the shortest gap of any check. Five of 500 probes a second start together then, and fifty of 5,000.";
-    SPARE_SOCKETS = 256, "sockets",
-        "TCP sockets of ended probes that are kept to be dialled again. At 20,000 probes a second to backends 10 ms away 200 are in use at once; an idle one costs a file and 2 to 3 KiB in the kernel.";
+    SPARE_SOCKETS = 1024, "sockets",
+        "TCP sockets of ended probes that are kept to be dialled again. At 20,000 probes a second to backends 10 ms away 200 are in use at once, and more where they start in bursts; an idle one costs a file and 2 to 3 KiB in the kernel.";
     FIRST_PROBES_AT_ONCE = 64, "targets",
         "So many targets that join together get their first probe at once; more are spread over one interval. 64 SYNs are no burst for any network, and a small site wants its verdicts at once.";
     SUSPICION_GROUPS = 3, "groups",

@@ -160,7 +160,8 @@ impl EpollDriver {
     fn owner_at(&mut self, place: usize, flags: EventFlags) -> Option<Token> {
         match self.kept.owner(place, flags) {
             Ok(token) => Some(token),
-            Err(sock) => {
+            Err(None) => None,
+            Err(Some(sock)) => {
                 if self.kept.parted(place, self.socks[sock.0 as usize].fd.as_fd(), flags) == Parted::Closes {
                     let Held { fd, .. } = self.socks.remove(sock.0 as usize);
                     self.unwatch(&fd);

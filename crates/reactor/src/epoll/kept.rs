@@ -108,15 +108,15 @@ impl Kept {
         Ok(place)
     }
 
-    /// Whom an event of this place is for. `Err` is a socket that nobody uses.
-    pub fn owner(&mut self, place: usize, flags: EventFlags) -> Result<Token, Sock> {
-        let socket = &mut self.sockets[place];
+    /// Whom an event of this place is for. `Err` is a socket that nobody uses, or none.
+    pub fn owner(&mut self, place: usize, flags: EventFlags) -> Result<Token, Option<Sock>> {
+        let Some(socket) = self.sockets.get_mut(place) else { return Err(None) };
         match &mut socket.state {
             State::InUse { token, left } => {
                 *left |= flags.contains(EventFlags::RDHUP);
                 Ok(*token)
             }
-            State::Parting | State::Spare => Err(socket.sock),
+            State::Parting | State::Spare => Err(Some(socket.sock)),
         }
     }
 

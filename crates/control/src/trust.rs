@@ -39,10 +39,10 @@ pub(crate) enum Traffic {
 }
 
 impl Control {
-    /// Who speaks for the target while nothing contradicts its verdict.
+    /// Who speaks for the target while nothing contradicts its verdict. For one whose failures are held back it is not traffic.
     pub(crate) fn witness(&self, id: TargetId) -> Witness {
         let target = &self.targets[id.index()];
-        if target.check.timing.trust_traffic.is_none() {
+        if target.check.timing.trust_traffic.is_none() || target.judge.is_held_back() {
             return Witness::Probes;
         }
         let seen = target.backends.iter().map(|backend| self.backends[backend.index()].shown.since_then);

@@ -213,6 +213,10 @@ impl Judge {
 
     /// How closely the target is to be watched now.
     pub const fn pace(&self) -> Pace {
+        // Enough is known, and a node that is in trouble as it is need not probe faster for it.
+        if self.is_held_back() {
+            return Pace::Steady;
+        }
         match (self.decides, self.run.length, self.verdict) {
             (Decides::FirstResult, _, _) | (Decides::Run, 1.., _) => Pace::Transition,
             (Decides::Run, 0, Verdict::Unhealthy) => Pace::Unhealthy,
@@ -609,6 +613,7 @@ mod tests {
                 assert_ne!(change.map(|change| change.to), Some(Verdict::Unhealthy), "{before:?} {during:?}");
             }
             assert_eq!(court.judge.is_held_back(), held_back, "{before:?} {during:?}");
+            assert!(!held_back || court.judge.pace() == Pace::Steady, "{before:?} {during:?}: watched in vain");
             court.judge.handle(Event::HoldTimeUp { at: court.now });
             assert_eq!((court.judge.verdict(), court.judge.is_held_back()), (after, false), "{before:?} {during:?}");
             let change = court.judge.poll_output();

@@ -198,7 +198,7 @@ impl Oracle {
         self.keys.insert(key, name);
     }
 
-    /// Whether the probe is still wanted, and if so, what its finding means.
+    /// Whether the probe is still wanted, and if so, what its finding means and when the next one is due.
     pub fn ended(&mut self, key: ProbeKey, finding: &Finding) -> bool {
         let Some(name) = self.keys.get(&key).cloned() else { return false };
         let target = self.targets.get_mut(&name).expect("keys are forgotten with their target");
@@ -206,7 +206,22 @@ impl Oracle {
             return false;
         }
         target.in_flight = None;
-        (target.due, target.spread) = (finding.ended + name.1.timing.interval, Duration::ZERO);
+        self.hear(&name, finding);
+        let target = self.targets.get_mut(&name).expect("it was there a line before");
+        let timing = &name.1.timing;
+        let says = |last: &Finding| if last.result.passed() { Verdict::Healthy } else { Verdict::Unhealthy };
+        let in_doubt = target.alone || target.findings.last().is_some_and(|last| says(last) != target.verdict);
+        let gap = match target.verdict {
+            _ if in_doubt => timing.transition_interval,
+            Verdict::Unhealthy => timing.unhealthy_interval,
+            Verdict::Healthy | Verdict::Unknown => timing.interval,
+        };
+        (target.due, target.spread) = (finding.ended + gap, Duration::ZERO);
+        true
+    }
+
+    fn hear(&mut self, name: &TargetName, finding: &Finding) {
+        let target = self.targets.get_mut(name).expect("whoever was probed is known");
         let passed = finding.result.passed();
         let said = match &finding.result {
             ProbeResult::Passed(Pass::Agent(says)) => Some(says),
@@ -221,8 +236,8 @@ impl Oracle {
         let unheard = finding.kind == ProbeKind::Agent && said.is_none();
         let gibberish = |failure: &Failure| matches!(failure.reason, FailureReason::NotAgent { .. });
         match &finding.result {
-            ProbeResult::Void(_) => return true,
-            ProbeResult::Failed(failure) if unheard && !gibberish(failure) => return true,
+            ProbeResult::Void(_) => return,
+            ProbeResult::Failed(failure) if unheard && !gibberish(failure) => return,
             ProbeResult::Failed(_) | ProbeResult::Passed(_) => {}
         }
         target.heard = Some(finding.ended);
@@ -245,7 +260,6 @@ impl Oracle {
         if changes || said.is_some() {
             self.spread_verdicts();
         }
-        true
     }
 
     /// A process ends, and so long after it the next one begins, with the same plan and what was kept.
@@ -254,7 +268,8 @@ impl Oracle {
         for (name, target) in &mut self.targets {
             let timing = &name.1.timing;
             let kept = away <= max_age && target.heard.is_some_and(|heard| now - heard <= max_age);
-            let missed = target.heard.is_none_or(|heard| now - heard > timing.interval + timing.timeout);
+            let gap = timing.interval.max(timing.unhealthy_interval).max(timing.transition_interval);
+            let missed = target.heard.is_none_or(|heard| now - heard > gap + timing.timeout);
             if !kept {
                 (target.verdict, target.word, target.heard) = (Verdict::Unknown, None, None);
             }
@@ -362,8 +377,8 @@ impl Oracle {
         assert_eq!(evidence.findings[..], findings[findings.len() - shown..], "the findings that led to it");
         assert_eq!(evidence.probes, threshold);
         let run = &findings[findings.len() - threshold as usize..];
-        let interval = target_name.1.timing.interval;
-        let computed = run.iter().map(Finding::duration).sum::<Duration>() + interval * (threshold - 1);
+        let between = target_name.1.timing.transition_interval;
+        let computed = run.iter().map(Finding::duration).sum::<Duration>() + between * (threshold - 1);
         assert_eq!(evidence.computed, computed);
         assert_eq!(evidence.window, run[run.len() - 1].ended - run[0].started);
         assert!(evidence.window >= computed, "shorter than the sum of its parts");

@@ -145,6 +145,13 @@ pub fn some_check(dice: &mut Dice) -> CheckSettings {
         1 + dice.below(5) as u32,
         1 + dice.below(5) as u32,
     );
+    // Half of them look as often whatever is known.
+    let timing = if dice.below(2) == 0 {
+        timing
+    } else {
+        let transition_interval = seconds(dice, &[4, 30]);
+        Timing { unhealthy_interval: seconds(dice, &[10, 60]), transition_interval, ..timing }
+    };
     CheckSettings { probe, timing, sources: Default::default() }
 }
 

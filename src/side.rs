@@ -262,7 +262,7 @@ impl Room {
             Order::Plan { plan, known } => {
                 self.hooks.follow(&plan.node.hooks);
                 // Anew for each plan: /etc/resolv.conf may be another one.
-                self.asker = (!plan.names.is_empty()).then(|| Asker::new(&plan.node.resolver));
+                self.asker = (!plan.names.is_empty()).then(|| Asker::new(&plan));
                 let (names, resolver) = (plan.names.clone(), plan.node.resolver.clone());
                 self.names.handle(names::Event::Wanted { names, known: (*known).clone(), resolver }, now);
                 self.keeper.handle(keeper::Event::Wanted(plan.node.state.clone()), now);

@@ -53,16 +53,16 @@ async fn answers(recipe: &Recipe, known: &Resolved) -> Arc<Resolved> {
     let plan = recipe.plan(known);
     let mut answers = Resolved::new();
     let mut unknown = Vec::new();
-    for name in plan.names {
-        match known.get(&name) {
+    for name in &plan.names {
+        match known.get(name) {
             Some(known) => {
-                answers.insert(name, known.clone());
+                answers.insert(name.clone(), known.clone());
             }
-            None => unknown.push(name),
+            None => unknown.push(name.clone()),
         }
     }
     if !unknown.is_empty() {
-        answers.extend(side::first_answers(&unknown, &plan.node.resolver).await);
+        answers.extend(side::first_answers(&unknown, &plan).await);
     }
     Arc::new(answers)
 }

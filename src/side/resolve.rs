@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_model::limits;
-use evenkeel_plan::{Answer, NameAsked, Records, Resolved, Resolver};
+use evenkeel_plan::{Answer, NameAsked, Plan, Records, Resolved, Resolver};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use super::names::{Found, Lacks};
 use super::srv::{Chosen, Service, choose};
+use crate::files;
 
 /// A resolver with the settings of one plan.
 #[derive(Clone)]
@@ -27,16 +28,43 @@ pub struct Asker {
     /// What is wrong with /etc/resolv.conf where there is none to ask.
     resolver: Result<TokioResolver, Arc<str>>,
     places: Arc<Semaphore>,
+    ourselves: Arc<Ourselves>,
+}
+
+/// Where this node listens. A name that leads back to it would make a circle of every connection.
+struct Ourselves {
+    listens: Vec<SocketAddr>,
+    /// What a wildcard stands for.
+    own: Vec<IpAddr>,
+}
+
+impl Ourselves {
+    fn are_at(&self, address: SocketAddr) -> bool {
+        let is_own = |ip: IpAddr| ip.is_loopback() || self.own.contains(&ip);
+        self.listens.iter().any(|listen| {
+            listen.port() == address.port()
+                && (listen.ip() == address.ip()
+                    || listen.ip().is_unspecified() && listen.is_ipv4() == address.is_ipv4() && is_own(address.ip()))
+        })
+    }
 }
 
 impl Asker {
-    pub fn new(settings: &Resolver) -> Self {
-        let resolver = build(settings).map_err(|error| format!("/etc/resolv.conf: {error}").into());
-        Asker { resolver, places: Arc::new(Semaphore::new(limits::NAMES_AT_ONCE.value as usize)) }
+    pub fn new(plan: &Plan) -> Self {
+        let resolver = build(&plan.node.resolver).map_err(|error| format!("/etc/resolv.conf: {error}").into());
+        let listens = plan.listeners.iter().flat_map(|listener| listener.listen.iter().copied()).collect();
+        let ourselves = Arc::new(Ourselves { listens, own: files::own_addresses() });
+        Asker { resolver, places: Arc::new(Semaphore::new(limits::NAMES_AT_ONCE.value as usize)), ourselves }
     }
 
-    /// What the name stands for, or why nobody can say.
+    /// What the name stands for, or why nobody can say. Addresses on which this node listens are passed over.
     pub async fn ask(&self, name: &NameAsked) -> Result<Found, Arc<str>> {
+        let mut found = self.look_up(name).await?;
+        found.answers.retain(|answer| !self.ourselves.are_at(answer.address));
+        if found.answers.is_empty() { Err("it leads back to a listener of this node".into()) } else { Ok(found) }
+    }
+
+    async fn look_up(&self, name: &NameAsked) -> Result<Found, Arc<str>> {
         let resolver = self.resolver.as_ref().map_err(Arc::clone)?;
         // The semaphore is never closed.
         let _place = self.places.acquire().await;
@@ -55,8 +83,8 @@ impl Asker {
 }
 
 /// Asks for names that have no answer yet and waits for `limits::NAMES_AT_START` at most. What does not come in time is missing.
-pub async fn first_answers(names: &[NameAsked], settings: &Resolver) -> Resolved {
-    let asker = Asker::new(settings);
+pub async fn first_answers(names: &[NameAsked], plan: &Plan) -> Resolved {
+    let asker = Asker::new(plan);
     let mut asking = JoinSet::new();
     for name in names.iter().cloned() {
         let asker = asker.clone();
@@ -244,5 +272,34 @@ fn why_not(error: NetError) -> No {
         NetError::Dns(DnsError::ResponseCode(code)) => No::Word(format!("the name server says {code}")),
         NetError::Timeout => No::Word("no name server answers".to_owned()),
         other => No::Word(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_is_every_address_of_this_host_and_another_port_is_nobody() {
+        let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let ourselves = Ourselves {
+            listens: vec![at("0.0.0.0:80"), at("192.0.2.1:443"), at("[::]:81")],
+            own: vec!["192.0.2.1".parse().expect("an address"), "2001:db8::1".parse().expect("an address")],
+        };
+        let table = [
+            ("192.0.2.1:80", true),
+            ("127.0.0.1:80", true),
+            ("192.0.2.2:80", false),
+            ("192.0.2.1:443", true),
+            ("127.0.0.1:443", false),
+            ("192.0.2.1:8080", false),
+            ("[2001:db8::1]:81", true),
+            ("[::1]:81", true),
+            ("[2001:db8::1]:80", false),
+            ("192.0.2.1:81", false),
+        ];
+        for (address, expected) in table {
+            assert_eq!(ourselves.are_at(at(address)), expected, "{address}");
+        }
     }
 }

@@ -91,8 +91,8 @@ const NAMES: &str = "
   keep what is known of them: verdict, ejection, drain, connections. Those that go are drained as in a reload.
 - A failure, an empty answer included, keeps the last good answer, however old. It is an event, and no backend leaves for it.
 - Until a name has its first answer it stands for no backends; `check` asks nothing.
-- An address that is no server's (unspecified, multicast, port 0) is passed over. That an answer leads back to this node is not
-  noticed here: requests that circle are found by `CDN-Loop`, relayed connections are not.
+- An address that is no server's (unspecified, multicast, port 0) is passed over, and so is one on which this node listens. Requests that circle
+  over other nodes are found by `CDN-Loop`, relayed connections are not.
 - Backends by name have no `server_id`. Sticky cookies and hash schedules know a backend by its address, as always.
 ";
 

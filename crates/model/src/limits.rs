@@ -363,6 +363,8 @@ fixed! {
         "Steps in the conversation of a tcp check. The greeting, login and farewell of a mail server take ten.";
     PROBE_PATTERN = 8192, "bytes",
         "Longest text, hex or regular expression that an answer is compared with, and longest text that a step or an agent check sends; only the datagrams of a udp check may be larger. What tells a good answer from a bad one is shorter.";
+    PATTERN_RUNS = 16, "runs",
+        "Times that `*` may stand in one pattern of hex. Each is one more place in the pattern that every byte of the answer is held against.";
     PROBE_FIELDS = 8192, "bytes",
         "Names and values of all header fields that a check adds to its request. Servers take 8 KiB of head at least.";
     PROBE_COMMAND = 64, "words",

@@ -3,6 +3,7 @@
 //! An expression is compiled while its file is read, so that what is wrong with it is said at its place.
 
 use evenkeel_health::pattern::{Byte, Pattern};
+use evenkeel_model::limits;
 
 use super::{Refusal, hex as two_digits, refuse};
 use crate::problem::Quoted;
@@ -33,6 +34,12 @@ pub(crate) fn hex(text: &str) -> Result<Vec<Byte>, Refusal> {
     }
     if found.is_empty() {
         return refuse("invalid_hex", "is empty", EXAMPLE);
+    }
+    let runs = found.iter().filter(|byte| **byte == Byte::Run).count();
+    let most = limits::PATTERN_RUNS.value;
+    if runs as u64 > most {
+        let what = format!("has {runs} times \"*\", more than {most}");
+        return refuse("out_of_range", what, "compare less, or write a regular expression");
     }
     Ok(found)
 }
@@ -67,6 +74,8 @@ const HELP: &str =
 
 #[cfg(test)]
 mod tests {
+    use evenkeel_health::pattern::Covers;
+
     use super::*;
 
     #[test]
@@ -78,6 +87,21 @@ mod tests {
         for text in ["", " ", "0", "0 0", "?", "0g", "00 ?", "00é", "é", "0x00", "+1"] {
             assert_eq!(hex(text).err().map(|refusal| refusal.code), Some("invalid_hex"), "{text}");
         }
+    }
+
+    // A pattern of bytes is compiled without a way to refuse it, so the longest that can be written have to fit.
+    #[test]
+    fn the_longest_patterns_of_bytes_compile_and_match() {
+        let longest = limits::UDP_PAYLOAD.value as usize;
+        let answer = vec![7; longest];
+        for byte in [Byte::Any, Byte::Is(7)] {
+            let pattern = Pattern::bytes(&vec![byte; longest], Covers::Whole);
+            assert!(pattern.matches(&answer) && !pattern.matches(&answer[1..]));
+        }
+        let runs = "* 07 ".repeat(limits::PATTERN_RUNS.value as usize);
+        let pattern = Pattern::bytes(&hex(&runs).expect("as many as may be"), Covers::Whole);
+        assert!(pattern.matches(&answer) && !pattern.matches(&answer[..4]));
+        assert_eq!(hex(&format!("{runs} *")).err().map(|refusal| refusal.code), Some("out_of_range"));
     }
 
     #[test]

@@ -115,10 +115,11 @@ pub enum Fault {
     SlowHead,
     SlowBody,
     Expired,
+    NameGone,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 10] = [
+    pub const ALL: [Fault; 11] = [
         Fault::Refuses,
         Fault::Drops,
         Fault::Rejects,
@@ -129,6 +130,7 @@ impl Fault {
         Fault::SlowHead,
         Fault::SlowBody,
         Fault::Expired,
+        Fault::NameGone,
     ];
 
     pub const fn words(self) -> &'static str {
@@ -143,6 +145,7 @@ impl Fault {
             Fault::SlowHead => "slow header: the answer begins, or not even that",
             Fault::SlowBody => "slow body: the answer stops in the middle",
             Fault::Expired => "TLS expired: the certificate's time is over",
+            Fault::NameGone => "DNS gone: the backend's name no longer resolves",
         }
     }
 
@@ -156,7 +159,7 @@ impl Fault {
             Fault::SlowHead => Some(Mood::SlowHead),
             Fault::SlowBody => Some(Mood::SlowBody),
             Fault::Expired => Some(Mood::Expired),
-            Fault::Drops | Fault::Rejects | Fault::HostGone => None,
+            Fault::Drops | Fault::Rejects | Fault::HostGone | Fault::NameGone => None,
         }
     }
 }
@@ -271,6 +274,8 @@ pub fn expected(kind: Kind, fault: Fault) -> Expected {
         (Fault::SlowBody, Kind::Command) => Falls(&["run timed out"], Timeout),
         (Fault::SlowBody, Kind::Tcp | Kind::Tls) => Stays(NOT_ASKED),
         (Fault::SlowBody, Kind::Agent | Kind::Udp | Kind::Dns | Kind::Icmp) => NoSuch,
+
+        (Fault::NameGone, _) => Stays("the last good answer stays, and is probed on"),
 
         (Fault::Expired, Kind::Https | Kind::GrpcTls | Kind::Tls) => Falls(&["tls certificate has expired"], NoTime),
         (

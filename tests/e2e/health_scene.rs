@@ -8,7 +8,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evenkeel_health::settings::Timing;
@@ -16,7 +16,7 @@ use evenkeel_health::window::{Failing, Span, detection, recovery};
 
 use crate::daemon::{Daemon, Folder, Setup, until};
 use crate::health_expected::{Expected, Fault, Kind, Took, expected};
-use crate::health_servers::{Keys, Mood, Server};
+use crate::health_servers::{Keys, Mood, Server, Speaks, address_of};
 use crate::health_times::{Bounds, Change, Lasted, Metronome, Observed, Within, changes, first, now};
 use crate::lab::{Lab, nft, run, try_run};
 
@@ -25,7 +25,12 @@ pub struct Scene<'a> {
     lab: &'a Lab,
     pub keys: Arc<Keys>,
     folder: Folder,
+    /// Answers for the names of backends that have one.
+    names: Mutex<Server>,
 }
+
+/// Where the name server of the lab is.
+const NAME_SERVER: &str = "10.98.0.5:53";
 
 impl<'a> Scene<'a> {
     pub fn new(lab: &'a Lab, name: &str) -> Scene<'a> {
@@ -41,12 +46,23 @@ impl<'a> Scene<'a> {
             nft(&lab.back, &format!("add set inet t {set} {{ type ipv4_addr; }}"));
             lab.firewall(&format!("ip daddr @{set} {what}"));
         }
-        let folder = Folder::new(name);
-        let scene = Scene { lab, keys: Keys::new(name), folder };
+        let (folder, keys) = (Folder::new(name), Keys::new(name));
+        run(&["ip", "-n", &lab.back, "addr", "add", "10.98.0.5/24", "dev", "veth0"]);
+        let names = Server::start(lab, &keys, Speaks::Addresses, NAME_SERVER.parse().expect("an address"));
+        let scene = Scene { lab, keys, folder, names: Mutex::new(names) };
         let text = "#!/bin/sh\nexec curl -fs -o /dev/null http://$EVENKEEL_ADDRESS:$EVENKEEL_PORT/health\n";
         fs::write(scene.program(), text).expect("the folder can be written");
         fs::set_permissions(scene.program(), fs::Permissions::from_mode(0o755)).expect("it is ours");
         scene
+    }
+
+    /// Questions about names since these were struck or healed.
+    pub fn names_asked(&self) -> u64 {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).asked()
+    }
+
+    fn names_be(&self, mood: Mood) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).be(mood);
     }
 
     fn program(&self) -> PathBuf {
@@ -67,7 +83,7 @@ impl<'a> Scene<'a> {
                  unhealthy_interval = {}, transition_interval = {}, jitter = {jitter}, \
                  healthy_threshold = {healthy_threshold}, unhealthy_threshold = {unhealthy_threshold}, {} }}\n",
                 subject.pool,
-                subject.address,
+                subject.backend(),
                 ms(timeout),
                 ms(interval),
                 ms(unhealthy_interval),
@@ -76,7 +92,10 @@ impl<'a> Scene<'a> {
             );
         }
         let namespace = Some(self.lab.front.as_str());
-        Daemon::start_with(&Setup { name, node: "allow_commands = true", body: &body, namespace })
+        let node = format!(
+            "allow_commands = true\nresolver = {{ servers = [\"{NAME_SERVER}\"], timeout = \"500ms\", min_ttl = \"200ms\" }}\n"
+        );
+        Daemon::start_with(&Setup { name, node: &node, body: &body, namespace })
     }
 }
 
@@ -104,14 +123,21 @@ pub struct Seen {
 impl Subject {
     /// The `number` is of its address.
     pub fn new(scene: &Scene<'_>, number: usize, kind: Kind, fault: Fault, timing: Timing) -> Subject {
-        let last = 20 + u8::try_from(number).expect("a net has room for them");
-        let address = SocketAddr::from(([10, 98, 0, last], 8000));
+        let address = SocketAddr::from((address_of(number), 8000));
         run(&["ip", "-n", &scene.lab.back, "addr", "add", &format!("{}/24", address.ip()), "dev", "veth0"]);
         let server = kind.server().map(|speaks| Server::start(scene.lab, &scene.keys, speaks, address));
         let pool = format!("{number}-{kind:?}-{fault:?}").to_lowercase();
         let never = [Duration::ZERO; 2];
         let expected = expected(kind, fault);
         Subject { kind, fault, expected, timing, pool, address, server, struck: never, healed: never }
+    }
+
+    /// As the config has it.
+    fn backend(&self) -> String {
+        match self.fault {
+            Fault::NameGone => format!("{}.health.test:{}", self.pool, self.address.port()),
+            _ => self.address.to_string(),
+        }
     }
 
     pub fn strike(&mut self, scene: &Scene<'_>) {
@@ -122,6 +148,7 @@ impl Subject {
             (Some(_), None) => {}
             (None, _) => match self.fault {
                 Fault::Drops => nft(back, &format!("add element inet t dropped {{ {address} }}")),
+                Fault::NameGone => scene.names_be(Mood::Sick),
                 Fault::Rejects => nft(back, &format!("add element inet t rejected {{ {address} }}")),
                 _ => {
                     run(&["ip", "-n", back, "addr", "del", &format!("{address}/24"), "dev", "veth0"]);
@@ -139,6 +166,7 @@ impl Subject {
         match (self.fault, &mut self.server) {
             (Fault::Drops, _) => nft(back, &format!("delete element inet t dropped {{ {address} }}")),
             (Fault::Rejects, _) => nft(back, &format!("delete element inet t rejected {{ {address} }}")),
+            (Fault::NameGone, _) => scene.names_be(Mood::Well),
             (Fault::HostGone, _) => run(&["ip", "-n", back, "addr", "add", &format!("{address}/24"), "dev", "veth0"]),
             (_, Some(server)) => server.be(Mood::Well),
             (_, None) => {}

@@ -39,6 +39,20 @@ pub enum Speaks {
     SecureGrpc,
     Pong,
     Names,
+    /// Addresses of backends by their names; see [`address_of`].
+    Addresses,
+}
+
+impl Speaks {
+    const fn in_datagrams(self) -> bool {
+        matches!(self, Speaks::Pong | Speaks::Names | Speaks::Addresses)
+    }
+}
+
+/// Every backend has an address of its own. In names it is called by its number: `7-http-drops.health.test`.
+pub const fn address_of(number: usize) -> Ipv4Addr {
+    assert!(number < 220, "a net has room for them");
+    Ipv4Addr::new(10, 98, 0, 20 + number as u8)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +179,7 @@ impl Server {
         if mood == Mood::Gone {
             // Whoever waits for somebody to come does not see the mood.
             let woken = match self.speaks {
-                Speaks::Pong | Speaks::Names => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+                speaks if speaks.in_datagrams() => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
                     .and_then(|socket| socket.send_to(b"", self.address))
                     .map(|_| ()),
                 _ => TcpStream::connect(self.address).map(|_| ()),
@@ -188,7 +202,7 @@ impl Server {
         let (listening, heard) = mpsc::channel();
         self.thread = Some(std::thread::spawn(move || {
             enter(&host);
-            if matches!(speaks, Speaks::Pong | Speaks::Names) {
+            if speaks.in_datagrams() {
                 let socket = UdpSocket::bind(address).expect("the address is the lab's");
                 listening.send(()).expect("the test waits");
                 datagrams(&socket, speaks, &shared);
@@ -237,7 +251,7 @@ fn talk(mut stream: TcpStream, speaks: Speaks, keys: &Keys, mood: Mood) -> io::R
         Speaks::Agent => agent(stream, mood)?,
         Speaks::Grpc => streams(&mut stream, grpc_answer(mood))?,
         Speaks::SecureGrpc => streams(&mut keys.accept(stream, mood)?, grpc_answer(mood))?,
-        Speaks::Pong | Speaks::Names => unreachable!("these are spoken in datagrams"),
+        Speaks::Pong | Speaks::Names | Speaks::Addresses => unreachable!("these are spoken in datagrams"),
     }
     Ok(())
 }
@@ -382,7 +396,11 @@ fn datagrams(socket: &UdpSocket, speaks: Speaks, shared: &Shared) {
         let answer = match (speaks, mood) {
             (_, Mood::Gone) => return,
             (_, Mood::SlowHead | Mood::SlowBody) => continue,
-            (Speaks::Names, mood) => dns_answer(&space[..count], mood),
+            (Speaks::Names, Mood::Sick) => dns_answer(&space[..count], SERVFAIL, None),
+            (Speaks::Names, Mood::Babbles) => dns_answer(&space[..count], 0, Some(Ipv4Addr::new(10, 0, 0, 9))),
+            (Speaks::Names, _) => dns_answer(&space[..count], 0, Some(Ipv4Addr::new(10, 0, 0, 1))),
+            (Speaks::Addresses, Mood::Sick) => dns_answer(&space[..count], NXDOMAIN, None),
+            (Speaks::Addresses, _) => dns_answer(&space[..count], 0, asked_for(&space[..count])),
             (_, Mood::Babbles | Mood::Sick) => b"nope".to_vec(),
             _ => b"pong".to_vec(),
         };
@@ -390,20 +408,32 @@ fn datagrams(socket: &UdpSocket, speaks: Speaks, shared: &Shared) {
     }
 }
 
-/// One A record for whatever was asked.
-fn dns_answer(query: &[u8], mood: Mood) -> Vec<u8> {
-    // Behind the header stands the question: labels, a zero, type and class.
-    let Some(name) = query.get(12..).and_then(|rest| rest.iter().position(|&byte| byte == 0)) else {
-        return Vec::new();
-    };
-    let Some(question) = query.get(12..12 + name + 5) else { return Vec::new() };
-    let (code, answers) = if mood == Mood::Sick { (2, 0) } else { (0, 1) };
+const SERVFAIL: u8 = 2;
+const NXDOMAIN: u8 = 3;
+
+/// The question of a query: labels, a zero, type and class.
+fn question(query: &[u8]) -> Option<&[u8]> {
+    let name = query.get(12..)?.iter().position(|&byte| byte == 0)?;
+    query.get(12..12 + name + 5)
+}
+
+/// The address of the backend with the number that the name begins with, if an address of IPv4 is asked for.
+fn asked_for(query: &[u8]) -> Option<Ipv4Addr> {
+    let question = question(query)?;
+    let digits: String = question[1..].iter().map(|&byte| char::from(byte)).take_while(char::is_ascii_digit).collect();
+    let number = digits.parse().ok()?;
+    question.ends_with(&[0, 0, 1, 0, 1]).then(|| address_of(number))
+}
+
+/// An answer with this code to what was asked, with one A record that nobody may keep, or none.
+fn dns_answer(query: &[u8], code: u8, address: Option<Ipv4Addr>) -> Vec<u8> {
+    let Some(question) = question(query) else { return Vec::new() };
     let mut answer = query[..2].to_vec();
-    answer.extend_from_slice(&[0x81, 0x80 | code, 0, 1, 0, answers, 0, 0, 0, 0]);
+    answer.extend_from_slice(&[0x81, 0x80 | code, 0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
     answer.extend_from_slice(question);
-    if answers == 1 {
-        let last = if mood == Mood::Babbles { 9 } else { 1 };
-        answer.extend_from_slice(&[0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, last]);
+    if let Some(address) = address {
+        answer.extend_from_slice(&[0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
+        answer.extend_from_slice(&address.octets());
     }
     answer
 }

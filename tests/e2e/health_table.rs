@@ -45,6 +45,7 @@ fn play(lab: &Lab) {
     // What cannot be seen stays unseen for longer than any window of the others.
     let longest = detection(&TIMING, Failing::Silent, TIMING.timeout).worst;
     until("probes that see nothing", || (now() > rows.last()?.struck[1] + longest).then_some(()));
+    assert!(scene.names_asked() > 0, "nobody asked for a name after it was gone");
     probes.look(&daemon);
 
     rows.iter_mut().for_each(|row| row.heal(&scene));

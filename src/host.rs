@@ -21,7 +21,9 @@ const NET_RAW: u32 = 13;
 /// The `ip` command is run only for plans that need its answer.
 pub fn facts(plan: &Plan) -> Facts {
     let transparent = plan.pools.iter().any(|pool| pool.source == Source::Client);
-    let capabilities = fs::read_to_string("/proc/self/status").ok().and_then(|status| effective(&status));
+    let status = fs::read_to_string("/proc/self/status").ok();
+    let capabilities = status.as_deref().and_then(effective);
+    let groups = status.as_deref().map(groups);
     let has = |bit: u32| capabilities.map(|bits| bits >> bit & 1 == 1);
     Facts {
         net_admin: has(NET_ADMIN),
@@ -30,6 +32,9 @@ pub fn facts(plan: &Plan) -> Facts {
         accept_queue: setting("net/core/somaxconn"),
         receive_buffer: setting("net/core/rmem_max"),
         source_ports: fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok().and_then(|text| range(&text)),
+        echo_requests: fs::read_to_string("/proc/sys/net/ipv4/ping_group_range")
+            .ok()
+            .and_then(|text| Some(is_within(&groups?, &text))),
         foreign_bind: ForeignBind {
             ipv4: setting("net/ipv4/ip_nonlocal_bind") == Some(1),
             ipv6: setting("net/ipv6/ip_nonlocal_bind") == Some(1),
@@ -47,6 +52,23 @@ fn setting(name: &str) -> Option<u64> {
 fn effective(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// Groups in whose name the process acts: the effective one, and all it belongs to.
+fn groups(status: &str) -> Vec<u32> {
+    let numbers = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().filter_map(|number| number.parse().ok()).collect::<Vec<u32>>()
+    };
+    numbers("Gid:").get(1).copied().into_iter().chain(numbers("Groups:")).collect()
+}
+
+fn is_within(groups: &[u32], range: &str) -> bool {
+    let mut bounds = range.split_whitespace().map(str::parse::<u32>);
+    match (bounds.next(), bounds.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => groups.iter().any(|group| (first..=last).contains(group)),
+        _ => false,
+    }
 }
 
 fn range(text: &str) -> Option<(u16, u16)> {
@@ -148,6 +170,10 @@ mod tests {
         let bits = effective(status).expect("a line of capabilities");
         assert_eq!((bits >> NET_ADMIN & 1, bits >> NET_RAW & 1, bits >> 14), (1, 1, 0));
         assert_eq!(effective("Name:\tx\n"), None);
+        let status = "Gid:\t1000\t33\t1000\t1000\nGroups:\t27 100 \n";
+        assert_eq!(groups(status), [33, 27, 100]);
+        let within = |range| is_within(&groups(status), range);
+        assert_eq!(["1\t0\n", "0\t2147483647\n", "100\t100\n", "1000\t1000\n"].map(within), [false, true, true, false]);
         assert_eq!(range("32768\t60999\n"), Some((32768, 60999)));
         assert_eq!(range("32768"), None);
     }

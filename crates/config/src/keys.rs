@@ -403,7 +403,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(Check, "expect", Other("string with escapes, or a table"), Is("any answer passes"), UDP_CHECK, "What the answer has to be: a string or hex from its first byte to its last, a regular expression anywhere in it. Silence then fails. See \"Patterns\"."),
     key(Check, "silence", Words(SILENCES), Text("pass"), UDP_CHECK, "What no answer before the timeout means. Silence can lie: a busy host sends few ICMP errors."),
     key(Check, "closed_port", Other("1 to 65535"), Is("none"), UDP_CHECK, "A udp port of every backend's host that is closed. Probes of it say whether the host's ICMP refusals arrive at that time, and so whether silence may be believed."),
-    key(Check, "ping", Flag, LeftOut::Flag(false), UDP_CHECK, "Whether an ICMP echo goes before the datagram. Without a reply the probe fails: a host that is off is found though its silence would pass."),
+    key(Check, "ping", Flag, LeftOut::Flag(false), UDP_CHECK, "Whether an ICMP echo request goes beside the datagram. Silence fails where the host does not answer that either: a host that is off is found though its silence would pass."),
     key(Check, "service", Other("name of a service"), Is("`''`: the server as a whole"), GRPC_CHECK, "What `grpc.health.v1.Health/Check` is asked about, as the server has registered it: `\"shop.v1.Orders\"`."),
     key(Check, "query", Other("name in DNS"), Is("required for kind dns"), DNS_CHECK, "The name that is asked for. One that the server has itself; `\".\"` is the root."),
     key(Check, "record", Words(RECORDS), Text("A"), DNS_CHECK, "Which records of it."),

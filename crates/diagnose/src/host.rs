@@ -9,6 +9,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use evenkeel_health::settings::{ProbeSettings, UdpProbe};
 use evenkeel_model::{Cidr, PoolId, limits};
 use evenkeel_plan::{Listener, Plan, Pool, Protocol, Source};
 use serde_json::{Value, json};
@@ -28,6 +29,8 @@ pub struct Facts {
     pub receive_buffer: Option<u64>,
     /// `net.ipv4.ip_local_port_range`.
     pub source_ports: Option<(u16, u16)>,
+    /// Whether a group of the process that asks is within `net.ipv4.ping_group_range`.
+    pub echo_requests: Option<bool>,
     /// `net.ipv4.ip_nonlocal_bind` and the same of IPv6.
     pub foreign_bind: ForeignBind,
     pub addresses: Option<Vec<IpAddr>>,
@@ -104,6 +107,7 @@ pub fn missing(plan: &Plan, facts: &Facts) -> Vec<Missing> {
     }
     found.extend(receive_buffer(plan, facts));
     found.extend(ports(plan, facts));
+    found.extend(echo_requests(plan, facts));
     found
 }
 
@@ -298,6 +302,26 @@ fn ports(plan: &Plan, facts: &Facts) -> Vec<Missing> {
             commands: vec!["sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"".to_owned()],
         })
         .collect()
+}
+
+/// Checks that ping, where the kernel lets this process send no echo requests.
+fn echo_requests(plan: &Plan, facts: &Facts) -> Option<Missing> {
+    if facts.echo_requests != Some(false) {
+        return None;
+    }
+    let pings = |probe: &ProbeSettings| {
+        matches!(probe, ProbeSettings::Icmp(_) | ProbeSettings::Udp(UdpProbe { ping: true, .. }))
+    };
+    let pool = plan.pools.iter().find(|pool| pool.checks.iter().any(|check| pings(&check.settings.probe)))?;
+    Some(Missing {
+        code: "no_echo_requests",
+        text: format!(
+            "pool \"{}\": its check sends echo requests, and net.ipv4.ping_group_range leaves the groups of this user out",
+            pool.name
+        ),
+        help: "without it those probes are void, so they change no verdict; the setting holds for IPv6 too, and for root as well",
+        commands: vec!["sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"".to_owned()],
+    })
 }
 
 /// For a terminal; empty when nothing is missing.

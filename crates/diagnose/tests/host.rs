@@ -3,10 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_diagnose::host::{Facts, ForeignBind, Missing, PolicyRule, Routing, json, missing, text};
+use evenkeel_health::settings::{CheckSettings, IcmpProbe, ProbeSettings, Timing, UdpProbe};
 use evenkeel_model::{BackendId, PoolId};
-use evenkeel_plan::{Backend, Listener, Plan, Pool, Protocol, Source};
+use evenkeel_plan::{Backend, Check, Listener, Plan, Pool, Protocol, Source};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -68,6 +70,7 @@ fn good() -> Facts {
         accept_queue: Some(4096),
         receive_buffer: Some(8 << 20),
         source_ports: Some((32_768, 60_999)),
+        echo_requests: Some(true),
         foreign_bind: ForeignBind::default(),
         addresses: Some(vec![ip("10.0.0.2"), ip("100.64.0.1")]),
         ipv4: Some(everything.clone()),
@@ -253,4 +256,27 @@ warning[no_net_admin]: pool \"pool\" is transparent, and this user has neither C
     let json = json(&found);
     assert_eq!((json[0]["code"].as_str(), json[0]["place"].is_null()), (Some("no_net_admin"), true));
     assert_eq!(json[0]["commands"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn echo_requests_need_the_kernels_leave_where_a_check_sends_some() {
+    let with = |probe: Option<ProbeSettings>| {
+        plan(&[Protocol::Udp], &["10.0.0.11:53"], |_, pool| {
+            let timing = Timing::new(Duration::from_secs(5), Duration::from_secs(2), 3, 3);
+            let made = probe.clone().map(|probe| CheckSettings { probe, timing, sources: Default::default() });
+            pool.checks =
+                made.into_iter().map(|settings| Check { name: "check".into(), settings: Arc::new(settings) }).collect();
+        })
+    };
+    let udp = |ping| Some(ProbeSettings::Udp(UdpProbe { ping, ..UdpProbe::default() }));
+    let command = lines(&["sysctl -w net.ipv4.ping_group_range=\"0 2147483647\""]);
+    for (probe, asks) in
+        [(None, false), (udp(false), false), (udp(true), true), (Some(ProbeSettings::Icmp(IcmpProbe)), true)]
+    {
+        for (echo_requests, allowed) in [(Some(false), false), (Some(true), true), (None, true)] {
+            let facts = Facts { echo_requests, ..good() };
+            let expected = if asks && !allowed { vec![("no_echo_requests", command.clone())] } else { vec![] };
+            assert_eq!(said(&with(probe.clone()), &facts), expected, "{probe:?} {echo_requests:?}");
+        }
+    }
 }

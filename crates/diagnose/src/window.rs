@@ -124,6 +124,8 @@ fn takes(check: &CheckSettings, fault: Fault, response: Duration) -> Option<(Fai
     match (fault, &check.probe) {
         // The program decides what it looks at and how long it takes.
         (_, ProbeSettings::Command(_)) => Some((Failing::Refused, Failing::Silent)),
+        // An agent that cannot be asked says nothing of the service beside it.
+        (Fault::Refuses | Fault::Silent, ProbeSettings::Agent(_)) => None,
         // The host answers, whatever becomes of the service.
         (Fault::Refuses | Fault::AnswersWrongly, ProbeSettings::Icmp(_)) => None,
         (Fault::Refuses, _) => exactly(Failing::Refused),
@@ -164,7 +166,7 @@ mod tests {
     use std::sync::Arc;
 
     use evenkeel_health::pattern::{Covers, Pattern};
-    use evenkeel_health::settings::{CommandProbe, HttpProbe, IcmpProbe, StepsProbe, TcpProbe};
+    use evenkeel_health::settings::{AgentProbe, CommandProbe, HttpProbe, IcmpProbe, StepsProbe, TcpProbe};
     use evenkeel_plan::{AccessLog, Node};
 
     use super::*;
@@ -231,6 +233,7 @@ mod tests {
             (steps, [true, true, true]),
             (http(), [true, true, true]),
             (icmp, [false, true, false]),
+            (ProbeSettings::Agent(AgentProbe::default()), [false, false, true]),
             (command, [true, true, true]),
             (udp(None, Silence::Pass), [true, false, false]),
             (udp(None, Silence::Keep), [true, false, false]),

@@ -65,6 +65,8 @@ impl<'c> Timed<'c> {
                 udp.expect.is_some() || udp.ping || udp.silence == Silence::Fail
             }
             (Failing::Refused, ProbeKind::Icmp) => false,
+            // One that cannot be asked says nothing of the service beside it.
+            (Failing::Refused | Failing::Silent, ProbeKind::Agent) => false,
             (_, _) => true,
         };
         notices.then(|| window::detection(&self.timing, failing, Duration::ZERO).worst)

@@ -124,7 +124,7 @@ pool = "p0"
 
     def started(self):
         try:
-            return self.ask("/ready") is not None
+            return self.ask("/metrics") is not None
         except OSError:
             return False
 

@@ -126,3 +126,18 @@ impl Control {
         self.suspect(suspicion::Event::Left(key));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::BackendState;
+    use evenkeel_model::standing::Standing;
+
+    // docs/health-checks.md states what a check takes; a word that grows here grows a hundred thousand times.
+    #[test]
+    fn what_is_kept_of_a_target_stays_small() {
+        let findings = size_of::<Finding>() * limits::RECENT_FINDINGS.value as usize;
+        let all = size_of::<TargetState>() + findings + size_of::<BackendState>() + 2 * size_of::<Standing>();
+        assert!(all <= 1800, "{all} bytes");
+    }
+}

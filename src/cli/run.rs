@@ -35,6 +35,7 @@ pub fn run(file: &Path) -> ExitCode {
     };
     let known = runtime.block_on(answers(&recipe, &Resolved::new()));
     let plan = Arc::new(recipe.plan(&known));
+    let current = Current { recipe, known: Arc::clone(&known) };
     eprint!("{}", evenkeel_diagnose::host::text(&super::check::missing(&plan)));
     let (clock, epoch) = Clock::start();
     let sink = Box::new(move |event: &Event| print_event(event, epoch));
@@ -45,7 +46,7 @@ pub fn run(file: &Path) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    runtime.block_on(serve(node, recipe, file, files, epoch))
+    runtime.block_on(serve(node, current, file, files, epoch))
 }
 
 /// The answers to all names of a config, as far as they are `known` or come in good time.
@@ -67,7 +68,7 @@ async fn answers(recipe: &Recipe, known: &Resolved) -> Arc<Resolved> {
     Arc::new(answers)
 }
 
-async fn serve(mut node: Node, mut recipe: Arc<Recipe>, file: &Path, mut files: DiskFiles, epoch: Epoch) -> ExitCode {
+async fn serve(mut node: Node, mut current: Current, file: &Path, mut files: DiskFiles, epoch: Epoch) -> ExitCode {
     let (Ok(mut hangup), Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::hangup()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
@@ -85,11 +86,11 @@ async fn serve(mut node: Node, mut recipe: Arc<Recipe>, file: &Path, mut files: 
     let mut names = node.names();
     loop {
         tokio::select! {
-            _ = hangup.recv() => reload(&mut node, &mut recipe, &mut admin, file, &mut files, epoch).await,
+            _ = hangup.recv() => reload(&mut node, &mut current, &mut admin, file, &mut files, epoch).await,
             // The side thread lives as long as the node.
             Ok(()) = names.changed() => {
-                let known = Arc::clone(&names.borrow_and_update());
-                rename(&mut node, &recipe, known);
+                let heard = Arc::clone(&names.borrow_and_update());
+                current.rename(&mut node, &heard);
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -105,18 +106,32 @@ async fn serve(mut node: Node, mut recipe: Arc<Recipe>, file: &Path, mut files: 
     }
 }
 
-/// The same config with other answers to its names. The files it names are not read again: what happens to them meanwhile
-/// is the next reload's.
-fn rename(node: &mut Node, recipe: &Recipe, known: Arc<Resolved>) {
-    if let Err(refused) = node.reload(Arc::new(recipe.plan(&known)), known) {
-        node.boss().refused(1, refused.to_string().into());
+/// What the running plan was made of.
+struct Current {
+    recipe: Arc<Recipe>,
+    /// Every answer there is. What the side thread tells may be older than the plan, and lacks then what the plan's new names
+    /// stand for.
+    known: Arc<Resolved>,
+}
+
+impl Current {
+    /// The same config with other answers to its names. The files it names are not read again: what happens to them meanwhile
+    /// is the next reload's.
+    fn rename(&mut self, node: &mut Node, heard: &Resolved) {
+        let mut known = (*self.known).clone();
+        known.extend(heard.clone());
+        known.retain(|name, _| node.plan().names.contains(name));
+        self.known = Arc::new(known);
+        if let Err(refused) = node.reload(Arc::new(self.recipe.plan(&self.known)), Arc::clone(&self.known)) {
+            node.boss().refused(1, refused.to_string().into());
+        }
     }
 }
 
 /// Reads the file again. Whatever is wrong with it is reported, and the running plan stays.
 async fn reload(
     node: &mut Node,
-    recipe: &mut Arc<Recipe>,
+    current: &mut Current,
     admin: &mut Option<Admin>,
     file: &Path,
     files: &mut DiskFiles,
@@ -136,13 +151,12 @@ async fn reload(
         let first = errors.clone().next().map(|problem| format!("{name}:{}: {}", problem.place.line, problem.text));
         return refuse(node, errors.count(), &first.unwrap_or_default());
     };
-    let known = Arc::clone(&node.names().borrow());
     // A new name is asked for first: with the plan it would stand for nobody until it is answered.
-    let known = answers(&new, &known).await;
-    if let Err(refused) = node.reload(Arc::new(new.plan(&known)), known) {
+    let known = answers(&new, &current.known).await;
+    if let Err(refused) = node.reload(Arc::new(new.plan(&known)), Arc::clone(&known)) {
         return refuse(node, 1, &refused.to_string());
     }
-    *recipe = new;
+    *current = Current { recipe: new, known };
     if let Err(text) = follow_admin(admin, node).await {
         say(epoch, node, "admin.refused", &text);
     }

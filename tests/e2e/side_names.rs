@@ -221,7 +221,7 @@ fn a_reload_from_an_address_to_its_name_loses_nothing() {
     }
     let folder = Folder::new("side_renamed");
     let (ips, port) = backends(1);
-    let zone = Zone::start(free_address(), &folder, &[(ips[0], "app.side.test")], Vec::new());
+    let mut zone = Zone::start(free_address(), &folder, &[(ips[0], "app.side.test")], Vec::new());
     let listen = free_address();
     let address = format!("{}:{port}", ips[0]);
     let daemon = start("side_renamed", listen, zone.address, &format!("\"{address}\""));
@@ -235,6 +235,11 @@ fn a_reload_from_an_address_to_its_name_loses_nothing() {
     let told = daemon.reload(&body);
     assert!(told.contains("node.reloaded"), "{told}");
     assert_eq!(daemon.backend("web", &address)["since"], since, "an address is the same backend by whatever name");
+    // What a reload learnt is not asked again by the next one, whose name server is gone.
+    zone.die();
+    let told = daemon.reload(&body);
+    assert!(told.contains("node.reloaded"), "{told}");
+    assert_eq!(daemon.backend("web", &address)["since"], since);
     let tally = clients.stop();
     assert!(tally.losses.is_empty() && tally.refused == 0, "{tally:?}");
 }

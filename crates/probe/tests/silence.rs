@@ -92,6 +92,8 @@ fn without_the_right_to_ask_nothing_is_said_of_the_host() {
     assert_eq!(probe(&net, udp(true, None, Silence::Pass)), refused());
 }
 
+type Actor<'a> = Box<dyn FnMut(&Net) + 'a>;
+
 /// How the host's closed port behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClosedPort {
@@ -344,7 +346,7 @@ fn a_dead_service_that_is_probed_often_never_passes_by_its_own_refusals() {
             net.advance_to((net.now() + Duration::from_millis(10)).min(until));
             probing.turn();
         }
-        findings.extend(probing.done.drain(..));
+        findings.append(&mut probing.done);
     }
     probing.finish(&mut []);
     findings.append(&mut probing.done);

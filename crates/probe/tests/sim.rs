@@ -374,9 +374,9 @@ fn half_an_answer_and_its_end_in_one_event_is_a_close_and_not_a_timeout() {
 }
 
 #[test]
-fn a_probe_parts_with_a_reset_unless_an_http_backend_has_closed_before_it() {
+fn a_probe_parts_with_a_reset_also_when_the_backend_has_closed_before_it() {
     let table = [
-        (http(), true, Close::Orderly),
+        (http(), true, Close::Reset),
         (http(), false, Close::Reset),
         (ProbeSettings::Tcp(TcpProbe::Full), true, Close::Reset),
     ];

@@ -112,7 +112,8 @@ pub struct Subject {
     pub healed: [Duration; 2],
 }
 
-/// What was seen of one, each beside its bounds. Nothing where the verdict had to stay.
+/// What was seen of one, each beside its bounds. Nothing where the verdict had to stay, and no rise where the machine was too
+/// slow for a well backend to answer its probes.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     pub fell: Option<(Within, Bounds)>,
@@ -216,13 +217,23 @@ impl Subject {
             return Err(format!("its evidence is \"{}\", and one of {evidence:?} is expected", fell.last_finding()));
         }
         let timing = &self.timing;
+        for (change, threshold) in [(fell, timing.unhealthy_threshold), (rose, timing.healthy_threshold)] {
+            if !change.counts(threshold) {
+                return Err(format!("its threshold is {threshold}, and it changed because {}", change.because));
+            }
+        }
         let bounds = took.bounds(detection, timing, lasted);
         let down = Observed { begun: self.struck[0], done: self.struck[1], verdict: fell, void };
         let down = (down.within(&bounds, timing, timing.unhealthy_threshold, metronome)?, bounds);
         let bounds = took.bounds(recovery, timing, lasted);
         let up = Observed { begun: self.healed[0], done: self.healed[1], verdict: rose, void };
-        let up = (up.within(&bounds, timing, timing.healthy_threshold, metronome)?, bounds);
-        Ok(Seen { fell: Some(down), rose: Some(up), void })
+        let up = match up.within(&bounds, timing, timing.healthy_threshold, metronome) {
+            Ok(up) => Some((up, bounds)),
+            // A backend that was well did not get to answer in time: its run of passes began anew.
+            Err(_) if lasted.last_failed > self.healed[1] => None,
+            Err(outside) => return Err(outside),
+        };
+        Ok(Seen { fell: Some(down), rose: up, void })
     }
 }
 

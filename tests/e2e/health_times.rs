@@ -44,6 +44,16 @@ impl Change {
         Some(Change { at: unix_time(time), unhealthy, pool: pool.to_owned(), because: because.to_owned() })
     }
 
+    /// Whether a whole run led to it and no probe more: `3 probes in a row failed, … (unhealthy_threshold = 3)`.
+    pub fn counts(&self, threshold: u32) -> bool {
+        let (key, did) = if self.unhealthy { ("unhealthy", "failed") } else { ("healthy", "passed") };
+        let run = match threshold {
+            1 => format!("1 probe {did}, "),
+            many => format!("{many} probes in a row {did}, "),
+        };
+        self.because.starts_with(&run) && self.because.ends_with(&format!("({key}_threshold = {threshold})"))
+    }
+
     /// What its last probe found, without the time that took: `connect refused`.
     pub fn last_finding(&self) -> &str {
         let found = self.because.split_once("last: ").map_or(self.because.as_str(), |(_, last)| last);
@@ -74,6 +84,8 @@ pub struct Lasted {
     pub passed: Duration,
     pub failed: Duration,
     pub void: u64,
+    /// When the newest one that failed was started, since 1970.
+    pub last_failed: Duration,
 }
 
 /// Probes are taken to last this long at least: what is shorter says nothing on a machine that others use too.
@@ -81,7 +93,7 @@ const RESPONSE: Duration = Duration::from_millis(50);
 
 impl Default for Lasted {
     fn default() -> Self {
-        Lasted { passed: RESPONSE, failed: RESPONSE, void: 0 }
+        Lasted { passed: RESPONSE, failed: RESPONSE, void: 0, last_failed: Duration::ZERO }
     }
 }
 
@@ -97,6 +109,10 @@ impl Probes {
             lasted.void = check["void_total"].as_u64().expect("a check has a count");
             for finding in check["recent"].as_array().expect("a check has recent findings") {
                 let took = Duration::from_secs_f64(finding["duration_ms"].as_f64().expect("it took a time") / 1000.0);
+                if finding["result"] == "failed" {
+                    let started = unix_time(finding["started"].as_str().expect("it was started"));
+                    lasted.last_failed = started.max(lasted.last_failed);
+                }
                 let longest = if finding["result"] == "passed" { &mut lasted.passed } else { &mut lasted.failed };
                 *longest = took.max(*longest);
             }

@@ -1,8 +1,8 @@
 //! What the health tests measure with: verdicts as the daemon logs them, and how late this machine is with everything.
 //!
 //! Computed bounds hold for a machine that does what is due when it is due. What is allowed beyond them is stated here and
-//! nowhere else: one `LATENESS`, which a probe may be served late and still count, and what a thread that only wakes up
-//! and looks at the clock was late by at the same time.
+//! nowhere else: `LATENESS`, by which a probe may be served late and still count, for the first and the last one; and what a
+//! thread that only wakes up and looks at the clock was late by at the same time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -219,7 +219,7 @@ impl Observed<'_> {
         let stalls = metronome.late(self.begun, self.verdict.at, 2 * (threshold as usize + 1));
         let longest = timing.timeout + timing.interval.max(timing.transition_interval).max(timing.unhealthy_interval);
         let void = longest * self.void as u32;
-        let allowed = Duration::from_millis(limits::LATENESS.value) + stalls + void;
+        let allowed = 2 * Duration::from_millis(limits::LATENESS.value) + stalls + void;
         let Bounds { best, worst } = *bounds;
         if took > worst + allowed {
             return Err(format!(

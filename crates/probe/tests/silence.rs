@@ -92,8 +92,6 @@ fn without_the_right_to_ask_nothing_is_said_of_the_host() {
     assert_eq!(probe(&net, udp(true, None, Silence::Pass)), refused());
 }
 
-type Actor<'a> = Box<dyn FnMut(&Net) + 'a>;
-
 /// How the host's closed port behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClosedPort {

@@ -13,7 +13,7 @@ import urllib.request
 from dataclasses import dataclass
 
 from harness import machine
-from harness.stage import PROXY_CPU, Broken, wait_until
+from harness.stage import PROXY_CPU, wait_until
 
 # Targets that share a pool. Configs with a pool for each thousand are what such numbers look like.
 POOL = 1000
@@ -39,7 +39,7 @@ class Task:
 
 
 class Checker:
-    """`title` is the name in the table, `way` what it does for a tcp check."""
+    """`title` is the name in the table."""
 
     key = title = None
 
@@ -303,6 +303,3 @@ def probes_between(kind, before, after):
 def check_missing(only):
     kinds = [kind for kind in ALL if not only or kind.key in only]
     return [kind for kind in kinds if not kind.missing()], {kind.title: kind.missing() for kind in kinds if kind.missing()}
-
-
-__all__ = ["ALL", "Broken", "Checker", "Task", "check_missing", "counts", "probes_between", "start_targets"]

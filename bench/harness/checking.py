@@ -8,6 +8,7 @@ import argparse
 import datetime
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ MANY_INTERVAL_S = 5
 MANY_KINDS = ("tcp", "http", "udp")
 
 # A checker that does less than this share of what it was told to is not cheap but absent.
-DONE_SHARE = 0.9
+LEAST_DONE = 0.9
 
 
 def arguments():
@@ -72,7 +73,7 @@ def measure(kind, task, load_tool, seconds, options):
         problems = checker.problems()
         done = checkers.probes_between(task.kind, before, after)
         due = task.targets * took / task.interval
-        if done < DONE_SHARE * due:
+        if done < LEAST_DONE * due:
             problems.append(f"{done:,} probes where {due:,.0f} were due")
         return {
             "kind": task.kind,
@@ -95,8 +96,6 @@ def measure(kind, task, load_tool, seconds, options):
 
 
 def watch(pid, seconds, path):
-    import subprocess
-
     pids = ",".join(map(str, machine.family(pid)))
     subprocess.run(["perf", "record", "-q", "-F", "2000", "-e", "cpu-clock", "-g", "-o", path, "-p", pids, "sleep", str(seconds)],
                    check=False)  # fmt: skip

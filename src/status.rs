@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_control::{Control, Probing, TargetStatus};
-use evenkeel_model::event::{Event, Value as Field};
+use evenkeel_model::event::{Event, Value as Field, What};
 use evenkeel_model::finding::{Finding, Pass, ProbeResult, Trust, Void};
 use evenkeel_model::standing::{AgentWord, Ramp, Traffic};
 use evenkeel_model::{BackendId, Epoch, Instant, ListenerId};
@@ -19,8 +19,10 @@ use serde_json::{Value, json};
 
 use crate::boss::Boss;
 
-/// Events shown in the status document; the whole ring is the events page's.
+/// Events shown in the status document, whatever they tell.
 const EVENTS_SHOWN: usize = 50;
+/// Changed verdicts shown beside them, though they be older: what `window` measures must not be lost among reloads.
+const VERDICTS_SHOWN: usize = 50;
 
 /// Whether the node can do its job: every pool that a listener serves has somebody to offer.
 pub fn ready(control: &Control) -> Value {
@@ -117,7 +119,7 @@ fn outline(control: &Control, registry: &Registry, epoch: Epoch, now: Instant) -
             })
         })
         .collect();
-    let events: Vec<Value> = control.events().rev().take(EVENTS_SHOWN).map(|shown| event(shown, epoch)).collect();
+    let events: Vec<Value> = latest(control.events().rev()).map(|shown| event(shown, epoch)).collect();
     let document = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "time": epoch.rfc3339(now),
@@ -343,6 +345,48 @@ pub fn event(event: &Event, epoch: Epoch) -> Value {
     value
 }
 
+/// Of events that are newest first, those that are shown.
+fn latest<'a>(events: impl Iterator<Item = &'a Event>) -> impl Iterator<Item = &'a Event> {
+    let mut verdicts = 0;
+    events.enumerate().filter_map(move |(place, event)| {
+        let verdict = matches!(event.what, What::VerdictChanged(_));
+        verdicts += usize::from(verdict);
+        (place < EVENTS_SHOWN || verdict && verdicts <= VERDICTS_SHOWN).then_some(event)
+    })
+}
+
 fn millis(duration: std::time::Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evenkeel_model::event::{Because, VerdictChanged, Voids};
+    use evenkeel_model::standing::Verdict;
+
+    #[test]
+    fn the_latest_events_are_shown_and_changed_verdicts_that_others_would_have_pushed_out() {
+        let at = Instant::START;
+        let other = Event { at, what: What::ProbesVoid(Voids::default()) };
+        let changed = VerdictChanged {
+            pool: "web".into(),
+            backend: "10.0.3.7:8080".parse().expect("a valid address"),
+            from: Verdict::Healthy,
+            to: Verdict::Unknown,
+            check: None,
+            checks: 1,
+            because: Because::CheckOff,
+        };
+        let verdict = Event { at, what: What::VerdictChanged(changed) };
+        let shown = |others: usize, verdicts: usize| {
+            let events = std::iter::repeat_n(&other, others).chain(std::iter::repeat_n(&verdict, verdicts));
+            let names: Vec<_> = latest(events).map(Event::name).collect();
+            (names.iter().filter(|name| **name == other.name()).count(), names.len())
+        };
+        assert_eq!(shown(10, 1), (10, 11));
+        assert_eq!(shown(200, 3), (EVENTS_SHOWN, EVENTS_SHOWN + 3));
+        assert_eq!(shown(200, 300), (EVENTS_SHOWN, EVENTS_SHOWN + VERDICTS_SHOWN));
+        assert_eq!(shown(0, 300), (0, EVENTS_SHOWN.max(VERDICTS_SHOWN)));
+    }
 }

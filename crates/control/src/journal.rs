@@ -18,9 +18,6 @@ pub(crate) struct Journal {
     report_at: Option<Instant>,
 }
 
-/// "Operation not permitted": what Linux calls it that we may not.
-const EPERM: i32 = 1;
-
 const PERIOD: Duration = Duration::from_secs(limits::VOID_REPORT.value);
 
 impl Journal {
@@ -45,11 +42,8 @@ impl Journal {
                 self.voids.no_resources += 1;
                 self.voids.errno = Some(*errno);
             }
+            Void::EchoForbidden => self.voids.forbidden += 1,
             // We gave it up, or the operator said that silence means nothing: the node is well.
-            Void::EchoForbidden => {
-                self.voids.no_resources += 1;
-                self.voids.errno = Some(EPERM);
-            }
             Void::Cancelled | Void::Silent | Void::Doubtful(_) => return,
         }
         self.report_at.get_or_insert(now + PERIOD);

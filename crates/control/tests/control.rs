@@ -645,6 +645,17 @@ fn void_probes_change_nothing_and_are_told_together_once_per_period() {
 }
 
 #[test]
+fn echo_requests_that_we_may_not_send_are_no_want_of_resources() {
+    let mut node = Node::new(&[pool("web", &[1])]);
+    node.answers(1, 1, &pass());
+    node.events.clear();
+    node.answers(1, 4, &ProbeResult::Void(evenkeel_model::finding::Void::EchoForbidden));
+    node.wait(Duration::from_secs(limits::VOID_REPORT.value) - 4 * INTERVAL);
+    let What::ProbesVoid(voids) = &node.events[0].what else { panic!("{:?}", node.events) };
+    assert_eq!((voids.forbidden, voids.no_resources, voids.errno), (4, 0, None));
+}
+
+#[test]
 fn a_node_that_loses_its_network_suspects_itself_until_it_is_back() {
     let mut node = Node::new(&[pool("a", &[1, 2]), pool("b", &[3, 4]), pool("c", &[5, 6])]);
     for host in 1..=6 {

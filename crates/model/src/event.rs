@@ -556,10 +556,16 @@ mod tests {
             late_by: Duration::from_millis(350),
             no_resources: 1,
             errno: Some(24),
+            forbidden: 0,
         };
         assert_eq!(
             Event { at, what: What::ProbesVoid(voids) }.to_string(),
             "3 probes void within 10.0s, through no fault of the backends: 2 late, the worst by 350.0ms; 1 not started for want of resources (errno 24)"
+        );
+        let echoes = Voids { late: 0, no_resources: 0, errno: None, forbidden: 4, ..voids };
+        assert_eq!(
+            Event { at, what: What::ProbesVoid(echoes) }.to_string(),
+            "4 probes void within 10.0s, through no fault of the backends: 4 echo requests we may not send (net.ipv4.ping_group_range leaves our group out)"
         );
     }
 }

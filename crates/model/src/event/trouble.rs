@@ -47,6 +47,8 @@ pub struct Voids {
     pub no_resources: u64,
     /// Of the last probe that could not be started.
     pub errno: Option<i32>,
+    /// Echo requests that the kernel does not let us send.
+    pub forbidden: u64,
 }
 
 impl Ground {
@@ -78,6 +80,7 @@ impl Voids {
         if let Some(errno) = self.errno {
             each("errno", Value::Signed(i64::from(errno)));
         }
+        each("echo_forbidden", Value::Count(self.forbidden));
     }
 }
 
@@ -111,17 +114,26 @@ impl fmt::Display for Ground {
 
 impl fmt::Display for Voids {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = Counted(self.late + self.no_resources, "probe");
+        let all = Counted(self.late + self.no_resources + self.forbidden, "probe");
         write!(f, "{all} void within {}, through no fault of the backends: ", Short(self.period))?;
+        let mut joint = "";
         if self.late > 0 {
             write!(f, "{} late, the worst by {}", self.late, Short(self.late_by))?;
+            joint = "; ";
         }
         if self.no_resources > 0 {
-            let joint = if self.late > 0 { "; " } else { "" };
             write!(f, "{joint}{} not started for want of resources", self.no_resources)?;
             if let Some(errno) = self.errno {
                 write!(f, " (errno {errno})")?;
             }
+            joint = "; ";
+        }
+        if self.forbidden > 0 {
+            write!(
+                f,
+                "{joint}{} echo requests we may not send (net.ipv4.ping_group_range leaves our group out)",
+                self.forbidden
+            )?;
         }
         Ok(())
     }

@@ -214,7 +214,7 @@ settings! {
     ICMP_CHECK_TIMEOUT: Duration Duration = "pool.check.timeout (icmp)", secs(2), millis(10), secs(300), Some((secs(1), secs(300))),
         "Time one icmp probe waits for its reply. A host answers an echo within one round trip or not at all, and nothing repeats a lost packet but the next probe.";
     COMMAND_CHECK_TIMEOUT: Duration Duration = "pool.check.timeout (command)", secs(10), millis(10), secs(300), Some((secs(1), secs(300))),
-        "Time one command may run; then it is killed with every process it started, and the probe has failed. Nagios gives its plugins the same ten seconds.";
+        "Time one command may run; then it is killed with its whole process group, and the probe has failed. Nagios gives its plugins the same ten seconds.";
     COMMAND_CHECK_INTERVAL: Duration Duration = "pool.check.interval (command)", secs(10), millis(10), secs(3600), Some((secs(1), secs(50))),
         "Gap between the end of one command and the start of the next. Each one is a process, a thousand times the work of a SYN.";
     CHECK_JITTER: Count u64 = "pool.check.jitter", 0, 0, 50, None,

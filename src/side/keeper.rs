@@ -81,6 +81,7 @@ impl Keeper {
         match event {
             Event::Wanted(file) => self.wanted(file, now),
             Event::Forbidden(why) => {
+                let why = format!("{why}; nothing is kept until a restart, or a reload with another file").into();
                 self.note(|path| Beside::StateIgnored { path, why });
                 self.file = None;
                 self.state = State::Idle;

@@ -10,7 +10,7 @@ use evenkeel_health::settings::Timing;
 use crate::daemon::{has, skipped, until};
 use crate::health_expected::{Expected, Fault, Kind, expected};
 use crate::health_scene::{Scene, Subject, wait_for};
-use crate::health_times::{Metronome, Probes, changes, last, now};
+use crate::health_times::{Faults, Metronome, Probes, changes, hold, last, now};
 use crate::lab::Lab;
 
 const CONFIGURATIONS: usize = 50;
@@ -71,14 +71,13 @@ fn in_fifty_configurations_drawn_at_random_every_verdict_comes_inside_its_window
     if !has("curl") {
         return skipped(TEST, "curl");
     }
-    let Some(lab) = Lab::build(TEST) else { return };
-    lab.on_front(|| play(&lab));
-}
-
-fn play(lab: &Lab) {
     let given = std::env::var("HEALTH_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| now().as_nanos() as u64);
     println!("HEALTH_SEED={seed} draws these configurations again");
+    hold(TEST, |lab| play(lab, seed));
+}
+
+fn play(lab: &Lab, seed: u64) -> Faults {
     let mut draw = Draw::new(seed);
     let scene = Scene::new(lab, "health-random");
     let mut subjects: Vec<Subject> = (0..CONFIGURATIONS)
@@ -106,7 +105,7 @@ fn play(lab: &Lab) {
     probes.look(&daemon);
 
     let changes = changes(&daemon);
-    let (mut outside, mut spoilt) = (Vec::new(), 0);
+    let (mut outside, mut spoilt) = (Faults::new(), 0);
     for subject in &subjects {
         let Subject { kind, fault, timing, pool, .. } = subject;
         match subject.judge(&changes, &probes.of(pool), &metronome) {
@@ -122,12 +121,15 @@ fn play(lab: &Lab) {
                     fell.took, seen.void
                 );
             }
-            Err(fault_seen) => outside.push(format!("{kind:?} {fault:?} {timing:?}: {fault_seen}")),
+            Err(fault_seen) => {
+                outside.insert(pool.clone(), format!("HEALTH_SEED={seed} {kind:?} {fault:?} {timing:?}: {fault_seen}"));
+            }
         }
     }
-    let count = outside.len();
-    assert!(outside.is_empty(), "HEALTH_SEED={seed}: {count} of {CONFIGURATIONS}:\n{}", outside.join("\n"));
-    assert!(spoilt <= CONFIGURATIONS / 4, "HEALTH_SEED={seed}: in {spoilt} well backends did not get to answer");
+    if spoilt > CONFIGURATIONS / 4 {
+        outside.insert("the machine".to_owned(), format!("in {spoilt} well backends did not get to answer"));
+    }
+    outside
 }
 
 /// Waits for a moment within the next tenth of a second.

@@ -257,12 +257,12 @@ pub fn wait_for(daemon: &Daemon, subjects: &[Subject], what: &str, there: impl F
     let mut last = 0;
     until(&format!("all to be {what}"), || {
         let changes = changes(daemon);
-        let missing: Vec<&str> =
-            subjects.iter().filter(|subject| !there(subject, &changes)).map(|subject| subject.pool.as_str()).collect();
-        if missing.len() != last {
-            last = missing.len();
-            eprintln!("{last} are not yet {what}: {}", missing.join(" "));
+        let missing = subjects.iter().filter(|subject| !there(subject, &changes));
+        let (some, count) = (missing.clone().take(8).map(|subject| subject.pool.as_str()), missing.clone().count());
+        if count != last {
+            last = count;
+            eprintln!("{count} are not yet {what}: {} …", some.collect::<Vec<_>>().join(" "));
         }
-        missing.is_empty().then_some(())
+        (count == 0).then_some(())
     });
 }

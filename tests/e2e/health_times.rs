@@ -15,6 +15,30 @@ use evenkeel_health::settings::Timing;
 use evenkeel_model::limits;
 
 use crate::daemon::{Daemon, unix_time};
+use crate::lab::Lab;
+
+/// What was wrong in one play, by who it was wrong with.
+pub type Faults = BTreeMap<String, String>;
+
+/// Plays up to three times, each on hosts of its own, until nothing is wrong. What is wrong with the program is wrong with
+/// the same one each time; a machine that was busy with something else for a moment is not.
+pub fn hold(test: &str, play: impl Fn(&Lab) -> Faults + Sync) {
+    let mut ever: Option<Faults> = None;
+    for _ in 0..3 {
+        let Some(lab) = Lab::build(test) else { return };
+        let now = lab.on_front(|| play(&lab));
+        let mut still = now.clone();
+        if let Some(before) = &ever {
+            still.retain(|who, _| before.contains_key(who));
+        }
+        if still.is_empty() {
+            return;
+        }
+        eprintln!("{} wrong this time, {} each time: {now:#?}", now.len(), still.len());
+        ever = Some(still);
+    }
+    panic!("wrong in each of three plays: {ever:#?}");
+}
 
 /// Since 1970, as the daemon dates its events.
 pub fn now() -> Duration {

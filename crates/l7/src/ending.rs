@@ -146,8 +146,9 @@ impl Http {
         let explained = Explained { cause: turned.cause, detail: Some(turned.detail), status, id, grpc: None };
         let sending = Sending { close: true, ..Sending::default() };
         write_explained(&mut out, &explained, &sending);
-        // A client that is gone, or an empty socket that takes nothing, misses what it would have been told.
-        let _ = core.driver.send_final(sock, &out);
+        // A client that is gone, or an empty socket that takes nothing, misses what it would have been told. Not held back for
+        // the end: a request that comes in between would make the close a reset, and what is held back would go with it.
+        let _ = core.driver.send(sock, &out);
         self.head = out;
         core.driver.close(sock, Close::Orderly);
     }

@@ -103,8 +103,8 @@ impl Http {
         write_explained(&mut out, &explained, &Sending { close: true, ..Sending::default() });
         client.exchange.status = Some(BAD_REQUEST);
         client.exchange.bytes_out += out.len() as u64;
-        // A full socket this early is a client that does not read.
-        let _ = core.driver.send_final(sock, &out);
+        // A full socket this early is a client that does not read. Not held back for the end, which may be a reset.
+        let _ = core.driver.send(sock, &out);
         self.head = out;
         self.securing_failed(core, key, cause, detail, now);
     }

@@ -1,17 +1,19 @@
 //! The metrics of health: verdicts, weights, probes and how punctual they are.
 //!
-//! Read from the control room in short looks, since with 100,000 targets a single one would keep probes waiting. The rows of a
-//! metric have to stand together, so each look adds to all of them.
+//! Read from the control room in short looks that copy numbers, since with 100,000 targets a single one would keep probes
+//! waiting, and to write the words takes ten times as long. The rows of a metric have to stand together, so each backend
+//! adds to all of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_control::Control;
+use evenkeel_health::judge::Counts;
 use evenkeel_model::finding::{Finding, Trust};
-use evenkeel_model::standing::Verdict;
+use evenkeel_model::standing::{Standing, Verdict};
 use evenkeel_model::{BackendId, TargetId};
 use evenkeel_observe::metrics::escape;
 use evenkeel_plan::Plan;
@@ -33,16 +35,18 @@ pub fn page(boss: &Boss) -> Option<String> {
 fn page_of(boss: &Boss, plan: &Arc<Plan>, node: &str) -> Option<Option<String>> {
     let mut rows = Rows::default();
     for part in parts(plan.backends.len()) {
-        match look_at(boss, plan, move |control| Rows::of(control, part))? {
-            Some(more) => rows.add(&more),
+        let told_of = part.clone();
+        match look_at(boss, plan, move |control| part.map(|index| Seen::of(control, index)).collect::<Vec<_>>())? {
+            Some(seen) => told_of.zip(&seen).for_each(|(index, seen)| rows.add(plan, index, seen)),
             None => return Some(None),
         }
     }
     let mut probes = Probes::new();
     for part in parts(plan.targets.len()) {
-        match look_at(boss, plan, move |control| probes_of(control, part))? {
-            // Two checks of one address differ in their settings only; their numbers are added up.
-            Some(more) => more.into_iter().for_each(|(target, counts)| add(&mut probes, target, counts)),
+        let told_of = part.clone();
+        let count = |control: &Control, index| control.target(TargetId::from_index(index)).counts();
+        match look_at(boss, plan, move |control| part.map(|index| count(control, index)).collect::<Vec<_>>())? {
+            Some(counts) => told_of.zip(counts).for_each(|(index, counts)| add(&mut probes, plan, index, counts)),
             None => return Some(None),
         }
     }
@@ -63,49 +67,55 @@ struct Rows {
     durations: String,
 }
 
+/// What the control room knows of one backend, as far as the page tells it.
+struct Seen {
+    standing: Standing,
+    /// By the position of the pool's checks.
+    checks: Vec<SeenCheck>,
+}
+
+struct SeenCheck {
+    verdict: Verdict,
+    silence: Option<Trust>,
+    took: Option<Duration>,
+}
+
+impl Seen {
+    fn of(control: &Control, index: usize) -> Self {
+        let check = |&target: &TargetId| {
+            let target = control.target(target);
+            let counts = |finding: &&Finding| finding.result.passed() || finding.result.failed();
+            let took = target.recent().rev().find(counts).map(Finding::duration);
+            SeenCheck { verdict: target.verdict(), silence: target.silence(), took }
+        };
+        let checks = control.snapshot().plan.backends[index].targets.iter().map(check).collect();
+        Seen { standing: control.standing(BackendId::from_index(index)), checks }
+    }
+}
+
 impl Rows {
-    fn of(control: &Control, part: Range<usize>) -> Self {
-        let snapshot = control.snapshot();
-        let plan = &snapshot.plan;
-        let mut rows = Rows::default();
-        for index in part {
-            let (backend, standing) = (&plan.backends[index], control.standing(BackendId::from_index(index)));
-            let pool = &plan.pools[backend.pool.index()];
-            let labels = format!("pool=\"{}\",backend=\"{}\"", escape(&pool.name), backend.address);
-            tell_verdict(&mut rows.verdicts, "evenkeel_backend_verdict", &labels, standing.verdict);
-            let ejected = u8::from(standing.traffic.is_ejected());
-            let _ = writeln!(rows.ejected, "evenkeel_backend_ejected{{{labels}}} {ejected}");
-            let weight = standing.effective_weight(backend.weight);
-            let _ = writeln!(rows.weights, "evenkeel_backend_effective_weight{{{labels}}} {weight}");
-            // Rows of a target that several backends rest on say the same: people look for their backend, not for our targets.
-            for (check, &target) in pool.checks.iter().zip(&backend.targets) {
-                let labels = format!("{labels},check=\"{}\"", escape(&check.name));
-                let target = control.target(target);
-                tell_verdict(&mut rows.check_verdicts, "evenkeel_check_verdict", &labels, target.verdict());
-                for trust in Trust::ALL.into_iter().filter(|_| target.check().probe.takes_silence()) {
-                    let (word, holds) = (trust.word(), u8::from(target.silence() == Some(trust)));
-                    let _ = writeln!(
-                        rows.silence,
-                        "evenkeel_backend_rests_on_silence{{{labels},silence=\"{word}\"}} {holds}"
-                    );
-                }
-                let counts = |finding: &&Finding| finding.result.passed() || finding.result.failed();
-                if let Some(last) = target.recent().rev().find(counts) {
-                    let took = last.duration().as_secs_f64();
-                    let _ = writeln!(rows.durations, "evenkeel_check_probe_seconds{{{labels}}} {took}");
-                }
+    fn add(&mut self, plan: &Plan, index: usize, seen: &Seen) {
+        let (backend, standing) = (&plan.backends[index], &seen.standing);
+        let pool = &plan.pools[backend.pool.index()];
+        let labels = format!("pool=\"{}\",backend=\"{}\"", escape(&pool.name), backend.address);
+        tell_verdict(&mut self.verdicts, "evenkeel_backend_verdict", &labels, standing.verdict);
+        let ejected = u8::from(standing.traffic.is_ejected());
+        let _ = writeln!(self.ejected, "evenkeel_backend_ejected{{{labels}}} {ejected}");
+        let weight = standing.effective_weight(backend.weight);
+        let _ = writeln!(self.weights, "evenkeel_backend_effective_weight{{{labels}}} {weight}");
+        // Rows of a target that several backends rest on say the same: people look for their backend, not for our targets.
+        for (check, seen) in pool.checks.iter().zip(&seen.checks) {
+            let labels = format!("{labels},check=\"{}\"", escape(&check.name));
+            tell_verdict(&mut self.check_verdicts, "evenkeel_check_verdict", &labels, seen.verdict);
+            for trust in Trust::ALL.into_iter().filter(|_| check.settings.probe.takes_silence()) {
+                let (word, holds) = (trust.word(), u8::from(seen.silence == Some(trust)));
+                let _ =
+                    writeln!(self.silence, "evenkeel_backend_rests_on_silence{{{labels},silence=\"{word}\"}} {holds}");
+            }
+            if let Some(took) = seen.took {
+                let _ = writeln!(self.durations, "evenkeel_check_probe_seconds{{{labels}}} {}", took.as_secs_f64());
             }
         }
-        rows
-    }
-
-    fn add(&mut self, more: &Rows) {
-        self.verdicts.push_str(&more.verdicts);
-        self.ejected.push_str(&more.ejected);
-        self.weights.push_str(&more.weights);
-        self.check_verdicts.push_str(&more.check_verdicts);
-        self.silence.push_str(&more.silence);
-        self.durations.push_str(&more.durations);
     }
 
     fn told(&self) -> String {
@@ -195,19 +205,11 @@ fn tell_lateness(control: &Control, out: &mut String) {
 /// Probes by target and kind: passed, failed, void.
 type Probes = BTreeMap<(SocketAddr, &'static str), [u64; 3]>;
 
-fn probes_of(control: &Control, part: Range<usize>) -> Probes {
-    let mut probes = Probes::new();
-    for index in part {
-        let target = control.target(TargetId::from_index(index));
-        let counts = target.counts();
-        let key = (target.address(), target.check().probe.kind().word());
-        add(&mut probes, key, [counts.passed, counts.failed, counts.void]);
-    }
-    probes
-}
-
-fn add(probes: &mut Probes, target: (SocketAddr, &'static str), counts: [u64; 3]) {
-    for (total, more) in probes.entry(target).or_default().iter_mut().zip(counts) {
+/// Two checks of one address differ in their settings only; their numbers are added up.
+fn add(probes: &mut Probes, plan: &Plan, index: usize, counts: Counts) {
+    let target = &plan.targets[index];
+    let sum = probes.entry((target.address, target.check.probe.kind().word())).or_default();
+    for (total, more) in sum.iter_mut().zip([counts.passed, counts.failed, counts.void]) {
         *total += more;
     }
 }

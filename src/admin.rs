@@ -11,12 +11,14 @@ use axum::routing::get;
 use rustix::process::setpriority_process;
 
 use crate::node::View;
+use crate::service::Desk;
 
 /// A ninth of the CPU that an ordinary thread beside it gets.
 const PAGES_NICE: i32 = 10;
 
-/// The pages over one node's view.
-pub fn router(view: View) -> Router {
+/// The pages over one node's view. Changes of the plan are asked at the desk; a node whose plan is not
+/// of a file (the demo's) has none.
+pub fn router(view: View, _desk: Option<Desk>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/ready", get(ready))

@@ -36,7 +36,7 @@ async fn metrics(State(view): State<View>) -> Response {
 async fn ready(State(view): State<View>) -> Response {
     match run(move || view.boss.look(crate::status::ready)).await {
         Some(body) => {
-            let status = if body["ready"] == true { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            let status = if body.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             (status, axum::Json(body)).into_response()
         }
         None => stopped(),

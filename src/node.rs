@@ -331,7 +331,7 @@ impl View {
     }
 
     /// The status document.
-    pub fn status(&self) -> Option<serde_json::Value> {
+    pub fn status(&self) -> Option<crate::status::shape::Status> {
         crate::status::document(&self.boss, &self.registry, self.epoch, self.clock)
     }
 }

@@ -255,7 +255,8 @@ impl Room {
             }
             Order::Happened(event) => {
                 if self.hooks.wants(&event) {
-                    let json = crate::status::event(&event, self.epoch).to_string();
+                    let told = crate::status::event(&event, self.epoch);
+                    let json = serde_json::to_string(&told).expect("texts and numbers always have a JSON form");
                     self.hooks.happened(&event, json, now);
                 }
             }

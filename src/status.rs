@@ -8,16 +8,20 @@ use std::time::Duration;
 
 use evenkeel_control::{Control, Probing, TargetStatus};
 use evenkeel_model::event::{Event, Value as Field, What};
-use evenkeel_model::finding::{Finding, Pass, ProbeResult, Trust, Void};
+use evenkeel_model::finding::{FailureReason, Finding, Pass, ProbeResult, Trust, Void};
 use evenkeel_model::standing::{AgentWord, Ramp, Traffic};
-use evenkeel_model::{BackendId, Epoch, Instant, ListenerId};
+use evenkeel_model::{BackendId, Epoch, Instant, ListenerId, PoolId};
 use evenkeel_observe::Registry;
 use evenkeel_observe::metrics::BackendLabel;
-use evenkeel_plan::{Plan, Pool, StickyMode};
+use evenkeel_plan::{Plan, Pool, Snapshot, StickyMode};
 use evenkeel_reactor::Clock;
-use serde_json::{Value, json};
+use serde_json::{Map, json};
 
 use crate::boss::Boss;
+
+pub mod shape;
+
+use shape::Status;
 
 /// Events shown in the status document, whatever they tell.
 const EVENTS_SHOWN: usize = 50;
@@ -25,31 +29,31 @@ const EVENTS_SHOWN: usize = 50;
 const VERDICTS_SHOWN: usize = 50;
 
 /// Whether the node can do its job: every pool that a listener serves has somebody to offer.
-pub fn ready(control: &Control) -> Value {
+pub fn ready(control: &Control) -> shape::Ready {
     let snapshot = control.snapshot();
     let mut refusing = Vec::new();
     for listener in &snapshot.plan.listeners {
         for pool in listener.pools() {
             if let Some(cause) = snapshot.pool(pool).refusal {
-                let pool = &snapshot.plan.pools[pool.index()].name;
-                refusing.push(json!({ "listener": *listener.name, "pool": **pool, "cause": cause.code() }));
+                let pool = snapshot.plan.pools[pool.index()].name.to_string();
+                refusing.push(shape::Refusing { listener: listener.name.to_string(), pool, cause: cause.code() });
             }
         }
     }
-    json!({ "ready": refusing.is_empty(), "refusing": refusing })
+    shape::Ready { ready: refusing.is_empty(), refusing }
 }
 
 /// Everything the node knows, as one document. `None` when it has stopped.
 ///
 /// It is put together from short looks at the control room. With 100,000 targets a single one would take a second, in which no
 /// probe could start or end.
-pub fn document(boss: &Boss, registry: &Arc<Registry>, epoch: Epoch, clock: Clock) -> Option<Value> {
+pub fn document(boss: &Boss, registry: &Arc<Registry>, epoch: Epoch, clock: Clock) -> Option<Status> {
     loop {
         let of = Arc::clone(registry);
         let (plan, mut document) = boss.look(move |control| outline(control, &of, epoch, clock.now()))?;
         if let Some(backends) = backends_by_pool(boss, &plan, registry, epoch, clock)? {
-            for (pool, backends) in backends.into_iter().enumerate() {
-                document["pools"][pool]["backends"] = Value::Array(backends);
+            for (pool, backends) in document.pools.iter_mut().zip(backends) {
+                pool.backends = backends;
             }
             return Some(document);
         }
@@ -63,8 +67,8 @@ fn backends_by_pool(
     registry: &Arc<Registry>,
     epoch: Epoch,
     clock: Clock,
-) -> Option<Option<Vec<Vec<Value>>>> {
-    let mut pools = vec![Vec::new(); plan.pools.len()];
+) -> Option<Option<Vec<Vec<shape::Backend>>>> {
+    let mut pools: Vec<Vec<shape::Backend>> = plan.pools.iter().map(|_| Vec::new()).collect();
     for part in parts(plan.backends.len()) {
         let (registry, told_of) = (Arc::clone(registry), part.clone());
         let told = look_at(boss, plan, move |control| {
@@ -98,56 +102,58 @@ pub fn look_at<T: Send + 'static>(
 }
 
 /// All but the backends.
-fn outline(control: &Control, registry: &Registry, epoch: Epoch, now: Instant) -> (Arc<Plan>, Value) {
+fn outline(control: &Control, registry: &Registry, epoch: Epoch, now: Instant) -> (Arc<Plan>, Status) {
     let snapshot = control.snapshot();
     let plan = &snapshot.plan;
-    let listeners: Vec<Value> =
-        (0..plan.listeners.len()).map(|index| listener(&snapshot, registry, ListenerId::from_index(index))).collect();
-    let pools: Vec<Value> = plan
-        .pools
-        .iter()
-        .zip(&snapshot.pools)
-        .map(|(pool, view)| {
-            json!({
-                "name": *pool.name,
-                "schedule": pool.schedule.word(),
-                "sticky": sticky_word(pool),
-                "eligible": view.candidates.members().len(),
-                "refusal": view.refusal.map(evenkeel_model::Cause::code),
-                "panic": view.panic,
-                "backends": [],
-            })
-        })
-        .collect();
-    let events: Vec<Value> = latest(control.events().rev()).map(|shown| event(shown, epoch)).collect();
-    let document = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "time": epoch.rfc3339(now),
-        "started": epoch.rfc3339(Instant::START),
-        "generation": snapshot.generation,
-        "suspects_itself_since": control.suspects_itself_since().map(|since| epoch.rfc3339(since)),
-        "holds_verdicts": control.holds_verdicts(),
-        "probing": probing(control),
-        "listeners": listeners,
-        "pools": pools,
-        "events": events,
-    });
+    let document = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        time: epoch.rfc3339(now),
+        started: epoch.rfc3339(Instant::START),
+        generation: snapshot.generation,
+        suspects_itself_since: control.suspects_itself_since().map(|since| epoch.rfc3339(since)),
+        holds_verdicts: control.holds_verdicts(),
+        probing: probing(control),
+        config: None,
+        node: shape::NodeFacts { pid: std::process::id() },
+        listeners: listeners(&snapshot, registry),
+        pools: (0..plan.pools.len()).map(|index| pool(&snapshot, PoolId::from_index(index))).collect(),
+        events: latest(control.events().rev()).map(|shown| event(shown, epoch)).collect(),
+    };
     (Arc::clone(plan), document)
 }
 
+fn listeners(snapshot: &Snapshot, registry: &Registry) -> Vec<shape::Listener> {
+    let ids = (0..snapshot.plan.listeners.len()).map(ListenerId::from_index);
+    ids.map(|id| listener(snapshot, registry, id)).collect()
+}
+
+/// All but its backends.
+fn pool(snapshot: &Snapshot, id: PoolId) -> shape::Pool {
+    let (pool, view) = (&snapshot.plan.pools[id.index()], snapshot.pool(id));
+    shape::Pool {
+        name: pool.name.to_string(),
+        schedule: pool.schedule.word(),
+        sticky: sticky_word(pool),
+        eligible: view.candidates.members().len(),
+        refusal: view.refusal.map(evenkeel_model::Cause::code),
+        panic: view.panic,
+        backends: Vec::new(),
+    }
+}
+
 /// How the node keeps up with its probes.
-fn probing(control: &Control) -> Value {
+fn probing(control: &Control) -> shape::ProbingNode {
     let waits = control.probe_waits();
-    json!({
-        "targets": control.targets().len(),
-        "in_flight": control.probes_in_flight(),
-        "lateness": {
-            "probes": waits.probes,
-            "p50_ms": millis(waits.percentile(50)),
-            "p99_ms": millis(waits.percentile(99)),
-            "longest_ms": millis(waits.longest),
+    shape::ProbingNode {
+        targets: control.targets().len(),
+        in_flight: control.probes_in_flight(),
+        lateness: shape::Lateness {
+            probes: waits.probes,
+            p50_ms: millis(waits.percentile(50)),
+            p99_ms: millis(waits.percentile(99)),
+            longest_ms: millis(waits.longest),
         },
-    })
+    }
 }
 
 /// How the pool's clients find their backend again, in the words of `pool.sticky.mode`.
@@ -159,22 +165,22 @@ fn sticky_word(pool: &Pool) -> Option<&'static str> {
     by_cookie.or(pool.affinity.filter(|affinity| !affinity.timeout.is_zero()).map(|_| "address"))
 }
 
-fn listener(snapshot: &evenkeel_plan::Snapshot, registry: &Registry, id: ListenerId) -> Value {
+fn listener(snapshot: &Snapshot, registry: &Registry, id: ListenerId) -> shape::Listener {
     let plan = &snapshot.plan;
     let listener = &plan.listeners[id.index()];
     let number = |of: fn(&evenkeel_observe::ListenerMetrics) -> u64| registry.sum_listener(&listener.name, of);
-    json!({
-        "name": *listener.name,
-        "protocol": listener.protocol.word(),
-        "listen": listener.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "pool": listener.pool.map(|pool| &*plan.pools[pool.index()].name),
-        "connections": number(|set| set.connections_now.read()),
-        "connections_total": number(|set| set.connections.read()),
-        "requests_total": number(|set| set.requests.iter().map(evenkeel_observe::metrics::Count::read).sum()),
-    })
+    shape::Listener {
+        name: listener.name.to_string(),
+        protocol: listener.protocol.word(),
+        listen: listener.listen.iter().map(ToString::to_string).collect(),
+        pool: listener.pool.map(|pool| plan.pools[pool.index()].name.to_string()),
+        connections: number(|set| set.connections_now.read()),
+        connections_total: number(|set| set.connections.read()),
+        requests_total: number(|set| set.requests.iter().map(evenkeel_observe::metrics::Count::read).sum()),
+    }
 }
 
-fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, id: BackendId) -> Value {
+fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, id: BackendId) -> shape::Backend {
     let snapshot = control.snapshot();
     let plan = &snapshot.plan;
     let backend = &plan.backends[id.index()];
@@ -184,29 +190,32 @@ fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, i
         backend: backend.address.to_string().into(),
     };
     let number = |of: fn(&evenkeel_observe::BackendMetrics) -> u64| registry.sum_backend(&label, of);
-    json!({
-        "address": backend.address.to_string(),
-        "weight": backend.weight,
-        "server_id": backend.server_id.as_deref().map(hex),
-        "effective_weight": standing.effective_weight(backend.weight),
-        "verdict": standing.verdict.word(),
-        "since": since(epoch, standing.verdict_since, control.held_before(id)),
-        "order": standing.order.word(),
-        "agent": says_more(standing.agent),
-        "ejected_until": match standing.traffic {
+    shape::Backend {
+        address: backend.address.to_string(),
+        weight: backend.weight,
+        server_id: backend.server_id.as_deref().map(hex),
+        effective_weight: standing.effective_weight(backend.weight),
+        verdict: standing.verdict.word(),
+        since: since(epoch, standing.verdict_since, control.held_before(id)),
+        order: standing.order.word(),
+        agent: says_more(standing.agent),
+        ejected_until: match standing.traffic {
             Traffic::Good => None,
             Traffic::Ejected { until } => Some(epoch.rfc3339(until)),
         },
-        "ramp_percent": match standing.ramp { Ramp::Full => 100, Ramp::At(percent) => percent },
-        "in_flight": number(|set| set.in_flight.read()),
-        "attempts_total": number(|set| set.attempts.read()),
-        "checks": plan.pools[backend.pool.index()]
+        ramp_percent: match standing.ramp {
+            Ramp::Full => 100,
+            Ramp::At(percent) => percent,
+        },
+        in_flight: number(|set| set.in_flight.read()),
+        attempts_total: number(|set| set.attempts.read()),
+        checks: plan.pools[backend.pool.index()]
             .checks
             .iter()
             .zip(&backend.targets)
             .map(|(named, &target)| check(&named.name, &control.target(target), epoch, now))
-            .collect::<Vec<_>>(),
-    })
+            .collect(),
+    }
 }
 
 /// A moment that may have been before the process began, by so much.
@@ -215,134 +224,147 @@ fn since(epoch: Epoch, at: Instant, before_start: Duration) -> String {
     Epoch { unix_nanos: epoch.unix_nanos.saturating_sub(earlier) }.rfc3339(at)
 }
 
-/// What the agents of a backend say together; `null` when that changes nothing.
-fn says_more(word: AgentWord) -> Option<Value> {
-    (word != AgentWord::default()).then(|| json!({ "order": word.order.word(), "percent": word.percent }))
+/// What the agents of a backend say together; `None` when that changes nothing.
+fn says_more(word: AgentWord) -> Option<shape::Agent> {
+    (word != AgentWord::default()).then(|| shape::Agent { order: word.order.word(), percent: word.percent })
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn check(name: &str, target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> Value {
-    let settings = target.check();
+fn check(name: &str, target: &TargetStatus<'_>, epoch: Epoch, now: Instant) -> shape::Check {
     let counts = target.counts();
-    let probing = match target.probing() {
-        Probing::Stopped => json!({ "state": "stopped" }),
-        Probing::Due(at) => json!({ "state": "waiting", "next_in_ms": millis(at - now) }),
-        Probing::InFlight { since } => json!({ "state": "in_flight", "for_ms": millis(now - since) }),
+    let (state, next_in_ms, for_ms) = match target.probing() {
+        Probing::Stopped => ("stopped", None, None),
+        Probing::Due(at) => ("waiting", Some(millis(at - now)), None),
+        Probing::InFlight { since } => ("in_flight", None, Some(millis(now - since))),
     };
-    let recent: Vec<&Finding> = target.recent().collect();
     let silence = target.silence();
-    json!({
-        "name": name,
-        "kind": settings.probe.kind().word(),
-        "address": target.address().to_string(),
-        "verdict": target.verdict().word(),
-        "since": since(epoch, target.since(), target.held_before()),
-        "agent": target.word().map(|word| word.to_string()),
-        "rests_on_silence": silence.is_some(),
-        "silence": silence.map(Trust::word),
-        "progress": target.progress().map(|progress| json!({
-            "toward": progress.toward.word(),
-            "results": progress.results,
-            "needed": progress.needed,
-        })),
-        "passed_total": counts.passed,
-        "failed_total": counts.failed,
-        "void_total": counts.void,
-        "kept_total": counts.kept,
-        "probing": probing,
-        "recent": recent.iter().rev().map(|shown| finding(shown, epoch)).collect::<Vec<_>>(),
-    })
+    shape::Check {
+        name: name.to_owned(),
+        kind: target.check().probe.kind().word(),
+        address: target.address().to_string(),
+        verdict: target.verdict().word(),
+        since: since(epoch, target.since(), target.held_before()),
+        agent: target.word().map(|word| word.to_string()),
+        rests_on_silence: silence.is_some(),
+        silence: silence.map(Trust::word),
+        progress: target.progress().map(|progress| shape::Progress {
+            toward: progress.toward.word(),
+            results: progress.results,
+            needed: progress.needed,
+        }),
+        passed_total: counts.passed,
+        failed_total: counts.failed,
+        void_total: counts.void,
+        kept_total: counts.kept,
+        probing: shape::ProbingTarget { state, next_in_ms, for_ms },
+        recent: target.recent().rev().map(|shown| finding(shown, epoch)).collect(),
+    }
 }
 
-fn finding(finding: &Finding, epoch: Epoch) -> Value {
-    let mut value = json!({
-        "kind": finding.kind.word(),
-        "started": epoch.rfc3339(finding.started),
-        "duration_ms": millis(finding.duration()),
-        "result": finding.result.word(),
-        "text": finding.to_string(),
-    });
+fn finding(finding: &Finding, epoch: Epoch) -> shape::Finding {
+    let mut told = shape::Finding {
+        kind: finding.kind.word(),
+        started: epoch.rfc3339(finding.started),
+        duration_ms: millis(finding.duration()),
+        result: finding.result.word(),
+        text: finding.to_string(),
+        ..shape::Finding::default()
+    };
     match &finding.result {
-        ProbeResult::Passed(Pass::Status(status)) => value["status"] = json!(status),
-        ProbeResult::Passed(Pass::Secured { days_left }) => value["days_left"] = json!(days_left),
-        ProbeResult::Passed(Pass::Agent(says)) => value["agent"] = json!(says.to_string()),
-        ProbeResult::Passed(Pass::Dns { code, answers }) => {
-            value["dns_code"] = json!(code);
-            value["answers"] = json!(answers);
-        }
-        ProbeResult::Passed(Pass::Exited { output }) => value["output"] = json!(**output),
-        ProbeResult::Passed(Pass::Connected | Pass::Answered | Pass::Echoed | Pass::Silent(_) | Pass::Serving) => {}
+        ProbeResult::Passed(pass) => passed(&mut told, pass),
         ProbeResult::Failed(failure) => {
-            use evenkeel_model::finding::FailureReason as Reason;
-            value["phase"] = json!(failure.phase.word());
-            value["reason"] = json!(failure.reason.word());
-            match &failure.reason {
-                Reason::Unreachable { errno } | Reason::Socket { errno } | Reason::NotStarted { errno } => {
-                    value["errno"] = json!(errno);
-                }
-                Reason::NoEcho { errno } => value["errno"] = json!(errno),
-                Reason::Exited { status, output } => {
-                    value["exit_status"] = json!(status);
-                    value["output"] = json!(**output);
-                }
-                Reason::Killed { signal, output } => {
-                    value["signal"] = json!(signal);
-                    value["output"] = json!(**output);
-                }
-                Reason::Status { got } => value["status"] = json!(got),
-                Reason::Expiring { days_left, .. } => value["days_left"] = json!(days_left),
-                Reason::Step { step, .. } => value["step"] = json!(step),
-                Reason::Grpc { status, .. } => value["grpc_status"] = json!(status),
-                Reason::DnsCode { got } => value["dns_code"] = json!(got),
-                Reason::TimedOut
-                | Reason::Refused
-                | Reason::Reset
-                | Reason::Closed
-                | Reason::Tls { .. }
-                | Reason::NotHttp { .. }
-                | Reason::NotHttp2 { .. }
-                | Reason::StreamReset { .. }
-                | Reason::GoingAway { .. }
-                | Reason::NotServing { .. }
-                | Reason::NotGrpc { .. }
-                | Reason::Mismatch { .. }
-                | Reason::TrafficRefused { .. }
-                | Reason::Unfinished { .. }
-                | Reason::Body { .. }
-                | Reason::AgentDown { .. }
-                | Reason::NotAgent { .. }
-                | Reason::DnsAddresses { .. }
-                | Reason::NotDns { .. } => {}
-            }
+            told.phase = Some(failure.phase.word());
+            told.reason = Some(failure.reason.word());
+            failed(&mut told, &failure.reason);
         }
-        ProbeResult::Void(Void::NoResources { errno }) => value["errno"] = json!(errno),
+        ProbeResult::Void(Void::NoResources { errno }) => told.errno = Some(*errno),
         ProbeResult::Void(_) => {}
     }
-    value
+    told
+}
+
+fn passed(told: &mut shape::Finding, pass: &Pass) {
+    match pass {
+        Pass::Status(status) => told.status = Some(*status),
+        Pass::Secured { days_left } => told.days_left = *days_left,
+        Pass::Agent(says) => told.agent = Some(says.to_string()),
+        Pass::Dns { code, answers } => {
+            told.dns_code = Some(*code);
+            told.answers = Some(*answers);
+        }
+        Pass::Exited { output } => told.output = Some(output.to_string()),
+        Pass::Connected | Pass::Answered | Pass::Echoed | Pass::Silent(_) | Pass::Serving => {}
+    }
+}
+
+fn failed(told: &mut shape::Finding, reason: &FailureReason) {
+    match reason {
+        FailureReason::Unreachable { errno }
+        | FailureReason::Socket { errno }
+        | FailureReason::NotStarted { errno } => told.errno = Some(*errno),
+        FailureReason::NoEcho { errno } => told.errno = *errno,
+        FailureReason::Exited { status, output } => {
+            told.exit_status = Some(*status);
+            told.output = Some(output.to_string());
+        }
+        FailureReason::Killed { signal, output } => {
+            told.signal = Some(*signal);
+            told.output = Some(output.to_string());
+        }
+        FailureReason::Status { got } => told.status = Some(*got),
+        FailureReason::Expiring { days_left, .. } => told.days_left = Some(*days_left),
+        FailureReason::Step { step, .. } => told.step = Some(*step),
+        FailureReason::Grpc { status, .. } => told.grpc_status = Some(*status),
+        FailureReason::DnsCode { got } => told.dns_code = Some(*got),
+        FailureReason::TimedOut
+        | FailureReason::Refused
+        | FailureReason::Reset
+        | FailureReason::Closed
+        | FailureReason::Tls { .. }
+        | FailureReason::NotHttp { .. }
+        | FailureReason::NotHttp2 { .. }
+        | FailureReason::StreamReset { .. }
+        | FailureReason::GoingAway { .. }
+        | FailureReason::NotServing { .. }
+        | FailureReason::NotGrpc { .. }
+        | FailureReason::Mismatch { .. }
+        | FailureReason::TrafficRefused { .. }
+        | FailureReason::Unfinished { .. }
+        | FailureReason::Body { .. }
+        | FailureReason::AgentDown { .. }
+        | FailureReason::NotAgent { .. }
+        | FailureReason::DnsAddresses { .. }
+        | FailureReason::NotDns { .. } => {}
+    }
 }
 
 /// An event as JSON: time, name, level, its fields and the line a person reads.
-pub fn event(event: &Event, epoch: Epoch) -> Value {
-    let mut value = json!({
-        "time": epoch.rfc3339(event.at),
-        "event": event.name(),
-        "level": event.level().word(),
-        "text": event.to_string(),
-    });
+pub fn event(event: &Event, epoch: Epoch) -> shape::Event {
+    let mut fields = Map::new();
     event.fields(&mut |key, field| {
-        value[key] = match field {
+        let value = match field {
             Field::Text(text) => json!(text),
             Field::Address(address) => json!(address.to_string()),
             Field::Count(count) => json!(count),
             Field::Signed(number) => json!(number),
             Field::Time(duration) => json!(millis(duration)),
-            Field::Findings(findings) => json!(findings.iter().map(|shown| finding(shown, epoch)).collect::<Vec<_>>()),
+            Field::Findings(findings) => {
+                json!(findings.iter().map(|shown| finding(shown, epoch)).collect::<Vec<_>>())
+            }
         };
+        fields.insert(key.to_owned(), value);
     });
-    value
+    shape::Event {
+        seq: None,
+        time: epoch.rfc3339(event.at),
+        event: event.name(),
+        level: event.level().word(),
+        text: event.to_string(),
+        fields,
+    }
 }
 
 /// Of events that are newest first, those that are shown.

@@ -33,6 +33,7 @@ mod l7_rules;
 mod l7_slow;
 mod l7_speak;
 mod lab;
+mod monitoring;
 mod nginx;
 mod passive;
 mod passthrough;

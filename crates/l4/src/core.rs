@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use evenkeel_model::exchange::{Detail, ExchangeId, Outcome, Times};
+use evenkeel_model::exchange::{Detail, ExchangeId, Outcome, Question, Times};
 use evenkeel_model::{Cause, Instant, limits};
 use evenkeel_observe::Observer;
 use evenkeel_reactor::{Driver, Errno, Event, Sock, Source, Token, Wheel, errno};
@@ -193,10 +193,14 @@ impl<D: Driver> Core<D> {
             bytes_in: 0,
             bytes_out: 0,
             datagrams: None,
-            times: Times { started: now, ended: now, ..Times::default() },
+            times: Times { accepted: Some(now), started: now, ended: now, ..Times::default() },
             attempts: &[],
             reuse: None,
             client_requests: 0,
+            rule: None,
+            timer: None,
+            then: Question::NOTHING,
+            trace: None,
         });
         id
     }

@@ -16,7 +16,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use evenkeel_model::exchange::{Attempt, Detail, ExchangeId, Outcome, Times};
+use evenkeel_model::exchange::{Attempt, Detail, ExchangeId, Outcome, Question, Timer, Times};
 use evenkeel_model::{Cause, Instant, Phase};
 use evenkeel_plan::{OnUnhealthy, Protocol, Refuse};
 use evenkeel_reactor::{Close, Driver, Errno, Event, Recv, Sock};
@@ -140,7 +140,7 @@ impl<D: Driver> Relays<D> {
             down: Flow::default(),
             up_pipe: None,
             down_pipe: None,
-            times: Times { started: at, ..Times::default() },
+            times: Times { accepted: Some(at), started: at, ..Times::default() },
             heard: Instant::START,
             deadline,
             ends: Instant::NEVER,
@@ -198,7 +198,7 @@ impl<D: Driver> Relays<D> {
                 }
                 Some(Err(errno)) => {
                     let cause = dial_failure(errno, relay.named_source());
-                    relay.attempt_failed(core, cause, now);
+                    relay.attempt_failed(core, cause, Some(Detail::Errno(errno.0)), now);
                     self.dial_next_after(core, key, cause, Some(Detail::Errno(errno.0)), now)
                 }
             },
@@ -221,8 +221,9 @@ impl<D: Driver> Relays<D> {
                 }
                 Stage::Dialing => {
                     let timeout = relay.pool.as_ref().map(|pool| pool.read(|settings| settings.connect_timeout));
-                    relay.attempt_failed(core, Cause::BackendConnectTimeout, now);
-                    self.dial_next_after(core, key, Cause::BackendConnectTimeout, timeout.map(Detail::Timeout), now)
+                    let (cause, detail) = (Cause::BackendConnectTimeout, timeout.map(Detail::Timeout));
+                    relay.attempt_failed(core, cause, detail, now);
+                    self.dial_next_after(core, key, cause, detail, now)
                 }
                 Stage::Relaying => Some(relay.timed_out(now)),
                 Stage::Parting { .. } => Some(Ending::reset(Cause::BackendResetRelay, None)),
@@ -332,8 +333,8 @@ impl<D: Driver> Relay<D> {
         let backend = self.picked.as_ref().map(|picked| &picked.backend).or(self.tried.last());
         // The attempt that stood is only now made into a record: most relays have no other, and then no list either.
         let stood = self.times.connected.and_then(|at| {
-            let took = at - self.attempt_started;
-            Some(Attempt { backend: self.picked.as_ref()?.backend.address, cause: None, took })
+            let stood = Attempt::new(self.picked.as_ref()?.backend.address, self.attempt_started, at);
+            Some(Attempt { connected: Some(at), ..stood })
         });
         let attempts = match &stood {
             Some(stood) if self.attempts.is_empty() => std::slice::from_ref(stood),
@@ -342,6 +343,8 @@ impl<D: Driver> Relay<D> {
                 &self.attempts
             }
         };
+        let detail = ending.and_then(|ending| ending.detail);
+        let then = || core.roster.then(self.pool.as_ref()?, backend?);
         core.observer.ended(&Outcome {
             id: self.id,
             listener: &self.listener.name,
@@ -354,7 +357,7 @@ impl<D: Driver> Relay<D> {
             status: None,
             cause,
             phase: cause.and_then(|cause| self.phase(cause)),
-            detail: ending.and_then(|ending| ending.detail),
+            detail,
             bytes_in,
             bytes_out,
             datagrams: None,
@@ -362,6 +365,10 @@ impl<D: Driver> Relay<D> {
             attempts,
             reuse: None,
             client_requests: 0,
+            rule: None,
+            timer: cause.and_then(|cause| Timer::of(cause, detail)),
+            then: Question::of(&then),
+            trace: None,
         });
     }
 }

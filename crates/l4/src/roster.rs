@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use evenkeel_model::exchange::BackendThen;
 use evenkeel_model::{Instant, PoolId};
 use evenkeel_observe::metrics::BackendLabel;
 use evenkeel_observe::{ListenerMetrics, Registry};
@@ -97,6 +98,8 @@ pub struct Roster {
     gates: Arc<Gates>,
     generation: u64,
     plan: Option<Arc<Plan>>,
+    /// What was followed last.
+    snapshot: Option<Arc<Snapshot>>,
     listeners: HashMap<Arc<str>, Rc<ListenerSlot>>,
     pools: HashMap<Arc<str>, Rc<PoolSlot>>,
     /// By [`PoolId`] of the plan followed.
@@ -112,6 +115,7 @@ impl Roster {
             gates,
             generation: 0,
             plan: None,
+            snapshot: None,
             listeners: HashMap::new(),
             pools: HashMap::new(),
             by_id: Vec::new(),
@@ -142,17 +146,30 @@ impl Roster {
         self.by_id.get(id.index())
     }
 
+    /// What is known now of a backend of a pool, for the record of an exchange; nothing of one that has left the plan.
+    pub fn then(&self, pool: &PoolSlot, backend: &Rc<BackendSlot>) -> Option<BackendThen> {
+        let standing = self.snapshot.as_ref()?.standings.get(pool.id_of(backend)?.index())?;
+        Some(BackendThen {
+            verdict: standing.verdict,
+            since: standing.verdict_since,
+            order: standing.order_in_force(),
+            traffic: standing.traffic,
+            in_flight: backend.in_flight.count(),
+        })
+    }
+
     /// Whether any pool wants what its unhealthy backends hold ended: if not, nobody need be looked through for it.
     pub fn resets_on_unhealthy(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| plan.pools.iter().any(|pool| pool.on_unhealthy == OnUnhealthy::Reset))
     }
 
     /// Brings the slots in step with `snapshot`. True when the plan itself changed, not only verdicts.
-    pub fn follow(&mut self, snapshot: &Snapshot) -> bool {
+    pub fn follow(&mut self, snapshot: &Arc<Snapshot>) -> bool {
         if snapshot.generation == self.generation && self.plan.is_some() {
             return false;
         }
         self.generation = snapshot.generation;
+        self.snapshot = Some(Arc::clone(snapshot));
         let same_plan = self.plan.as_ref().is_some_and(|plan| Arc::ptr_eq(plan, &snapshot.plan));
         if same_plan {
             for (pool, view) in snapshot.plan.pools.iter().zip(&snapshot.pools) {

@@ -31,7 +31,7 @@ mod table;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use evenkeel_model::exchange::{Attempt, Datagrams, ExchangeId, Outcome, Times};
+use evenkeel_model::exchange::{Attempt, Datagrams, ExchangeId, Outcome, Question, Times};
 use evenkeel_model::{Instant, limits};
 use evenkeel_plan::{Protocol, Snapshot};
 use evenkeel_reactor::{Batch, Close, Driver, Errno, Sock};
@@ -356,5 +356,9 @@ fn tell<D: Driver>(core: &mut Core<D>, refused: &Refused) {
         attempts: &[],
         reuse: None,
         client_requests: 0,
+        rule: None,
+        timer: None,
+        then: Question::NOTHING,
+        trace: None,
     });
 }

@@ -172,9 +172,9 @@ impl Http {
         client.coder = coder.map(Box::new);
         let begun = client.exchange.begin_answer(head, client.coder.is_some(), draining, now);
         if let Some(picked) = &client.attempt.picked {
-            let took = now - client.attempt.started;
-            picked.backend.answered(head.status, took);
-            client.attempt.attempts.push(Attempt { backend: picked.backend.address, cause: None, took });
+            picked.backend.answered(head.status, now - client.attempt.started);
+            let answered = client.attempt_over(picked.backend.address, now);
+            client.attempt.attempts.push(Attempt { first_byte: Some(now), ..answered });
         }
         let mut received_status = [0_u8; 40];
         let edits = ResponseEdits {
@@ -275,6 +275,7 @@ impl Http {
         let Some(client) = self.clients.get_mut(key) else { return };
         let reusable = client.exchange.backend_reusable(rest);
         client.exchange.stage = Stage::Flushing;
+        client.exchange.times.answered = Some(now);
         self.release_backend(core, key, reusable, now);
         let Some(client) = self.clients.get_mut(key) else { return };
         if !client.is_behind() {

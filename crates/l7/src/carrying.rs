@@ -272,6 +272,8 @@ impl Http {
             readable: true,
             hangup: false,
             served: parent.served,
+            accepted: parent.accepted,
+            secured: parent.secured,
             wait: Wait::KeepAlive,
             deadline: now + timeouts.keep_alive,
             armed: Instant::NEVER,

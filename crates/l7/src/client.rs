@@ -9,7 +9,7 @@ use std::sync::Arc;
 use evenkeel_balance::silence::Request;
 use evenkeel_balance::sticky::Held;
 use evenkeel_l4::{Arrival, BackendSlot, Key, ListenerSlot, Pass, PickFor, Picked, PoolSlot};
-use evenkeel_model::exchange::{self, Attempt, Reuse};
+use evenkeel_model::exchange::{self, Attempt, Detail, Reuse, Timer};
 use evenkeel_model::{Cause, Instant};
 use evenkeel_plan::{Coding, Listener, Rule};
 use evenkeel_reactor::{Driver, Errno, Send};
@@ -79,6 +79,9 @@ pub(crate) struct Client {
     pub readable: bool,
     pub hangup: bool,
     pub served: u32,
+    /// When its connection was taken, and when the handshake on it was over.
+    pub accepted: Instant,
+    pub secured: Option<Instant>,
     pub wait: Wait,
     pub deadline: Instant,
     pub armed: Instant,
@@ -264,6 +267,30 @@ impl Client {
         !self.output.is_empty() || !self.link.is_flushed()
     }
 
+    /// The attempt under way, which is over at `now`.
+    pub fn attempt_over(&self, backend: SocketAddr, now: Instant) -> Attempt {
+        let times = &self.exchange.times;
+        Attempt {
+            connected: times.connected,
+            sent: times.request_sent,
+            reuse: self.attempt.reuse,
+            ..Attempt::new(backend, self.attempt.started, now)
+        }
+    }
+
+    /// Which time ran out when `cause` struck: the rule's, where it has its own in place of the pool's.
+    pub fn timer(&self, cause: Cause, detail: Option<Detail>) -> Option<Timer> {
+        let timer = Timer::of(cause, detail)?;
+        let rule = self.attempt.wants.ruled.as_ref().and_then(Ruled::rule);
+        let own = rule.is_some_and(|rule| match timer {
+            Timer::Try => rule.try_timeout.is_some(),
+            Timer::Response => rule.response_timeout.is_some(),
+            Timer::BackendBody => rule.body_timeout.is_some(),
+            _ => false,
+        });
+        Some(if own { timer.of_rule() } else { timer })
+    }
+
     /// The attempt under way is given up; the request starts from its first byte. Without a cause nothing is held against
     /// its backend.
     pub fn abandon(&mut self, cause: Option<Cause>, now: Instant) {
@@ -273,8 +300,8 @@ impl Client {
         if let Some(cause) = cause {
             slot.failed(cause);
         }
-        let took = now - self.attempt.started;
-        self.attempt.attempts.push(Attempt { backend: slot.address, cause, took });
+        let over = self.attempt_over(slot.address, now);
+        self.attempt.attempts.push(Attempt { cause, ..over });
         self.attempt.tried.push(slot);
         self.exchange.start_over();
     }

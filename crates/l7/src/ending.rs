@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use evenkeel_l4::{Core, Key, ListenerSlot, Turned};
-use evenkeel_model::exchange::{Detail, Outcome};
+use evenkeel_model::exchange::{Detail, Outcome, Question, RuleTaken};
 use evenkeel_model::{Cause, Instant, Phase, limits};
 use evenkeel_plan::Hsts;
 use evenkeel_reactor::{Close, Driver, Sock};
@@ -221,8 +221,9 @@ impl Http {
         {
             picked.backend.failed(cause);
             // The attempt that brought the head did not bring the whole answer after all.
+            let timer = client.timer(cause, detail);
             if let Some(attempt) = client.attempt.attempts.last_mut() {
-                attempt.cause = Some(cause);
+                (attempt.cause, attempt.detail, attempt.timer) = (Some(cause), detail, timer);
             }
         }
         self.drop_backend(core, key);
@@ -269,6 +270,7 @@ impl Http {
         let Some(client) = self.clients.get_mut(key) else { return };
         let exchange = &mut client.exchange;
         exchange.times.ended = now;
+        (exchange.times.accepted, exchange.times.secured) = (Some(client.accepted), client.secured);
         let backends_own = exchange.status.is_some_and(|status| status >= 500) && exchange.failure.is_none();
         let (cause, detail) = match exchange.failure {
             Some((cause, detail)) => (Some(cause), detail),
@@ -292,6 +294,10 @@ impl Http {
         if let Some(picked) = &client.attempt.picked {
             picked.backend.metrics.bytes_out.add(exchange.bytes_in);
         }
+        let exchange = &client.exchange;
+        let backend = client.attempt.picked.as_ref().map(|picked| &picked.backend).or(client.attempt.tried.last());
+        let then = || core.roster.then(client.attempt.pool.as_ref()?, backend?);
+        let ruled = client.attempt.wants.ruled.as_ref();
         let outcome = Outcome {
             id: exchange.id,
             listener: &client.listener.name,
@@ -317,6 +323,10 @@ impl Http {
             attempts: &client.attempt.attempts,
             reuse: client.attempt.reuse,
             client_requests: client.served,
+            rule: ruled.and_then(|ruled| Some(RuleTaken { position: ruled.position, name: &ruled.rule()?.name })),
+            timer: cause.and_then(|cause| client.timer(cause, detail)),
+            then: Question::of(&then),
+            trace: None,
         };
         core.observer.ended(&outcome);
     }

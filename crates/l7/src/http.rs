@@ -106,6 +106,8 @@ impl Http {
             readable: true,
             hangup: false,
             served: 0,
+            accepted: at,
+            secured: None,
             wait,
             deadline: at + timeouts.of(wait),
             armed: Instant::NEVER,

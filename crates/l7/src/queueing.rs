@@ -32,6 +32,7 @@ impl Http {
         } else {
             match pool.wait(key, sticky, now) {
                 Ok(deadline) => {
+                    client.exchange.times.queued.get_or_insert(now);
                     client.wait = Wait::Queue;
                     client.deadline = deadline;
                 }

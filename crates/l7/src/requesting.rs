@@ -137,6 +137,9 @@ impl Http {
             let slot = Rc::clone(&picked.backend);
             slot.asked(now);
             client.exchange.times.picked.get_or_insert(now);
+            if arrival == Arrival::Woken {
+                client.exchange.times.dequeued = Some(now);
+            }
             client.attempt.started = now;
             client.attempt.picked = Some(picked);
             if connection == Connection::Any
@@ -150,8 +153,9 @@ impl Http {
                 Speaks::Http2 => self.find_carrier(core, key, &slot, now),
             };
             let Err(NotDialed { cause, errno }) = begun else { return };
-            if !self.may_try_again(key, cause, Tried::Connecting, now) {
-                self.answer_failed(core, key, cause, Some(Detail::Errno(errno)), now);
+            let detail = Some(Detail::Errno(errno));
+            if !self.may_try_again(key, cause, detail, Tried::Connecting, now) {
+                self.answer_failed(core, key, cause, detail, now);
                 return;
             }
         }
@@ -276,7 +280,7 @@ impl Http {
         if let Some(backend) = made {
             backend.link.close(&mut core.driver, &mut self.carriers, Close::Reset);
         }
-        if self.may_try_again(key, cause, tried, now) {
+        if self.may_try_again(key, cause, detail, tried, now) {
             let connection = if tried == Tried::Connecting { Connection::Any } else { Connection::Fresh };
             self.attempt(core, key, connection, now);
         } else {
@@ -286,14 +290,15 @@ impl Http {
 
     /// Writes the failed attempt down and decides with the machine, the pool and the budget whether there is
     /// another.
-    fn may_try_again(&mut self, key: Key, cause: Cause, tried: Tried, now: Instant) -> bool {
+    fn may_try_again(&mut self, key: Key, cause: Cause, detail: Option<Detail>, tried: Tried, now: Instant) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
         let Some(pool) = client.attempt.pool.clone() else { return false };
         let Some(picked) = client.attempt.picked.take() else { return false };
         let slot = Rc::clone(&picked.backend);
         drop(picked);
-        let took = now - client.attempt.started;
-        client.attempt.attempts.push(Attempt { backend: slot.address, cause: Some(cause), took });
+        let failed = client.attempt_over(slot.address, now);
+        let timer = client.timer(cause, detail);
+        client.attempt.attempts.push(Attempt { cause: Some(cause), detail, timer, ..failed });
         let retry = client.exchange.attempt_failed(cause, tried);
         if retry == Retry::FreshConnection {
             // It closed a connection that had lain idle, as it may.

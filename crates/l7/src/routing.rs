@@ -154,6 +154,9 @@ impl Http {
         now: Instant,
     ) {
         let Some(rule) = ruled.rule() else { return };
+        if let Some(client) = self.clients.get_mut(key) {
+            client.attempt.wants.ruled = Some(ruled.clone());
+        }
         match &rule.action {
             Action::Redirect { status, to } => {
                 let secure = self.clients.get(key).is_some_and(|client| client.secure);

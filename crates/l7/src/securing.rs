@@ -49,6 +49,7 @@ impl Http {
             Shaken::Done => {
                 client.identity = secured.identity();
                 client.tls = secured.agreed();
+                client.secured = Some(now);
                 client.readable = !secured.is_drained() || client.hangup;
                 let http2 = secured.session.alpn() == Some(HTTP2);
                 client.standing = Standing::Idle;

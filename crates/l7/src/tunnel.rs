@@ -62,9 +62,9 @@ impl Http {
         client.exchange.begin_answer(head, false, true, now);
         client.exchange.stage = Stage::Relaying;
         if let Some(picked) = &client.attempt.picked {
-            let took = now - client.attempt.started;
-            picked.backend.answered(head.status, took);
-            client.attempt.attempts.push(Attempt { backend: picked.backend.address, cause: None, took });
+            picked.backend.answered(head.status, now - client.attempt.started);
+            let answered = client.attempt_over(picked.backend.address, now);
+            client.attempt.attempts.push(Attempt { first_byte: Some(now), ..answered });
         }
         let mut tunnel = Box::<Tunnel>::default();
         let edits = ResponseEdits {

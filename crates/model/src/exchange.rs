@@ -9,7 +9,14 @@ use std::time::Duration;
 
 use crate::cause::{Cause, Phase};
 use crate::limits;
+use crate::standing::{Order, Traffic, Verdict};
 use crate::time::Instant;
+
+pub mod record;
+pub mod timer;
+
+pub use record::Record;
+pub use timer::Timer;
 
 /// How one request or connection went.
 #[derive(Debug)]
@@ -43,6 +50,97 @@ pub struct Outcome<'a> {
     pub reuse: Option<Reuse>,
     /// Requests served before on the same client connection.
     pub client_requests: u32,
+    /// The rule that took the request.
+    pub rule: Option<RuleTaken<'a>>,
+    /// The time that ran out, where one did.
+    pub timer: Option<Timer>,
+    /// What was known of the backend when the exchange ended. A question and not an answer, because it is asked only of
+    /// those that are kept.
+    pub then: Question<'a>,
+    /// Where the exchange stands in a trace, when it is traced.
+    pub trace: Option<Traced>,
+}
+
+/// A rule, as the config calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleTaken<'a> {
+    /// Its place among the listener's rules, from 0.
+    pub position: usize,
+    pub name: &'a str,
+}
+
+/// A question whose answer most exchanges do not need.
+#[derive(Clone, Copy)]
+pub struct Question<'a>(Option<&'a dyn Fn() -> Option<BackendThen>>);
+
+impl<'a> Question<'a> {
+    /// Nothing is known.
+    pub const NOTHING: Question<'static> = Question(None);
+
+    pub fn of(answer: &'a dyn Fn() -> Option<BackendThen>) -> Self {
+        Question(Some(answer))
+    }
+
+    pub fn answer(self) -> Option<BackendThen> {
+        self.0.and_then(|answer| answer())
+    }
+}
+
+impl fmt::Debug for Question<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Question").field(&self.answer()).finish()
+    }
+}
+
+/// A backend as the worker knew it at the end of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendThen {
+    pub verdict: Verdict,
+    pub since: Instant,
+    pub order: Order,
+    pub traffic: Traffic,
+    /// On the worker that served the exchange; others may have had more.
+    pub in_flight: u32,
+}
+
+/// A place in a trace (W3C Trace Context).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    pub trace: [u8; 16],
+    /// The span that the client named as its own; `None` where the trace begins here.
+    pub parent: Option<[u8; 8]>,
+}
+
+impl Traced {
+    /// The trace of an exchange whose client named none.
+    pub fn begun(id: ExchangeId) -> Self {
+        let halves = [mixed(id.process ^ mixed(id.sequence)), mixed(id.sequence.rotate_left(32) ^ id.process)];
+        let mut trace = [0; 16];
+        trace[..8].copy_from_slice(&halves[0].to_be_bytes());
+        trace[8..].copy_from_slice(&halves[1].to_be_bytes());
+        // All zeros would be no trace at all.
+        trace[15] |= u8::from(trace == [0; 16]);
+        Traced { trace, parent: None }
+    }
+
+    /// The span of an exchange (0), or of one of its attempts (from 1 on). It follows from the id, so nobody has to keep it.
+    pub fn span(id: ExchangeId, number: u64) -> [u8; 8] {
+        let span = mixed(mixed(id.process).wrapping_add(id.sequence) ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        span.max(1).to_be_bytes()
+    }
+}
+
+/// Whether the exchange is one of so many in a million, the same for whoever asks.
+pub fn is_sampled(id: ExchangeId, per_million: u32) -> bool {
+    mixed(id.sequence ^ mixed(id.process)) % 1_000_000 < u64::from(per_million)
+}
+
+/// The finisher of splitmix64: neighbours come out far apart.
+const fn mixed(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 /// Unique within a cluster with overwhelming likelihood: a random half for the process, then worker
@@ -57,6 +155,17 @@ pub struct ExchangeId {
 impl fmt::Display for ExchangeId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{:016x}{:016x}", self.process, self.sequence)
+    }
+}
+
+impl ExchangeId {
+    /// From 32 hexadecimal digits, as the access log and our own answers have them.
+    pub fn from_hex(text: &str) -> Option<ExchangeId> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let half = |digits| u64::from_str_radix(digits, 16).ok();
+        Some(ExchangeId { process: half(&text[..16])?, sequence: half(&text[16..])? })
     }
 }
 
@@ -102,12 +211,22 @@ pub enum Detail {
 /// Moments of the journey; a phase that was not reached is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
+    /// When the client's connection was taken; earlier than `started` where it had been idle or served others.
+    pub accepted: Option<Instant>,
+    /// When its TLS handshake was over.
+    pub secured: Option<Instant>,
     pub started: Instant,
     pub head: Option<Instant>,
+    /// When it first had to wait for a place at a backend.
+    pub queued: Option<Instant>,
+    /// When it last got one after a wait.
+    pub dequeued: Option<Instant>,
     pub picked: Option<Instant>,
     pub connected: Option<Instant>,
     pub request_sent: Option<Instant>,
     pub first_byte: Option<Instant>,
+    /// When the backend had sent its whole answer; the client may have taken longer.
+    pub answered: Option<Instant>,
     pub ended: Instant,
 }
 
@@ -117,7 +236,39 @@ pub struct Attempt {
     pub backend: SocketAddr,
     /// `None` for the attempt that brought the answer, and for one that was let go because another brought it first.
     pub cause: Option<Cause>,
+    pub detail: Option<Detail>,
+    /// The time that ran out, where one did.
+    pub timer: Option<Timer>,
+    pub started: Instant,
+    /// When its connection stood; with a kept one, or a stream of one, the moment it was taken.
+    pub connected: Option<Instant>,
+    /// When the whole request was sent.
+    pub sent: Option<Instant>,
+    pub first_byte: Option<Instant>,
     pub took: Duration,
+    pub reuse: Option<Reuse>,
+}
+
+impl Attempt {
+    /// One that is over at `now` and of which nothing else is known.
+    pub fn new(backend: SocketAddr, started: Instant, now: Instant) -> Self {
+        Attempt {
+            backend,
+            cause: None,
+            detail: None,
+            timer: None,
+            started,
+            connected: None,
+            sent: None,
+            first_byte: None,
+            took: now - started,
+            reuse: None,
+        }
+    }
+
+    pub fn ended(&self) -> Instant {
+        self.started + self.took
+    }
 }
 
 /// Longest list of attempts one exchange can have.
@@ -128,4 +279,45 @@ pub const ATTEMPTS_MAX: usize = limits::ATTEMPTS.value as usize;
 pub enum Reuse {
     Fresh,
     Reused { idle: Duration },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_as_it_is_written_and_nothing_else_is() {
+        let id = ExchangeId { process: 0x0123_4567_89ab_cdef, sequence: 7 };
+        assert_eq!(ExchangeId::from_hex(&id.to_string()), Some(id));
+        for strange in [
+            "",
+            "7",
+            "0123456789abcdef000000000000000",
+            "0123456789abcdef+00000000000000",
+            "é23456789abcdef0000000000000007",
+        ] {
+            assert_eq!(ExchangeId::from_hex(strange), None, "{strange}");
+        }
+    }
+
+    #[test]
+    fn spans_of_an_exchange_and_of_its_neighbours_all_differ() {
+        let ids = (0..50).map(|sequence| ExchangeId { process: 0xabc, sequence });
+        let mut spans: Vec<[u8; 8]> = ids.flat_map(|id| (0..12).map(move |number| Traced::span(id, number))).collect();
+        let made = spans.len();
+        spans.sort_unstable();
+        spans.dedup();
+        assert_eq!(spans.len(), made);
+    }
+
+    #[test]
+    fn as_many_are_sampled_as_the_share_says() {
+        for (per_million, low, high) in
+            [(0, 0, 0), (10_000, 80, 120), (500_000, 4800, 5200), (1_000_000, 10_000, 10_000)]
+        {
+            let ids = (0..10_000).map(|sequence| ExchangeId { process: 0x5eed, sequence });
+            let sampled = ids.filter(|id| is_sampled(*id, per_million)).count();
+            assert!((low..=high).contains(&sampled), "{per_million}: {sampled}");
+        }
+    }
 }

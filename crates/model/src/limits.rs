@@ -479,6 +479,16 @@ fixed! {
         "Log lines a worker gathers before it hands them to the writer; they also go after a tenth of a second.";
     ACCESS_LOG_QUEUE = 64, "buffers",
         "Full buffers that may wait for a slow disk or pipe. Beyond it lines are dropped and counted: logs never stall traffic.";
+    KEPT_A_SECOND = 10, "requests",
+        "Failed or slow requests kept for `explain` of each cause, each second, by each worker. One example of a cause tells as much as a thousand, and a flood of failures costs a count each and no copy.";
+    KEPT_GATHERED = 100, "ms",
+        "Longest time a failed request waits on its worker before `explain`, the digest of causes, the live stream and the traces have it.";
+    KEPT_QUEUE = 64, "batches",
+        "What workers hand over for these may wait in so many batches. Beyond it kept requests are dropped and counted; counts of causes wait and are not lost.";
+    CAUSE_PLACES = 4096, "places",
+        "Places (listener, pool, backend) that the digest of causes tells apart, over all causes; more are counted under their listener.";
+    LIVE_LINES = 1024, "lines",
+        "Lines of the live stream that a reader may be behind. Then it misses some, and is told how many.";
     NAME = 64, "characters",
         "Longest name of a listener or pool. It stands in every log line and metric of what it names.";
     STICKY_SECRET = 32, "bytes",

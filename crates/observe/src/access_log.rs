@@ -102,10 +102,14 @@ pub(crate) fn write_line_with(outcome: &Outcome<'_>, epoch: Epoch, date: &mut Da
         }
     };
     mark(&mut line, "head_ms", times.head);
+    mark(&mut line, "queued_ms", times.queued);
+    mark(&mut line, "dequeued_ms", times.dequeued);
     mark(&mut line, "picked_ms", times.picked);
     mark(&mut line, "connected_ms", times.connected);
     mark(&mut line, "sent_ms", times.request_sent);
     mark(&mut line, "first_byte_ms", times.first_byte);
+    // Only where the client took longer than the backend.
+    mark(&mut line, "answered_ms", times.answered.filter(|answered| *answered < times.ended));
     if outcome.client_requests > 0 {
         line.number("client_requests", u64::from(outcome.client_requests));
     }
@@ -121,6 +125,12 @@ pub(crate) fn write_line_with(outcome: &Outcome<'_>, epoch: Epoch, date: &mut Da
             Some(Detail::Timeout(timeout)) => line.millis("timeout_ms", timeout),
             None => {}
         }
+        if let Some(timer) = outcome.timer {
+            line.word("timer", timer.key());
+        }
+        if let Some(rule) = outcome.rule {
+            line.text("rule", rule.name.as_bytes(), FIELD);
+        }
     }
     // A single good attempt says nothing the line does not say already.
     if outcome.attempts.len() > 1 || outcome.attempts.iter().any(|attempt| attempt.cause.is_some()) {
@@ -132,7 +142,9 @@ pub(crate) fn write_line_with(outcome: &Outcome<'_>, epoch: Epoch, date: &mut Da
             }
             value.extend_from_slice(b"{\"backend\":\"");
             write_address(value, attempt.backend);
-            value.extend_from_slice(b"\",\"ms\":");
+            value.extend_from_slice(b"\",\"at_ms\":");
+            write_millis(value, attempt.started - times.started);
+            value.extend_from_slice(b",\"ms\":");
             write_millis(value, attempt.took);
             if let Some(cause) = attempt.cause {
                 value.extend_from_slice(b",\"cause\":\"");
@@ -158,7 +170,7 @@ fn write_hex(out: &mut Vec<u8>, number: u64) {
 mod tests {
     use super::*;
     use evenkeel_model::Cause;
-    use evenkeel_model::exchange::{Attempt, ExchangeId, RequestLine, Times};
+    use evenkeel_model::exchange::{Attempt, ExchangeId, Question, RequestLine, Timer, Times};
     use std::time::Duration;
 
     fn at(ms: u64) -> Instant {
@@ -193,6 +205,10 @@ mod tests {
             attempts,
             reuse: Some(Reuse::Reused { idle: Duration::from_millis(1500) }),
             client_requests: 2,
+            rule: None,
+            timer: Some(Timer::Response),
+            then: Question::NOTHING,
+            trace: None,
         }
     }
 
@@ -200,14 +216,13 @@ mod tests {
     fn a_failed_request_says_who_broke_it_in_which_phase_and_what_was_tried() {
         let attempts = [
             Attempt {
-                backend: "10.0.0.1:80".parse().expect("address"),
                 cause: Some(Cause::BackendConnectRefused),
                 took: Duration::from_micros(250),
+                ..Attempt::new("10.0.0.1:80".parse().expect("address"), at(1000), at(1000))
             },
             Attempt {
-                backend: "10.0.0.2:80".parse().expect("address"),
                 cause: Some(Cause::BackendResponseTimeout),
-                took: Duration::from_secs(60),
+                ..Attempt::new("10.0.0.2:80".parse().expect("address"), at(1001), at(61_001))
             },
         ];
         let outcome = failed(&attempts);
@@ -218,20 +233,16 @@ mod tests {
             r#""client":"192.0.2.1:5000","method":"GET","host":"example.com","target":"/a?b=\"","version":"HTTP/1.1","#,
             r#""status":504,"bytes_in":120,"bytes_out":300,"duration_ms":60001.000,"pool":"shop","backend":"10.0.0.2:80","#,
             r#""reused":true,"idle_ms":1500.000,"head_ms":0.000,"client_requests":2,"cause":"backend_response_timeout","#,
-            r#""blame":"backend","phase":"response_head","timeout_ms":60000.000,"#,
-            r#""attempts":[{"backend":"10.0.0.1:80","ms":0.250,"cause":"backend_connect_refused"},"#,
-            r#"{"backend":"10.0.0.2:80","ms":60000.000,"cause":"backend_response_timeout"}]}"#,
+            r#""blame":"backend","phase":"response_head","timeout_ms":60000.000,"timer":"pool.response_timeout","#,
+            r#""attempts":[{"backend":"10.0.0.1:80","at_ms":0.000,"ms":0.250,"cause":"backend_connect_refused"},"#,
+            r#"{"backend":"10.0.0.2:80","at_ms":1.000,"ms":60000.000,"cause":"backend_response_timeout"}]}"#,
             "\n"
         );
         assert_eq!(String::from_utf8(out).expect("utf-8"), expected);
     }
     #[test]
     fn who_was_asked_beside_the_one_that_answered_is_named() {
-        let attempt = |backend: &str| Attempt {
-            backend: backend.parse().expect("address"),
-            cause: None,
-            took: Duration::from_millis(50),
-        };
+        let attempt = |backend: &str| Attempt::new(backend.parse().expect("address"), at(1000), at(1050));
         let attempts = [attempt("10.0.0.1:80"), attempt("10.0.0.2:80")];
         let tried = |attempts| {
             let outcome = Outcome { status: Some(200), cause: None, detail: None, ..failed(attempts) };
@@ -241,7 +252,7 @@ mod tests {
             line.split_once(",\"attempts\":").map(|(_, attempts)| attempts.trim_end().to_owned())
         };
         assert_eq!(tried(&attempts[1..]), None);
-        let both = r#"[{"backend":"10.0.0.1:80","ms":50.000},{"backend":"10.0.0.2:80","ms":50.000}]}"#;
+        let both = r#"[{"backend":"10.0.0.1:80","at_ms":0.000,"ms":50.000},{"backend":"10.0.0.2:80","at_ms":0.000,"ms":50.000}]}"#;
         assert_eq!(tried(&attempts).as_deref(), Some(both));
     }
 }

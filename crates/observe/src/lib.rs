@@ -5,14 +5,18 @@
 //! closed list of causes only, so their number is bounded.
 
 mod access_log;
+mod digest;
 mod json;
 mod line_buffer;
 pub mod metrics;
+mod ring;
 
 pub use access_log::write_line;
+pub use digest::{Digest, Place, Struck, Tallied, Tally};
 pub use json::Json;
 pub use line_buffer::{LineBuffer, LogWriter};
 pub use metrics::{BackendMetrics, ListenerMetrics, Registry};
+pub use ring::{Ring, Sampler};
 
 use evenkeel_model::Instant;
 use evenkeel_model::exchange::Outcome;
@@ -35,4 +39,39 @@ pub struct Silent;
 
 impl Observer for Silent {
     fn ended(&mut self, _outcome: &Outcome<'_>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evenkeel_model::exchange::{ExchangeId, Question, Times};
+
+    /// A connection of which nothing else is known.
+    pub(crate) fn outcome(ended: Instant) -> Outcome<'static> {
+        Outcome {
+            id: ExchangeId { process: 1, sequence: 2 },
+            listener: "web",
+            pool: None,
+            client: "192.0.2.1:5000".parse().expect("address"),
+            backend: None,
+            request: None,
+            sni: None,
+            tls: None,
+            status: None,
+            cause: None,
+            phase: None,
+            detail: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            datagrams: None,
+            times: Times { ended, ..Times::default() },
+            attempts: &[],
+            reuse: None,
+            client_requests: 0,
+            rule: None,
+            timer: None,
+            then: Question::NOTHING,
+            trace: None,
+        }
+    }
 }

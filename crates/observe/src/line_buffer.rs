@@ -130,7 +130,7 @@ fn count_lines(lines: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evenkeel_model::exchange::{ExchangeId, Times};
+    use crate::tests::outcome;
     use std::sync::mpsc::{Sender, channel};
 
     /// A sink that writes only when it is let.
@@ -148,30 +148,6 @@ mod tests {
 
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
-        }
-    }
-
-    fn outcome(ended: Instant) -> Outcome<'static> {
-        Outcome {
-            id: ExchangeId { process: 1, sequence: 2 },
-            listener: "web",
-            pool: None,
-            client: "192.0.2.1:5000".parse().expect("address"),
-            backend: None,
-            request: None,
-            sni: None,
-            tls: None,
-            status: None,
-            cause: None,
-            phase: None,
-            detail: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            datagrams: None,
-            times: Times { ended, ..Times::default() },
-            attempts: &[],
-            reuse: None,
-            client_requests: 0,
         }
     }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use evenkeel_balance::Schedule;
-use evenkeel_model::exchange::{Attempt, Detail};
+use evenkeel_model::exchange::{Attempt, Detail, Timer};
 use evenkeel_model::{Cause, Instant};
 use evenkeel_plan::{self as plan, ProxyProtocol, ProxyVersion};
 use evenkeel_reactor::{Close, Driver, Source};
@@ -64,7 +64,7 @@ impl<D: Driver> Relays<D> {
                 }
                 Err(errno) => {
                     let cause = dial_failure(errno, dial.from);
-                    relay.attempt_failed(core, cause, now);
+                    relay.attempt_failed(core, cause, Some(Detail::Errno(errno.0)), now);
                     if !relay.may_try_again() {
                         return Some(Ending::reset(cause, Some(Detail::Errno(errno.0))));
                     }
@@ -81,14 +81,14 @@ impl<D: Driver> Relay<D> {
         self.tried.len() <= pool.read(|settings| settings.retries) as usize && pool.has_other(&self.tried)
     }
 
-    pub(super) fn attempt_failed(&mut self, core: &mut Core<D>, cause: Cause, now: Instant) {
+    pub(super) fn attempt_failed(&mut self, core: &mut Core<D>, cause: Cause, detail: Option<Detail>, now: Instant) {
         if let Some(sock) = self.backend_sock.take() {
             core.driver.close(sock, Close::Reset);
         }
         if let Some(picked) = self.picked.take() {
             picked.backend.failed(cause);
-            let took = now - self.attempt_started;
-            self.attempts.push(Attempt { backend: picked.backend.address, cause: Some(cause), took });
+            let failed = Attempt::new(picked.backend.address, self.attempt_started, now);
+            self.attempts.push(Attempt { cause: Some(cause), detail, timer: Timer::of(cause, detail), ..failed });
             self.tried.push(Rc::clone(&picked.backend));
         }
     }

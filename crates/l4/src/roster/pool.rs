@@ -207,6 +207,12 @@ impl PoolSlot {
         Ok(Picked::new(Rc::clone(slot), occupant, moved))
     }
 
+    /// Its id in the plan that the pool follows.
+    pub(super) fn id_of(&self, slot: &Rc<BackendSlot>) -> Option<BackendId> {
+        let members = self.members.borrow();
+        Members { members: &members, first: self.first.get() }.id_of(slot)
+    }
+
     /// Whether a backend other than `tried` could be picked now.
     pub fn has_other(&self, tried: &[Rc<BackendSlot>]) -> bool {
         let view = self.view.borrow();

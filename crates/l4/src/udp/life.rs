@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use evenkeel_model::exchange::{Attempt, Detail, Outcome, Times};
+use evenkeel_model::exchange::{Attempt, Detail, Outcome, Question, Timer, Times};
 use evenkeel_model::{Cause, Instant};
 use evenkeel_plan::OnUnhealthy;
 use evenkeel_reactor::{Close, Driver, Sock};
@@ -166,6 +166,7 @@ impl Sessions {
             metrics.causes.one(cause);
         }
         core.discharge(&session.listener);
+        let then = || core.roster.then(&session.pool, &session.picked.backend);
         core.observer.ended(&Outcome {
             id: session.id,
             listener: &session.listener.name,
@@ -186,6 +187,10 @@ impl Sessions {
             attempts: &session.attempts,
             reuse: None,
             client_requests: 0,
+            rule: None,
+            timer: over.cause.and_then(|cause| Timer::of(cause, over.detail)),
+            then: Question::of(&then),
+            trace: None,
         });
         if let Some(listening) = self.listening.get_mut(session.listening) {
             listening.sessions -= 1;
@@ -270,9 +275,9 @@ impl Session {
         if let Some(cause) = cause.filter(|_| of_backend) {
             backend.failed(cause);
         }
-        let took = now - self.attempt_started;
         if self.attempts.len() < evenkeel_model::exchange::ATTEMPTS_MAX {
-            self.attempts.push(Attempt { backend: backend.address, cause: cause.filter(|_| of_backend), took });
+            let cause = cause.filter(|_| of_backend);
+            self.attempts.push(Attempt { cause, ..Attempt::new(backend.address, self.attempt_started, now) });
         }
     }
 }
@@ -312,11 +317,8 @@ fn dial<D: Driver>(
             Err(errno) => {
                 let cause = dial_failure(errno, from);
                 backend.failed(cause);
-                attempts.push(Attempt {
-                    backend: backend.address,
-                    cause: Some(cause),
-                    took: std::time::Duration::ZERO,
-                });
+                let detail = Some(Detail::Errno(errno.0));
+                attempts.push(Attempt { cause: Some(cause), detail, ..Attempt::new(backend.address, now, now) });
                 tried.push(backend);
                 let retries = pool.read(|settings| settings.retries) as usize;
                 if tried.len() > retries || !pool.has_other(&tried) {

@@ -14,4 +14,5 @@ pub mod node;
 pub mod service;
 pub mod side;
 pub mod status;
+pub mod trace;
 pub mod worker;

@@ -21,7 +21,7 @@ use evenkeel_l4::{Core, Gates, Origin, Roster};
 use evenkeel_l7::Http;
 use evenkeel_model::{Epoch, Instant, limits};
 use evenkeel_observe::metrics::{BackendLabel, render};
-use evenkeel_observe::{LogWriter, Observer, Registry, Silent};
+use evenkeel_observe::{LogWriter, Registry};
 use evenkeel_plan::{AccessLog, Listener, Plan, Resolved};
 use evenkeel_reactor::epoll::{EpollDriver, Waker, address_in_use, bind_tcp, bind_udp, udp_address_in_use};
 use evenkeel_reactor::{Clock, Errno};
@@ -30,6 +30,7 @@ use tokio::sync::watch;
 
 use crate::boss::{Boss, EventSink, Started, Traffic};
 use crate::side::{self, Side, state};
+use crate::trace::{Requests, Trace};
 use crate::worker::{Arrives, Command, Worker, listen_options};
 
 pub struct Node {
@@ -41,6 +42,7 @@ pub struct Node {
     wakers: Arc<Mutex<Vec<Waker>>>,
     registry: Arc<Registry>,
     log: Option<LogWriter>,
+    trace: Trace,
     clock: Clock,
     epoch: Epoch,
     plan: Arc<Plan>,
@@ -121,6 +123,8 @@ pub struct View {
     pub clock: Clock,
     pub epoch: Epoch,
     pub log_dropped: Option<Arc<std::sync::atomic::AtomicU64>>,
+    /// Failed and slow requests, their causes, and lines as they come.
+    pub requests: Requests,
 }
 
 impl Node {
@@ -174,6 +178,7 @@ impl Node {
             Boss::start(control, clock, sink, wake, traffic, orders.clone()).map_err(system("control thread"))?;
         let side = Side::start(orders, ordered, boss.clone(), clock, epoch, resolved).map_err(system("side thread"))?;
 
+        let trace = Trace::start(&plan, clock.now()).map_err(system("trace thread"))?;
         let connections_max = match plan.node.connections {
             0 => (files / 2).saturating_sub(64).max(16),
             connections => connections,
@@ -188,15 +193,11 @@ impl Node {
             let (commands, commanded) = channel();
             let (registry, reader, loop_id) = (Arc::clone(&registry), reader.clone(), loop_id.clone());
             let gates = Arc::clone(&gates);
-            let lines = log.as_ref().map(|log| log.buffer(epoch));
+            let recorder = trace.recorder(log.as_ref().map(|log| log.buffer(epoch)), epoch);
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                let observer: Box<dyn Observer> = match lines {
-                    Some(lines) => Box::new(lines),
-                    None => Box::new(Silent),
-                };
                 let roster = Roster::new(index, seed, registry, gates);
                 let origin = Origin { process: seed, worker: index as u16 };
-                let core = Core::new(driver, roster, observer, origin, connections_max);
+                let core = Core::new(driver, roster, Box::new(recorder), origin, connections_max);
                 let http = Http::new(loop_id.as_bytes(), epoch);
                 let mut worker = Worker::new(core, http, reader, commanded);
                 while worker.turn() {}
@@ -212,6 +213,7 @@ impl Node {
             wakers,
             registry,
             log,
+            trace,
             clock,
             epoch,
             plan,
@@ -251,6 +253,7 @@ impl Node {
             |name| plan.listeners.iter().any(|listener| &*listener.name == name),
             |label| backends.contains(label),
         );
+        self.trace.plan(&plan);
         self.plan = plan;
         Ok(())
     }
@@ -275,6 +278,7 @@ impl Node {
             clock: self.clock,
             epoch: self.epoch,
             log_dropped: self.log.as_ref().map(LogWriter::dropped),
+            requests: self.trace.requests(),
         }
     }
 
@@ -294,6 +298,7 @@ impl Node {
         self.boss.stop();
         let _ = self.boss_thread.join();
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.trace.stop();
         if let Some(log) = self.log {
             log.finish();
         }

@@ -172,7 +172,12 @@ impl Service {
     }
 
     fn running(&self) -> Running {
-        Running { file: self.current.file.clone(), text: self.current.text.clone(), plan: Arc::clone(self.node.plan()) }
+        Running {
+            file: self.current.file.clone(),
+            text: self.current.text.clone(),
+            recipe: Arc::clone(&self.current.recipe),
+            plan: Arc::clone(self.node.plan()),
+        }
     }
 
     /// Reads the file again. Whatever is wrong with it is reported, and the running plan stays.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use evenkeel_config::{Format, Problem, Severity, Source, render, render_json};
+use evenkeel_config::{Format, Problem, Recipe, Severity, Source, render, render_json};
 use evenkeel_plan::Plan;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -42,6 +42,8 @@ pub struct Running {
     pub file: PathBuf,
     /// What the plan was made of: the file's text at the last reload, or what was applied since.
     pub text: ConfigText,
+    /// Knows where in the text a key stands.
+    pub recipe: Arc<Recipe>,
     pub plan: Arc<Plan>,
 }
 

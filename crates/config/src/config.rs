@@ -54,6 +54,9 @@ pub(crate) struct Node {
     pub hold_on_suspicion: Option<Duration>,
     pub hooks: Vec<Hook>,
     pub resolver: Resolver,
+    pub slow_request: Option<Duration>,
+    pub kept_requests: u64,
+    pub traces: Option<Traces>,
     pub written: Written,
 }
 
@@ -64,6 +67,16 @@ pub(crate) struct Hook {
     pub to: Option<HookTo>,
     pub on: HookOn,
     pub timeout: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Traces {
+    /// `None` when it could not be read.
+    pub url: Option<String>,
+    pub per_million: u32,
+    pub service: String,
+    pub timeout: Duration,
+    pub trust_traceparent: bool,
 }
 
 #[derive(Debug)]

@@ -170,7 +170,7 @@ use Only::{AddressSticky, CookieSticky, Everywhere};
 use Section::{
     Access, Admin, Answer, Backend, Certificate, Check, CheckStep, Compression, HeaderEdits, Hook, Hsts, Http2, Limit,
     Listener, ListenerTcp, ListenerTls, Node, Passive, Pool, PoolTcp, PoolTls, ProxyFrom, ProxyTo, Rate, Redirect,
-    Resolver, Rule, Sticky, Top,
+    Resolver, Rule, Sticky, Top, Traces,
 };
 
 /// A number for each second, or a table with a burst.
@@ -196,6 +196,9 @@ pub(crate) const KEYS: &[Key] = &[
     optional(Node, "hold_on_suspicion", OptionalDuration(limits::HOLD_ON_SUSPICION), "off", Everywhere),
     key(Node, "hook", Other("list of tables"), Is("none"), Everywhere, "See `[[node.hook]]`."),
     key(Node, "resolver", Other("table"), Is("all defaults"), Everywhere, "See `[node.resolver]`."),
+    optional(Node, "slow_request", OptionalDuration(limits::SLOW_REQUEST), "only what failed is kept", Everywhere),
+    number(Node, "kept_requests", Count(limits::KEPT_REQUESTS), Everywhere),
+    key(Node, "traces", Other("table"), Is("nothing is traced"), Everywhere, "See `[node.traces]`."),
 
     key(Hook, "url", Other("URL of http or https"), Is("none"), Everywhere, "Where the event is posted, as JSON. Either this or `command`."),
     key(Hook, "command", Other("list of strings"), Is("none"), Everywhere, "Absolute path of a program, and its arguments; it gets the event as JSON on its standard input. No shell reads it. Only with `allow_commands`."),
@@ -206,6 +209,12 @@ pub(crate) const KEYS: &[Key] = &[
     number(Resolver, "timeout", duration(limits::RESOLVER_TIMEOUT), Everywhere),
     number(Resolver, "min_ttl", duration(limits::RESOLVER_MIN_TTL), Everywhere),
     number(Resolver, "max_ttl", duration(limits::RESOLVER_MAX_TTL), Everywhere),
+
+    key(Traces, "endpoint", Other("URL of http or https"), Required, Everywhere, "Where spans are posted, the whole address: `http://127.0.0.1:4318/v1/traces`."),
+    key(Traces, "sample_percent", Other("percentage from 0 to 100, such as 0.1"), Is("1"), Everywhere, "Share of the requests that is traced, of those whose client does not say by a `traceparent`."),
+    key(Traces, "service", Other("string"), Text("evenkeel"), Everywhere, "What this node is called in traces (`service.name`)."),
+    number(Traces, "timeout", duration(limits::TRACES_TIMEOUT), Everywhere),
+    key(Traces, "trust_traceparent", Flag, LeftOut::Flag(true), Everywhere, "Whether a client's `traceparent` is taken over: its trace goes on here, and its sampled flag decides. Off, what clients send is removed and every trace begins here, so that nobody outside can have their requests traced."),
 
     key(Admin, "listen", Other("`\"address:port\"` or `\"off\"`"), Text(limits::ADMIN_LISTEN), Everywhere, "Loopback by default: there is no authentication in this version, so whoever reaches the port can read everything it shows."),
 
@@ -451,6 +460,7 @@ mod tests {
                     Section::Node => "node",
                     Section::Hook => "node.hook",
                     Section::Resolver => "node.resolver",
+                    Section::Traces => "node.traces",
                     Section::Admin => "admin",
                     Section::Listener => "listener",
                     Section::Certificate => "listener.certificate",

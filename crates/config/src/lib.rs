@@ -28,6 +28,7 @@ mod relations;
 mod render;
 mod source;
 mod values;
+mod written;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub use problem::{Problem, Severity};
 pub use reference::reference;
 pub use render::{render, render_json};
 pub use source::{Format, Place, Source};
+pub use written::Of;
 
 /// What came of a config.
 #[derive(Clone, Debug)]

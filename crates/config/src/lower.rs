@@ -15,7 +15,7 @@ use evenkeel_model::{BackendId, CidrSet, PoolId, TargetId};
 use evenkeel_plan::{
     Access, Action, Admin, Affinity, Backend, Compression, Datagrams, HeaderCondition, HeaderEdits, Hook, Hsts,
     HttpSettings, Listener, NameRule, Names, Node, Plan, Pool, Protocol, ProxyProtocol, Rate, Rates, Resolved,
-    Resolver, Rule, Rules, Source, StateFile, Sticky, StreamLimits, Target,
+    Resolver, Rule, Rules, Source, StateFile, Sticky, StreamLimits, Target, Traces,
 };
 use evenkeel_tls::Server;
 
@@ -42,6 +42,9 @@ pub(crate) fn plan(config: &Config, material: &Material, resolved: &Resolved) ->
                 .map(|file| StateFile { path: file.value.as_str().into(), max_age: config.node.state_max_age }),
             hooks: config.node.hooks.iter().map(hook).collect(),
             resolver: resolver(&config.node.resolver),
+            slow_request: config.node.slow_request,
+            kept_requests: small(config.node.kept_requests),
+            traces: config.node.traces.as_ref().and_then(traces),
         },
         admin: config.admin.as_ref().map(|at| Admin { listen: at.value }),
         listeners: config
@@ -213,6 +216,16 @@ fn resolver(resolver: &config::Resolver) -> Resolver {
         min_ttl: resolver.min_ttl,
         max_ttl: resolver.max_ttl,
     }
+}
+
+fn traces(traces: &config::Traces) -> Option<Traces> {
+    Some(Traces {
+        url: traces.url.as_deref()?.into(),
+        per_million: traces.per_million,
+        service: traces.service.as_str().into(),
+        timeout: traces.timeout,
+        trust_traceparent: traces.trust_traceparent,
+    })
 }
 
 fn http_settings(listener: &config::Listener) -> HttpSettings {

@@ -272,6 +272,7 @@ mod tests {
             Section::Node => under(vec![top], "node"),
             Section::Hook => under(under(vec![top], "node"), "hook"),
             Section::Resolver => under(under(vec![top], "node"), "resolver"),
+            Section::Traces => under(under(vec![top], "node"), "traces"),
             Section::Admin => under(vec![top], "admin"),
             Section::Listener => under(vec![top], "listener"),
             Section::Certificate => below("certificate"),

@@ -80,6 +80,10 @@ const DAY: Duration = secs(86_400);
 /// Loopback, because nobody is asked for a password; the port is that of every example we print.
 pub const ADMIN_LISTEN: &str = "127.0.0.1:9900";
 
+/// Of a million requests so many are traced when the config does not say: one percent, which costs little and shows what is
+/// common.
+pub const TRACES_SAMPLE: u32 = 10_000;
+
 macro_rules! settings {
     ($($name:ident: $row:ident $type:ty = $key:literal, $default:expr, $min:expr, $max:expr, $usual:expr, $reason:literal;)*) => {
         $(
@@ -105,6 +109,10 @@ settings! {
         "Time one telling of a hook may take: connect, TLS, request and answer, or the whole run of its command.";
     STATE_MAX_AGE: Duration Duration = "node.state_max_age", secs(600), secs(1), DAY, None,
         "What the state file knows that is older is forgotten. A host that was down for ten minutes comes back to other backends than it left.";
+    KEPT_REQUESTS: Count u64 = "node.kept_requests", 1000, 0, 100_000, None,
+        "Failed and slow requests that are kept for `evenkeel explain ID` and the dashboard. About 1 KiB each, at most 8 KiB. A rare cause is not pushed out by a frequent one.";
+    TRACES_TIMEOUT: Duration Duration = "node.traces.timeout", secs(5), millis(100), secs(300), None,
+        "Time the collector has to take one batch of spans: connect, TLS, request and answer.";
     RESOLVER_TIMEOUT: Duration Duration = "node.resolver.timeout", secs(2), millis(10), secs(60), None,
         "Time one question to one name server may take; then it is asked again, or the next one is.";
     RESOLVER_MIN_TTL: Duration Duration = "node.resolver.min_ttl", secs(1), millis(10), secs(3600), None,
@@ -239,6 +247,8 @@ macro_rules! optional {
 }
 
 optional! {
+    SLOW_REQUEST: Duration = "node.slow_request", millis(1), DAY,
+        "Requests and connections of http listeners that take longer are kept with the failed ones, with where their time went. Left out: only what failed is kept.";
     HOLD_ON_SUSPICION: Duration = "node.hold_on_suspicion", secs(1), secs(3600),
         "While the node suspects itself (most checks of unrelated pools turned to failing at once), no verdict turns unhealthy, for at most so long. Off when left out: a wrong suspicion then costs nothing, and a right one takes backends out that were well.";
     PANIC_BELOW: u64 = "pool.panic_below", 1, 100,
@@ -489,6 +499,16 @@ fixed! {
         "Places (listener, pool, backend) that the digest of causes tells apart, over all causes; more are counted under their listener.";
     LIVE_LINES = 1024, "lines",
         "Lines of the live stream that a reader may be behind. Then it misses some, and is told how many.";
+    TRACES_QUEUE = 4096, "requests",
+        "Traced requests that wait for the collector. Beyond it they are dropped and counted: traces never hold up traffic.";
+    TRACES_BATCH = 256, "requests",
+        "Traced requests sent to the collector at once, or whatever came within a second.";
+    TRACES_WAIT = 1, "s",
+        "Time after which a batch is sent again that the collector did not take; doubled with each further time.";
+    TRACES_WAIT_MAX = 30, "s",
+        "Longest time between two tries to reach a collector.";
+    TRACES_TRIES = 5, "tries",
+        "Times one batch is sent to a collector that fails; then it is dropped and counted.";
     NAME = 64, "characters",
         "Longest name of a listener or pool. It stands in every log line and metric of what it names.";
     STICKY_SECRET = 32, "bytes",

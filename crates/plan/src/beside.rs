@@ -103,3 +103,17 @@ pub struct Answer {
 
 /// The answers there are, each sorted and without repetition. A name that is not in it has no answer yet.
 pub type Resolved = BTreeMap<NameAsked, Vec<Answer>>;
+
+/// Where spans of requests are sent, and of which requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// The collector's, whole: `http://127.0.0.1:4318/v1/traces`.
+    pub url: Arc<str>,
+    /// Of requests whose client does not say.
+    pub per_million: u32,
+    /// What the node is called there.
+    pub service: Arc<str>,
+    pub timeout: Duration,
+    /// Whether a client may say that its request belongs to a trace of its own, and whether that is recorded.
+    pub trust_traceparent: bool,
+}

@@ -14,7 +14,7 @@ mod rules;
 mod snapshot;
 
 pub use asked::Asked;
-pub use beside::{Answer, Hook, HookOn, HookTo, NameAsked, Records, Resolved, Resolver, StateFile};
+pub use beside::{Answer, Hook, HookOn, HookTo, NameAsked, Records, Resolved, Resolver, StateFile, Traces};
 pub use evenkeel_health::settings::PassiveSettings;
 pub use hsts::Hsts;
 pub use names::{NameRule, Names};

@@ -12,7 +12,7 @@ use evenkeel_balance::Schedule;
 use evenkeel_health::settings::{CheckSettings, PassiveSettings};
 use evenkeel_model::{BackendId, Cidr, CidrSet, PoolId, TargetId, limits};
 
-use crate::beside::{Hook, NameAsked, Resolver, StateFile};
+use crate::beside::{Hook, NameAsked, Resolver, StateFile, Traces};
 use crate::hsts::Hsts;
 use crate::names::Names;
 use crate::rules::{Action, Rules};
@@ -49,6 +49,12 @@ pub struct Node {
     pub state: Option<StateFile>,
     pub hooks: Vec<Hook>,
     pub resolver: Resolver,
+    /// Exchanges that take longer are kept with the failed ones; `None`: only those.
+    pub slow_request: Option<Duration>,
+    /// How many are kept.
+    pub kept_requests: usize,
+    /// `None`: nothing is traced.
+    pub traces: Option<Traces>,
 }
 
 impl Node {

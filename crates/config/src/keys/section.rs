@@ -11,6 +11,7 @@ pub(crate) enum Section {
     Node,
     Hook,
     Resolver,
+    Traces,
     Admin,
     Listener,
     Certificate,
@@ -40,11 +41,12 @@ pub(crate) enum Section {
 }
 
 impl Section {
-    pub(crate) const ALL: [Section; 30] = [
+    pub(crate) const ALL: [Section; 31] = [
         Section::Top,
         Section::Node,
         Section::Hook,
         Section::Resolver,
+        Section::Traces,
         Section::Admin,
         Section::Listener,
         Section::Certificate,
@@ -80,6 +82,7 @@ impl Section {
             Section::Node => "[node]",
             Section::Hook => "[[node.hook]]",
             Section::Resolver => "[node.resolver]",
+            Section::Traces => "[node.traces]",
             Section::Admin => "[admin]",
             Section::Listener => "[[listener]]",
             Section::Certificate => "[[listener.certificate]]",
@@ -128,6 +131,7 @@ impl Section {
             // Their reader knows under which key they stand.
             Section::Rate | Section::HeaderEdits | Section::CheckStep | Section::Pattern => "",
             Section::Resolver => "resolver.",
+            Section::Traces => "traces.",
             Section::Top
             | Section::Node
             | Section::Hook
@@ -151,6 +155,11 @@ impl Section {
             Section::Resolver => {
                 "How the names of backends are asked for. Left out, every setting has its default. Nothing is asked where every \
                  backend is an address."
+            }
+            Section::Traces => {
+                "Where spans of requests are sent, as OpenTelemetry has them (OTLP over HTTP, protobuf). Left out, nothing is \
+                 traced and no field of a request is touched. With it, a sampled request goes on to its backend with a \
+                 `traceparent` of its own (W3C Trace Context)."
             }
             Section::Admin => "The port for operators and machines: status, readiness, metrics.",
             Section::Listener => {

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use evenkeel_model::limits;
 use evenkeel_plan::{AccessLog, HookOn, HookTo};
 
-use super::{check, file, inner_or_empty, list, table, tables};
-use crate::config::{At, Hook, Node as NodeSettings, Resolver};
+use super::{check, file, inner, inner_or_empty, list, table, tables};
+use crate::config::{At, Hook, Node as NodeSettings, Resolver, Traces};
 use crate::document::{Table, Value};
 use crate::keys::Section;
 use crate::problem::{Notes, Quoted};
@@ -32,6 +32,9 @@ pub(super) fn node<'d>(top: &mut Reader<'d, '_>, empty: &'d Table) -> NodeSettin
         hold_on_suspicion: reader.optional_duration(limits::HOLD_ON_SUSPICION).map(|at| at.value),
         hooks: hooks(&mut reader),
         resolver: resolver(&mut reader, empty),
+        slow_request: reader.optional_duration(limits::SLOW_REQUEST).map(|at| at.value),
+        kept_requests: reader.count(limits::KEPT_REQUESTS),
+        traces: traces(&mut reader),
         written: Vec::new(),
     };
     NodeSettings { written: reader.finish(), ..settings }
@@ -169,4 +172,50 @@ fn resolver(node: &mut Reader<'_, '_>, empty: &Table) -> Resolver {
         written: Vec::new(),
     };
     Resolver { written: reader.finish(), ..resolver }
+}
+
+fn traces(node: &mut Reader<'_, '_>) -> Option<Traces> {
+    let (table, head) = inner(node, "traces", "write [node.traces] and its keys below it")?;
+    let mut reader = Reader::new(Section::Traces, "node", table, head, node.notes());
+    let url = reader.text("endpoint", http::url).map(|at| at.value);
+    if !reader.was_written("endpoint") {
+        reader.missing("endpoint", "say where the collector is: endpoint = \"http://127.0.0.1:4318/v1/traces\"");
+    }
+    let traces = Traces {
+        url,
+        per_million: sample(&mut reader),
+        service: reader.text("service", service).map_or_else(|| "evenkeel".to_owned(), |at| at.value),
+        timeout: reader.duration(limits::TRACES_TIMEOUT),
+        trust_traceparent: reader.flag("trust_traceparent"),
+    };
+    reader.finish();
+    Some(traces)
+}
+
+/// In millionths, so that a hundredth of a percent can be said.
+fn sample(reader: &mut Reader<'_, '_>) -> u32 {
+    let Some(entry) = reader.entry("sample_percent") else { return limits::TRACES_SAMPLE };
+    let percent = match &entry.node.value {
+        Value::Float(percent) => *percent,
+        Value::Integer(Some(percent)) => *percent as f64,
+        _ => f64::NAN,
+    };
+    if (0.0..=100.0).contains(&percent) {
+        return (percent * 10_000.0).round() as u32;
+    }
+    let what = "is not a percentage from 0 to 100".into();
+    let help = "write for example 1 to trace one request in a hundred, or 0.1 for one in a thousand".into();
+    reader.refuse(Refusal { code: "out_of_range", what, help }, "sample_percent", &entry.node);
+    limits::TRACES_SAMPLE
+}
+
+fn service(text: &str) -> Result<String, Refusal> {
+    if !text.trim().is_empty() && text.len() <= limits::NAME.value as usize && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal {
+        code: "invalid_name",
+        what: format!("is {}, which is no name of a service", Quoted(text)),
+        help: format!("use 1 to {} characters", limits::NAME.value),
+    })
 }

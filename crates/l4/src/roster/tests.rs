@@ -60,6 +60,9 @@ fn plan(backends: usize, change: impl FnOnce(&mut Pool)) -> Arc<Plan> {
             cluster: None,
             sticky_secret: None,
             hold_on_suspicion: None,
+            slow_request: None,
+            kept_requests: 0,
+            traces: None,
             state: None,
             hooks: Vec::new(),
             resolver: evenkeel_plan::Resolver::default(),
@@ -74,7 +77,7 @@ fn plan(backends: usize, change: impl FnOnce(&mut Pool)) -> Arc<Plan> {
 }
 
 /// A snapshot in which the backends of `aside` are no candidates.
-fn snapshot(plan: &Arc<Plan>, generation: u64, aside: &[(usize, Aside)]) -> Snapshot {
+fn snapshot(plan: &Arc<Plan>, generation: u64, aside: &[(usize, Aside)]) -> Arc<Snapshot> {
     let is_candidate = |id: &usize| aside.iter().all(|(other, _)| other != id);
     let members = (0..plan.backends.len()).filter(is_candidate);
     let members = members.map(|id| Member::new(BackendId::from_index(id), address(id), 1));
@@ -83,13 +86,13 @@ fn snapshot(plan: &Arc<Plan>, generation: u64, aside: &[(usize, Aside)]) -> Snap
     let candidates =
         Candidates::new(plan.pools[0].schedule, members).with_bystanders(aside.iter().map(bystander).collect());
     let refusal = candidates.is_empty().then_some(Cause::AllBackendsDrained);
-    Snapshot {
+    Arc::new(Snapshot {
         generation,
         made: at(0),
         plan: Arc::clone(plan),
         standings: Vec::new(),
         pools: vec![Arc::new(PoolView { candidates, refusal, panic: false })],
-    }
+    })
 }
 
 fn workers<const N: usize>(plan: &Arc<Plan>, aside: &[(usize, Aside)]) -> [Roster; N] {
@@ -617,7 +620,7 @@ fn a_removed_listeners_rules_mean_the_pools_of_its_own_plan() {
             })
         };
         let pools = plan.pools.iter().map(|_| view()).collect();
-        Snapshot { generation: plan.pools.len() as u64, made: at(0), plan, standings: Vec::new(), pools }
+        Arc::new(Snapshot { generation: plan.pools.len() as u64, made: at(0), plan, standings: Vec::new(), pools })
     };
     let mut roster = Roster::new(0, 1, Arc::new(Registry::new()), Arc::new(Gates::new([7; 32])));
     roster.follow(&with(&["first", "second"], Some(1)));

@@ -1,0 +1,186 @@
+//! What is known of requests afterwards: the failed and slow ones, their causes over time, their lines as they come, and traces.
+//!
+//! Workers hand over what they gathered a few times a second ([`Recorder`]); a thread of its own keeps it, so that neither a
+//! flood of failures nor somebody who looks at it costs a worker more than a copy. What cannot be handed over is counted.
+//!
+//! ```text
+//!   worker ── Outcome ──► Recorder ── batch, each 100 ms ──► thread ──► Ring, Digest ◄── explain, API, dashboard
+//!                 (good: three comparisons)                      ├──► live readers
+//!                                                                └──► spans to the collector
+//! ```
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use evenkeel_model::exchange::{ExchangeId, Record};
+use evenkeel_model::{Instant, limits};
+use evenkeel_observe::{Digest, LineBuffer, Ring, Struck};
+use evenkeel_plan::Plan;
+use tokio::sync::{broadcast, mpsc};
+
+mod live;
+mod recorder;
+
+pub use live::{Lines, LiveReader, Said};
+pub use recorder::Recorder;
+
+use recorder::Batch;
+
+/// Everything others may ask for; cheap to hand around.
+#[derive(Clone, Debug)]
+pub struct Requests(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// From here on an exchange is slow, in nanoseconds.
+    slow: AtomicU64,
+    kept: Mutex<Kept>,
+    all: broadcast::Sender<Arc<str>>,
+    failed: broadcast::Sender<Arc<str>>,
+    /// Readers of the live stream, so that workers know whether anybody listens.
+    readers_of_all: AtomicUsize,
+    readers_of_failed: AtomicUsize,
+    /// Records and lines that were not handed over.
+    dropped: AtomicU64,
+    /// Records that were not kept because others of their cause were.
+    sampled_out: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    ring: Ring,
+    digest: Digest,
+}
+
+impl Shared {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Requests {
+    /// How many failed and slow requests are kept now.
+    pub fn kept(&self) -> usize {
+        self.0.kept().ring.len()
+    }
+
+    pub fn find(&self, id: ExchangeId) -> Option<Arc<Record>> {
+        self.0.kept().ring.find(id)
+    }
+
+    /// Those that `wanted` says, the newest first, at most `most`.
+    pub fn newest(&self, most: usize, wanted: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
+        self.0.kept().ring.newest(most, wanted)
+    }
+
+    /// Every cause that has struck since the node started, and since when that is. The one that struck most in the last hour
+    /// comes first.
+    pub fn causes(&self, now: Instant) -> (Instant, Vec<Struck>) {
+        let kept = self.0.kept();
+        (kept.digest.since(), kept.digest.causes(now))
+    }
+
+    /// A reader of access-log lines as they come. While nobody reads, none are written for it.
+    pub fn live(&self, which: Lines) -> LiveReader {
+        LiveReader::new(&self.0, which)
+    }
+
+    /// How many failed or slow requests, and lines of the live stream, were lost between worker and thread.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// How many failed or slow requests were counted and not kept, since others of their cause were.
+    pub fn sampled_out(&self) -> u64 {
+        self.0.sampled_out.load(Ordering::Relaxed)
+    }
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Trace {
+    shared: Arc<Shared>,
+    batches: mpsc::Sender<Batch>,
+    thread: JoinHandle<()>,
+}
+
+impl Trace {
+    /// # Errors
+    /// When the process is out of files or threads.
+    pub fn start(plan: &Plan, now: Instant) -> io::Result<Trace> {
+        let line_room = limits::LIVE_LINES.value as usize;
+        let shared = Arc::new(Shared {
+            slow: AtomicU64::new(slow(plan)),
+            kept: Mutex::new(Kept { ring: Ring::new(plan.node.kept_requests), digest: Digest::new(now) }),
+            all: broadcast::Sender::new(line_room),
+            failed: broadcast::Sender::new(line_room),
+            readers_of_all: AtomicUsize::new(0),
+            readers_of_failed: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            sampled_out: AtomicU64::new(0),
+        });
+        let (batches, mut gathered) = mpsc::channel::<Batch>(limits::KEPT_QUEUE.value as usize);
+        let keeping = Arc::clone(&shared);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("trace".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                // Ends when the last worker is gone.
+                while let Some(batch) = gathered.recv().await {
+                    keep(&keeping, batch);
+                }
+            });
+        })?;
+        Ok(Trace { shared, batches, thread })
+    }
+
+    /// A worker's end. `lines` writes its access log.
+    pub fn recorder(&self, lines: Option<LineBuffer>, epoch: evenkeel_model::Epoch) -> Recorder {
+        Recorder::new(lines, epoch, Arc::clone(&self.shared), self.batches.clone())
+    }
+
+    pub fn requests(&self) -> Requests {
+        Requests(Arc::clone(&self.shared))
+    }
+
+    /// Takes over what a new plan says.
+    pub fn plan(&self, plan: &Plan) {
+        self.shared.slow.store(slow(plan), Ordering::Relaxed);
+        self.shared.kept().ring.set_room(plan.node.kept_requests);
+    }
+
+    /// Waits until all that was handed over is kept. All recorders must be gone by then.
+    pub fn stop(self) {
+        drop(self.batches);
+        // A panic of the thread was printed by itself.
+        let _ = self.thread.join();
+    }
+}
+
+fn slow(plan: &Plan) -> u64 {
+    plan.node.slow_request.map_or(u64::MAX, nanos)
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn keep(shared: &Shared, batch: Batch) {
+    for (text, failed) in batch.lines() {
+        let line: Arc<str> = text.into();
+        // Without a reader there is nobody to send to, which is no fault.
+        let _ = shared.all.send(Arc::clone(&line));
+        if failed {
+            let _ = shared.failed.send(line);
+        }
+    }
+    let mut kept = shared.kept();
+    for tallied in batch.tallies {
+        kept.digest.add(tallied);
+    }
+    for record in batch.records {
+        kept.ring.keep(record);
+    }
+}

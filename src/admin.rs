@@ -1,7 +1,9 @@
-//! The admin address: `/metrics`, `/ready`, `/status`.
+//! The admin address: `/metrics`, `/ready`, `/status`, and the dashboard at `/`.
 //!
 //! Runs on the main thread's small runtime, away from the workers. Questions about state go to the control
 //! thread, which owns it; a scrape therefore never takes a lock that traffic could want.
+
+mod page;
 
 use axum::Router;
 use axum::extract::State;
@@ -24,6 +26,7 @@ pub fn router(view: View, _desk: Option<Desk>) -> Router {
         .route("/ready", get(ready))
         .route("/status", get(status))
         .with_state(view)
+        .merge(page::router())
 }
 
 async fn metrics(State(view): State<View>) -> Response {

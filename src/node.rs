@@ -28,6 +28,7 @@ use evenkeel_reactor::{Clock, Errno};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::watch;
 
+use crate::admin::Feed;
 use crate::boss::{Boss, EventSink, Started, Traffic};
 use crate::side::{self, Side, state};
 use crate::trace::{Requests, Trace};
@@ -45,6 +46,7 @@ pub struct Node {
     trace: Trace,
     clock: Clock,
     epoch: Epoch,
+    feed: Feed,
     plan: Arc<Plan>,
     /// UDP addresses that a reload took away, and until when workers may hold them for their last sessions.
     left: Vec<(SocketAddr, Instant)>,
@@ -125,6 +127,8 @@ pub struct View {
     pub log_dropped: Option<Arc<std::sync::atomic::AtomicU64>>,
     /// Failed and slow requests, their causes, and lines as they come.
     pub requests: Requests,
+    /// What changed.
+    pub feed: Feed,
 }
 
 impl Node {
@@ -137,8 +141,14 @@ impl Node {
         known: Arc<Resolved>,
         clock: Clock,
         epoch: Epoch,
-        sink: EventSink,
+        mut sink: EventSink,
     ) -> Result<Node, Refused> {
+        let feed = Feed::default();
+        let fed = feed.clone();
+        let sink: EventSink = Box::new(move |event| {
+            fed.put(event);
+            sink(event);
+        });
         let system = |what| move |error| Refused::System { what, error };
         let files = raise_file_limit();
         let worker_count = match plan.node.workers {
@@ -216,6 +226,7 @@ impl Node {
             trace,
             clock,
             epoch,
+            feed,
             plan,
             left: Vec::new(),
         };
@@ -279,6 +290,7 @@ impl Node {
             epoch: self.epoch,
             log_dropped: self.log.as_ref().map(LogWriter::dropped),
             requests: self.trace.requests(),
+            feed: self.feed.clone(),
         }
     }
 

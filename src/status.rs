@@ -2,6 +2,7 @@
 //!
 //! Names and words are those of the config and the log. It reads and changes nothing; orders have a way of their own.
 
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,83 @@ pub fn document(boss: &Boss, registry: &Arc<Registry>, epoch: Epoch, clock: Cloc
             return Some(document);
         }
     }
+}
+
+/// One pool; when there is none of the name, the names there are. `None` when the node has stopped.
+pub fn one_pool(
+    boss: &Boss,
+    registry: &Arc<Registry>,
+    epoch: Epoch,
+    clock: Clock,
+    name: &str,
+) -> Option<Result<shape::Pool, Vec<String>>> {
+    loop {
+        let wanted = name.to_owned();
+        let (plan, found) = boss.look(move |control| {
+            let snapshot = control.snapshot();
+            let found = pool_named(&snapshot.plan, &wanted).map(|id| (id, pool(&snapshot, id)));
+            (Arc::clone(&snapshot.plan), found)
+        })?;
+        let Some((id, mut told)) = found else { return Some(Err(pool_names(&plan))) };
+        let of_pool = plan.backends_of(id).map(|(id, _)| id).collect::<Vec<_>>();
+        let mut whole = true;
+        for part in of_pool.chunks(AT_ONCE) {
+            let (part, registry) = (part.to_vec(), Arc::clone(registry));
+            let looked = look_at(boss, &plan, move |control| {
+                let now = clock.now();
+                part.into_iter().map(|id| backend(control, &registry, epoch, now, id)).collect::<Vec<_>>()
+            })?;
+            match looked {
+                Some(backends) => told.backends.extend(backends),
+                None => whole = false,
+            }
+        }
+        if whole {
+            return Some(Ok(told));
+        }
+    }
+}
+
+/// What is not there of a pool and a backend in it.
+pub enum Absent {
+    /// The names there are.
+    Pool(Vec<String>),
+    /// The addresses there are.
+    Backend(Vec<String>),
+}
+
+/// One backend of a pool. `None` when the node has stopped.
+pub fn one_backend(
+    boss: &Boss,
+    registry: &Arc<Registry>,
+    epoch: Epoch,
+    clock: Clock,
+    (name, address): (&str, SocketAddr),
+) -> Option<Result<shape::Backend, Absent>> {
+    let (name, registry) = (name.to_owned(), Arc::clone(registry));
+    boss.look(move |control| {
+        let snapshot = control.snapshot();
+        let plan = &snapshot.plan;
+        let Some(pool) = pool_named(plan, &name) else { return Err(Absent::Pool(pool_names(plan))) };
+        match plan.backends_of(pool).find(|(_, backend)| backend.address == address) {
+            Some((id, _)) => Ok(backend(control, &registry, epoch, clock.now(), id)),
+            None => Err(Absent::Backend(plan.backends_of(pool).map(|(_, one)| one.address.to_string()).collect())),
+        }
+    })
+}
+
+/// The listeners alone. `None` when the node has stopped.
+pub fn all_listeners(boss: &Boss, registry: &Arc<Registry>) -> Option<Vec<shape::Listener>> {
+    let registry = Arc::clone(registry);
+    boss.look(move |control| listeners(&control.snapshot(), &registry))
+}
+
+fn pool_named(plan: &Plan, name: &str) -> Option<PoolId> {
+    plan.pools.iter().position(|pool| *pool.name == *name).map(PoolId::from_index)
+}
+
+fn pool_names(plan: &Plan) -> Vec<String> {
+    plan.pools.iter().map(|pool| pool.name.to_string()).collect()
 }
 
 /// The inner one is `None` when another plan came in between, so that the pages of both would be mixed.

@@ -166,7 +166,7 @@ fn attend(listener: TcpListener, view: View, tell: Sender<News>) -> io::Result<(
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::spawn(async move {
             // Ends only with the runtime.
-            let _ = axum::serve(listener, admin::router(view, None)).await;
+            let _ = axum::serve(listener, admin::router(admin::Admin::new(view, None))).await;
         });
         loop {
             tokio::select! {

@@ -3,6 +3,7 @@
 //! An address that cannot be had leaves the server before it running: an operator must not lose the pages over a typing error.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -28,10 +29,11 @@ impl AdminServer {
             Some(address) => {
                 let listener = TcpListener::bind(address).await;
                 let listener = listener.map_err(|error| format!("admin: cannot listen on {address}: {error}"))?;
-                let pages = admin::router(node.view(), Some(desk.clone()));
+                let admin = admin::Admin::new(node.view(), Some(desk.clone()));
                 let task = tokio::spawn(async move {
-                    // Ends only with the runtime.
-                    let _ = axum::serve(listener, pages).await;
+                    // Both end only with the runtime.
+                    let _ =
+                        tokio::join!(Arc::clone(&admin).keep_history(), axum::serve(listener, admin::router(admin)));
                 });
                 Some(AdminServer { address, task })
             }

@@ -36,6 +36,7 @@ use evenkeel_plan::{Plan, Resolved};
 
 pub use material::Files;
 pub use problem::{Problem, Severity};
+pub use reader::closest;
 pub use reference::reference;
 pub use render::{render, render_json};
 pub use source::{Format, Place, Source};

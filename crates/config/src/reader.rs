@@ -492,7 +492,7 @@ fn last_part(key: &'static str) -> &'static str {
 }
 
 /// The candidate an operator most likely meant, when one is near enough to be a slip.
-pub(crate) fn closest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub fn closest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     // One slip for each three letters: "crat" still finds "cart", "xyz" finds nothing.
     let allowed = (word.chars().count() / 3).max(1);
     candidates

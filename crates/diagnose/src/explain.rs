@@ -9,6 +9,7 @@ use std::fmt::Write;
 use evenkeel_model::cause::Entry;
 use evenkeel_model::{Cause, Phase};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::evidence;
 
@@ -120,8 +121,8 @@ field of the answer (RFC 9209), in the access log (`cause`), in the labels of `/
 ";
 
 /// One cause as JSON shows it.
-#[derive(Serialize)]
-struct Explained {
+#[derive(Serialize, ToSchema)]
+pub struct Explained {
     code: &'static str,
     blame: &'static str,
     phase: &'static str,
@@ -133,8 +134,8 @@ struct Explained {
     advice: &'static str,
 }
 
-#[derive(Serialize)]
-struct ExplainedField {
+#[derive(Serialize, ToSchema)]
+pub struct ExplainedField {
     field: &'static str,
     meaning: &'static str,
 }

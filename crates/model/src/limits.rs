@@ -407,6 +407,22 @@ fixed! {
         "Names asked for at once. A thousand of them must not be a burst that a name server takes for an attack.";
     NAMES_AT_START = 5, "s",
         "How long a start, or a reload with new names, waits for first answers; then it goes on with those there are. Longer than a question and its repetition to a server that is away.";
+    ADMIN_BODY = 8_388_608, "bytes",
+        "Largest body the admin side takes: a config with some 50,000 backends.";
+    ADMIN_PATIENCE = 10, "s",
+        "How long a client of the admin side may take for its TLS handshake, for a request's head, for its body, and for the next bytes of an answer. Whoever is slower holds a place that others need.";
+    ADMIN_CONNECTIONS = 128, "connections",
+        "Connections the admin side has open at once. An operator, a dashboard and a few scrapers use a dozen; further ones wait for a place.";
+    ADMIN_STREAMS = 32, "streams",
+        "Streams (server-sent events) the admin side keeps open at once, a quarter of its connections, so that pages are answered however many follow it live.";
+    ADMIN_TOKEN = 16, "characters",
+        "Least length of a token: one that is shorter could be guessed.";
+    HISTORY_STEP = 5, "s",
+        "Time between two samples of the history: fine enough to see a failover of the default windows in it.";
+    HISTORY_SAMPLES = 720, "samples",
+        "Samples that are kept: an hour.";
+    HISTORY_BACKENDS = 256, "backends",
+        "With more backends than this the history keeps pools only. 256 of them are 8 MB in an hour.";
     STATE_INTERVAL = 5, "s",
         "The state file is written at most once in this time. What a killed process loses is no older.";
     STATE_REFRESH = 30, "s",

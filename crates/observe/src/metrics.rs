@@ -7,6 +7,7 @@
 mod render;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -72,6 +73,11 @@ impl Histogram {
 
     pub fn sum_us(&self) -> u64 {
         self.sum_us.read()
+    }
+
+    /// By bucket; the last takes everything above the bounds.
+    pub fn counts(&self) -> [u64; BUCKETS_US.len() + 1] {
+        std::array::from_fn(|bucket| self.buckets[bucket].read())
     }
 
     pub fn record(&self, duration: Duration) {
@@ -202,6 +208,34 @@ impl Registry {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         tables.listeners.retain(|name, _| listener(name));
         tables.backends.retain(|label, _| backend(label));
+    }
+
+    /// Shows the counters of each listener, a set for each worker.
+    pub fn each_listener(&self, mut each: impl FnMut(&Arc<str>, &[&ListenerMetrics])) {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, workers) in &tables.listeners {
+            each(name, &workers.values().map(|set| &**set).collect::<Vec<_>>());
+        }
+    }
+
+    /// Shows the counters of each backend, a set for each worker; sorted by pool. With very many they are shown in pieces, so
+    /// that nobody waits long for the lock; a backend that comes or goes meanwhile is shown once or not at all.
+    pub fn each_backend(&self, mut each: impl FnMut(&BackendLabel, &[&BackendMetrics])) {
+        const AT_ONCE: usize = 1000;
+        let mut behind: Option<BackendLabel> = None;
+        loop {
+            let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+            let from = behind.take().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut shown = 0;
+            for (label, workers) in tables.backends.range((from, Bound::Unbounded)).take(AT_ONCE) {
+                each(label, &workers.values().map(|set| &**set).collect::<Vec<_>>());
+                shown += 1;
+                behind = Some(label.clone());
+            }
+            if shown < AT_ONCE {
+                return;
+            }
+        }
     }
 
     /// Adds the workers' numbers of one listener up.

@@ -1,0 +1,110 @@
+//! The paths, and the OpenAPI document that describes them: one list for both.
+//!
+//! A path that is served and not described, or the other way round, cannot be written: handlers carry their description, and
+//! a test compares the document with the one in the manual.
+
+use std::sync::{Arc, LazyLock};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+
+use super::read::{causes, events, history, host, metrics, status};
+use super::{Admin, Problem};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "evenkeel admin API",
+        description = "Status, events and orders of one node. Errors are application/problem+json (RFC 9457).",
+        license(name = "Apache-2.0 OR MIT"),
+    ),
+    servers((url = "/")),
+    paths(
+        status::status, status::pools, status::pool, status::backend, status::listeners,
+        events::events, events::stream,
+        causes::causes, causes::cause,
+        history::history, host::host,
+        metrics::metrics, metrics::ready,
+    ),
+    tags(
+        (name = "status", description = "What is so now"),
+        (name = "events", description = "What changed"),
+        (name = "causes", description = "What went wrong"),
+        (name = "machines", description = "For machines that look every few seconds"),
+    ),
+    security(("token" = [])),
+)]
+struct Description;
+
+/// The OpenAPI document.
+pub fn document() -> String {
+    let mut document = Description::openapi();
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("Where tokens are configured. Loopback without tokens, and the unix socket, want none."))
+        .build();
+    document.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(token));
+    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    document.to_pretty_json().expect("a description always has a JSON form") + "\n"
+}
+
+/// This document.
+async fn description() -> Response {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(document);
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+}
+
+/// Each path once, with what it takes.
+pub fn routes() -> Router<Arc<Admin>> {
+    let reads: [(&str, MethodRouter<Arc<Admin>>); 15] = [
+        ("/metrics", get(metrics::metrics)),
+        ("/ready", get(metrics::ready)),
+        ("/status", get(status::status)),
+        ("/api/v1/status", get(status::status)),
+        ("/api/v1/pools", get(status::pools)),
+        ("/api/v1/pools/{pool}", get(status::pool)),
+        ("/api/v1/pools/{pool}/backends/{backend}", get(status::backend)),
+        ("/api/v1/listeners", get(status::listeners)),
+        ("/api/v1/events", get(events::events)),
+        ("/api/v1/events/stream", get(events::stream)),
+        ("/api/v1/causes", get(causes::causes)),
+        ("/api/v1/causes/{code}", get(causes::cause)),
+        ("/api/v1/history", get(history::history)),
+        ("/api/v1/host", get(host::host)),
+        ("/api/v1/openapi.json", get(description)),
+    ];
+    let mut routes = Router::new();
+    for (path, handlers) in reads {
+        routes = routes.route(path, handlers.fallback(|| async { Problem::method("GET, HEAD") }));
+    }
+    routes.fallback(nothing_here)
+}
+
+async fn nothing_here(request: Request) -> Problem {
+    let path = super::problem::shown(request.uri().path());
+    let there = Description::openapi().paths.paths;
+    Problem::absent("path", &path, there.keys().map(String::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_in_the_manual_is_the_one_that_is_served() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/openapi.json");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, document()).expect("the manual can be written");
+        }
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            kept == document(),
+            "run UPDATE_GOLDEN=1 cargo test -p evenkeel --lib describe, and look at the difference"
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! Pages that change nothing.
+
+pub mod causes;
+pub mod events;
+pub mod history;
+pub mod host;
+pub mod metrics;
+pub mod status;

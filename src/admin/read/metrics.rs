@@ -1,0 +1,35 @@
+//! `/metrics` and `/ready`, for machines that look every few seconds.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::admin::{Problem, Shared, run};
+use crate::status::shape::Ready;
+
+/// Counters in the text format of Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "machines",
+    responses((status = 200, description = "The counters", body = String, content_type = "text/plain")),
+)]
+pub async fn metrics(State(admin): Shared) -> Result<Response, Problem> {
+    let view = admin.view.clone();
+    let text = run(move || view.metrics()).await.ok_or_else(Problem::stopping)?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+/// Whether every pool that a listener serves has somebody to offer. Never wants a token.
+#[utoipa::path(
+    get, path = "/ready", tag = "machines", security(()),
+    responses(
+        (status = 200, description = "It has", body = Ready),
+        (status = 503, description = "Some have not", body = Ready),
+    ),
+)]
+pub async fn ready(State(admin): Shared) -> Result<Response, Problem> {
+    let boss = admin.view.boss.clone();
+    let ready = run(move || boss.look(crate::status::ready)).await.flatten().ok_or_else(Problem::stopping)?;
+    let status = if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, Json(ready)).into_response())
+}

@@ -9,11 +9,11 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-use super::read::{causes, events, history, host, metrics, status};
+use super::read::{causes, events, history, host, metrics, route, status};
 use super::{Admin, Problem};
 
 #[derive(OpenApi)]
@@ -28,7 +28,7 @@ use super::{Admin, Problem};
         status::status, status::pools, status::pool, status::backend, status::listeners,
         events::events, events::stream,
         causes::causes, causes::cause,
-        history::history, host::host,
+        history::history, host::host, route::route,
         metrics::metrics, metrics::ready,
     ),
     tags(
@@ -78,9 +78,13 @@ pub fn routes() -> Router<Arc<Admin>> {
         ("/api/v1/host", get(host::host)),
         ("/api/v1/openapi.json", get(description)),
     ];
+    let writes: [(&str, MethodRouter<Arc<Admin>>); 1] = [("/api/v1/route", post(route::route))];
     let mut routes = Router::new();
     for (path, handlers) in reads {
         routes = routes.route(path, handlers.fallback(|| async { Problem::method("GET, HEAD") }));
+    }
+    for (path, handlers) in writes {
+        routes = routes.route(path, handlers.fallback(|| async { Problem::method("POST") }));
     }
     routes.fallback(nothing_here)
 }

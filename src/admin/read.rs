@@ -5,4 +5,5 @@ pub mod events;
 pub mod history;
 pub mod host;
 pub mod metrics;
+pub mod route;
 pub mod status;

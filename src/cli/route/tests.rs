@@ -5,6 +5,7 @@
 use clap::Parser;
 use evenkeel_config::{Format, Source, compile};
 use evenkeel_diagnose::route::{Outcome, Pick};
+use evenkeel_model::Cause;
 
 use super::*;
 
@@ -162,7 +163,7 @@ fn the_url_chooses_the_listener_as_the_kernel_would() {
     let several = listener(&["GET", "http://a.example:8081/"]).unwrap_err();
     assert_eq!(
         several,
-        "several listeners could take it: \"inside\" (http 10.0.0.1:8081), \"elsewhere\" (http 0.0.0.0:8081); choose with --listener"
+        "several listeners could take it: \"inside\" (http 10.0.0.1:8081), \"elsewhere\" (http 0.0.0.0:8081); choose the listener by its name"
     );
     let none = listener(&["GET", "https://a.example/"]).unwrap_err();
     assert!(
@@ -218,7 +219,7 @@ fn a_bad_question_says_what_is_wrong_with_it() {
         (&["GET", "http://a:b/"], "\"http://a:b/\" has a bad port; ports are 1 to 65535"),
         (&["GET", "http://a:0/"], "\"http://a:0/\" has a bad port; ports are 1 to 65535"),
         (&["GET", "http://a:65536/"], "\"http://a:65536/\" has a bad port; ports are 1 to 65535"),
-        (&["GET", "http://me:pw@a/"], "\"http://me:pw@a/\" names a user; send it as -H \"Authorization: ...\""),
+        (&["GET", "http://me:pw@a/"], "\"http://me:pw@a/\" names a user; send it as a field Authorization"),
         (&["GET", "http://a/x y"], "\"http://a/x y\" holds ' ', which no URL can; write it percent-encoded"),
         (
             &["GET", "http://a/\r\nX: y"],
@@ -226,7 +227,7 @@ fn a_bad_question_says_what_is_wrong_with_it() {
         ),
         (&["GET /", "http://a/"], "\"GET /\" is no method; write one word such as GET"),
         (&["GET", "http://a/", "-H", "X"], "-H \"X\" has no colon; write it \"Name: value\""),
-        (&["GET", "http://a/", "-H", "X: a\r\nY: b"], "-H \"X: a\\r\\nY: b\" holds '\\r', which no field can"),
+        (&["GET", "http://a/", "-H", "X: a\r\nY: b"], "field \"X:  a\\r\\nY: b\" holds '\\r', which no field can"),
     ];
     for (words, expected) in table {
         assert_eq!(told(words).unwrap_err(), *expected, "{words:?}");

@@ -11,6 +11,7 @@ pub mod health_metrics;
 mod hearsay;
 pub mod host;
 pub mod node;
+pub mod ports;
 pub mod route;
 pub mod service;
 pub mod side;

@@ -22,17 +22,18 @@ use evenkeel_l7::Http;
 use evenkeel_model::{Epoch, Instant, limits};
 use evenkeel_observe::metrics::{BackendLabel, render};
 use evenkeel_observe::{LogWriter, Registry};
-use evenkeel_plan::{AccessLog, Listener, Plan, Resolved};
-use evenkeel_reactor::epoll::{EpollDriver, Waker, address_in_use, bind_tcp, bind_udp, udp_address_in_use};
+use evenkeel_plan::{AccessLog, Plan, Resolved};
+use evenkeel_reactor::epoll::{EpollDriver, Waker};
 use evenkeel_reactor::{Clock, Errno};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::watch;
 
 use crate::admin::Feed;
 use crate::boss::{Boss, EventSink, Started, Traffic};
+use crate::ports::{Given, Ports, Told};
 use crate::side::{self, Side, state};
 use crate::trace::{Requests, Trace};
-use crate::worker::{Arrives, Command, Worker, listen_options};
+use crate::worker::{Arrives, Command, Worker};
 
 pub struct Node {
     boss: Boss,
@@ -48,8 +49,9 @@ pub struct Node {
     epoch: Epoch,
     feed: Feed,
     plan: Arc<Plan>,
-    /// UDP addresses that a reload took away, and until when workers may hold them for their last sessions.
-    left: Vec<(SocketAddr, Instant)>,
+    ports: Ports,
+    /// How often sockets were given to workers.
+    round: u64,
 }
 
 struct WorkerHandle {
@@ -109,14 +111,6 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// One bound address, a socket for each worker.
-struct Bound {
-    listener: Arc<str>,
-    address: SocketAddr,
-    arrives: Arrives,
-    socks: Vec<OwnedFd>,
-}
-
 /// Everything a question about the node's state needs; cheap to hand to the admin side.
 #[derive(Clone)]
 pub struct View {
@@ -164,8 +158,8 @@ impl Node {
                 Some(LogWriter::start(Box::new(file)).map_err(system("access log thread"))?)
             }
         };
-        let wanted: Vec<Wanted<'_>> = addresses(&plan).collect();
-        let bound = bind(&wanted, worker_count, |_| false)?;
+        let mut ports = Ports::new(worker_count, Vec::new());
+        let change = ports.prepare(&plan, clock.now())?;
         let seed = random();
         let wakers: Arc<Mutex<Vec<Waker>>> = Arc::default();
         let wake = {
@@ -214,7 +208,8 @@ impl Node {
             });
             workers.push(WorkerHandle { commands, waker, thread: thread.map_err(system("worker thread"))? });
         }
-        let node = Node {
+        let told = ports.take(&plan, change, clock.now());
+        let mut node = Node {
             boss,
             boss_thread,
             side,
@@ -228,9 +223,10 @@ impl Node {
             epoch,
             feed,
             plan,
-            left: Vec::new(),
+            ports,
+            round: 0,
         };
-        node.listen(bound);
+        node.tell(told);
         Ok(node)
     }
 
@@ -240,23 +236,9 @@ impl Node {
     /// When a new listener's address cannot be bound.
     pub fn reload(&mut self, plan: Arc<Plan>, known: Arc<Resolved>) -> Result<(), Refused> {
         let now = self.clock.now();
-        self.left.retain(|(_, until)| *until > now);
-        let running: Vec<Wanted<'_>> = addresses(&self.plan).collect();
-        let wanted: Vec<Wanted<'_>> =
-            addresses(&plan).filter(|wanted| !running.iter().any(|have| have.serves(wanted))).collect();
-        let is_ours = |wanted: &Wanted<'_>| {
-            let left = || self.left.iter().any(|(address, _)| *address == wanted.address);
-            running.iter().any(|have| have.is_at(wanted)) || wanted.arrives == Arrives::Datagrams && left()
-        };
-        let bound = bind(&wanted, self.workers.len(), is_ours)?;
-        // With some room for the workers to see the plan.
-        let until = now + plan.node.drain_timeout + Duration::from_secs(1);
-        let gone = running
-            .iter()
-            .filter(|have| have.arrives == Arrives::Datagrams && !addresses(&plan).any(|wanted| wanted.is_at(have)));
-        let gone: Vec<(SocketAddr, Instant)> = gone.map(|have| (have.address, until)).collect();
-        self.left.extend(gone);
-        self.listen(bound);
+        let change = self.ports.prepare(&plan, now)?;
+        let told = self.ports.take(&plan, change, now);
+        self.tell(told);
         self.boss.plan(Arc::clone(&plan));
         self.side.orders().plan(Arc::clone(&plan), known);
         let backends = labels(&plan);
@@ -271,6 +253,16 @@ impl Node {
 
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
+    }
+
+    /// When [`Node::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.ports.poll_timeout()
+    }
+
+    /// Lets go of addresses that have left the plan.
+    pub fn handle_timeout(&mut self) {
+        self.ports.handle_timeout(self.clock.now());
     }
 
     /// What names of backends stand for. Changes when a name server says something else; then it is time for a plan with that.
@@ -297,6 +289,8 @@ impl Node {
     /// Lets nothing new in and waits until what runs has ended, for `timeout` at most; then stops.
     pub fn drain(self, timeout: Duration) {
         let deadline = self.clock.now() + timeout;
+        // Before the workers hear of it, or what comes in between would be reset.
+        self.ports.close();
         for worker in &self.workers {
             // A worker that is gone has nothing left to drain.
             let _ = worker.commands.send(Command::Drain { deadline });
@@ -316,12 +310,18 @@ impl Node {
         }
     }
 
-    fn listen(&self, bound: Vec<Bound>) {
-        for Bound { listener, address, arrives, socks } in bound {
-            for (worker, bound) in self.workers.iter().zip(socks) {
-                let listener = Arc::clone(&listener);
-                let _ = worker.commands.send(Command::Listen { listener, address, arrives, bound });
+    fn tell(&mut self, told: Told) {
+        self.round += 1;
+        let round = self.round;
+        for (address, arrives) in told.gone {
+            for worker in &self.workers {
+                let _ = worker.commands.send(Command::Forget { address, arrives });
             }
+        }
+        for Given { listener, address, arrives, worker, sock } in told.given {
+            // A worker that is gone was a panic, which its own thread has printed.
+            let _ =
+                self.workers[worker].commands.send(Command::Listen { listener, address, arrives, bound: sock, round });
         }
         for worker in &self.workers {
             worker.waker.wake();
@@ -375,64 +375,6 @@ fn labels(plan: &Plan) -> BTreeSet<BackendLabel> {
         backend: backend.address.to_string().into(),
     };
     plan.backends.iter().map(label).collect()
-}
-
-/// One address of one listener of a plan.
-struct Wanted<'a> {
-    listener: &'a Listener,
-    address: SocketAddr,
-    arrives: Arrives,
-}
-
-impl Wanted<'_> {
-    /// Whether a socket made for this one serves `other` too. One for datagrams serves whichever listener has the address,
-    /// since its sessions need it for as long as they last.
-    fn serves(&self, other: &Wanted<'_>) -> bool {
-        self.is_at(other) && (self.arrives == Arrives::Datagrams || self.listener.name == other.listener.name)
-    }
-
-    /// Connections and datagrams do not meet.
-    fn is_at(&self, other: &Wanted<'_>) -> bool {
-        (self.address, self.arrives) == (other.address, other.arrives)
-    }
-
-    fn is_taken(&self) -> bool {
-        match self.arrives {
-            Arrives::Connections => address_in_use(self.address),
-            Arrives::Datagrams => udp_address_in_use(self.address),
-        }
-    }
-
-    fn bind(&self) -> Result<OwnedFd, io::Error> {
-        match self.arrives {
-            Arrives::Connections => bind_tcp(self.address, &listen_options(self.listener)),
-            Arrives::Datagrams => bind_udp(self.address),
-        }
-    }
-}
-
-fn addresses(plan: &Plan) -> impl Iterator<Item = Wanted<'_>> {
-    plan.listeners.iter().flat_map(|listener| {
-        let arrives = Arrives::at(listener.protocol);
-        listener.listen.iter().map(move |&address| Wanted { listener, address, arrives })
-    })
-}
-
-/// Binds each address once per worker. One that is ours may be in use: by ourselves.
-fn bind(wanted: &[Wanted<'_>], workers: usize, is_ours: impl Fn(&Wanted<'_>) -> bool) -> Result<Vec<Bound>, Refused> {
-    let bind_one = |wanted: &Wanted<'_>| {
-        let (listener, address, arrives) = (Arc::clone(&wanted.listener.name), wanted.address, wanted.arrives);
-        // An address may move from one listener to another; then the socket in use is our own.
-        if !is_ours(wanted) && wanted.is_taken() {
-            return Err(Refused::InUse { listener, address, arrives });
-        }
-        let socks: Result<Vec<OwnedFd>, io::Error> = (0..workers).map(|_| wanted.bind()).collect();
-        match socks {
-            Ok(socks) => Ok(Bound { listener, address, arrives, socks }),
-            Err(error) => Err(Refused::Bind { listener, address, error }),
-        }
-    };
-    wanted.iter().map(bind_one).collect()
 }
 
 /// Raises the soft limit of open files to the hard one, as HAProxy and nginx do, and says what it is.

@@ -117,7 +117,10 @@ impl Service {
         self.say("node.started", &describe(self.node.plan()));
         let mut names = self.node.names();
         loop {
+            let until = self.node.poll_timeout();
+            let patience = until.map_or(Duration::MAX, |until| until - self.node.view().clock.now());
             tokio::select! {
+                () = tokio::time::sleep(patience), if until.is_some() => self.node.handle_timeout(),
                 _ = signals.hangup.recv() => {
                     // What is wrong is in the log by then.
                     let _ = self.reload(BY_SIGNAL).await;

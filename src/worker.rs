@@ -18,10 +18,15 @@ use std::net::SocketAddr;
 /// How long accepting rests when the process is out of files.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+const FAREWELL: Duration = Duration::from_millis(limits::LISTEN_FAREWELL.value);
+
 /// What a worker is told besides the snapshot.
 pub enum Command<B> {
-    /// Serve what arrives at this socket as the listener of this name, once the plan has it.
-    Listen { listener: Arc<str>, address: SocketAddr, arrives: Arrives, bound: B },
+    /// Serve what arrives at this socket as the listener of this name, once the plan has it. Sockets for connections come in
+    /// rounds: those of a later one take the place of all that the worker has at their address.
+    Listen { listener: Arc<str>, address: SocketAddr, arrives: Arrives, bound: B, round: u64 },
+    /// The address has left the plan: sockets of its listeners that still wait for theirs are not needed.
+    Forget { address: SocketAddr, arrives: Arrives },
     /// Let nothing new in, end what runs by the deadline, then stop.
     Drain { deadline: Instant },
 }
@@ -63,14 +68,18 @@ struct Early<B> {
     address: SocketAddr,
     arrives: Arrives,
     bound: B,
+    round: u64,
 }
 
 struct Listening {
     sock: Sock,
+    round: u64,
     address: SocketAddr,
     slot: Rc<ListenerSlot>,
     /// As the socket has them now.
     options: ListenOptions,
+    /// It is about to be closed: only handshakes that have begun still come in, see [`crate::ports`].
+    closes: Option<Instant>,
 }
 
 impl<D: Driver> Worker<D> {
@@ -128,7 +137,8 @@ impl<D: Driver> Worker<D> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let leaving = self.leaving.iter().map(|(deadline, _)| *deadline).min();
         let rooms = [self.http.poll_timeout(), self.sessions.poll_timeout()];
-        let own = [self.core.wheel.next(), self.core.observer.poll_timeout(), self.deadline, leaving];
+        let closes = self.listening.iter().filter_map(|listening| listening.closes).min();
+        let own = [self.core.wheel.next(), self.core.observer.poll_timeout(), self.deadline, leaving, closes];
         rooms.into_iter().chain(own).flatten().min()
     }
 
@@ -136,13 +146,16 @@ impl<D: Driver> Worker<D> {
     pub fn take_commands(&mut self, now: Instant) {
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Listen { listener, address, arrives, bound } => {
-                    self.early.push(Early { listener, address, arrives, bound });
+                Command::Listen { listener, address, arrives, bound, round } => {
+                    self.early.push(Early { listener, address, arrives, bound, round });
+                }
+                Command::Forget { address, arrives } => {
+                    self.early.retain(|early| (early.address, early.arrives) != (address, arrives));
                 }
                 Command::Drain { deadline } => self.drain(deadline, now),
             }
         }
-        self.listen_early();
+        self.listen_early(now);
     }
 
     pub fn core(&self) -> &Core<D> {
@@ -226,46 +239,63 @@ impl<D: Driver> Worker<D> {
         let drain_timeout = snapshot.plan.node.drain_timeout;
         self.http.plan_changed(&mut self.core, now);
         self.sessions.plan_changed(&mut self.core, snapshot, now);
-        self.listen_early();
+        self.listen_early(now);
         for key in self.listening.keys() {
             let Some(listening) = self.listening.get_mut(key) else { continue };
             let slot = Rc::clone(&listening.slot);
             let address = listening.address;
             let wanted = |settings: &Listener| settings.protocol.is_stream() && settings.listen.contains(&address);
             if !slot.is_removed() && slot.read(wanted) {
+                listening.closes = None;
                 let options = slot.read(listen_options);
                 if options != std::mem::replace(&mut listening.options, options) {
                     self.core.driver.tune(listening.sock, &options);
                 }
                 continue;
             }
-            self.stop_listening(key, now);
+            listening.closes.get_or_insert(now + FAREWELL);
             if slot.is_removed() && !self.leaving.iter().any(|(_, other)| Rc::ptr_eq(other, &slot)) {
                 self.leaving.push((now + drain_timeout, slot));
             }
         }
     }
 
-    fn listen_early(&mut self) {
+    fn listen_early(&mut self, now: Instant) {
         for early in std::mem::take(&mut self.early) {
-            // Its plan may not have come yet: there is no such listener, or it still is one of another protocol.
+            // Its plan may not have come yet: there is no such listener, or it still is one of another protocol or elsewhere.
             let slot = self.core.roster.listener(&early.listener);
-            let fits = |slot: &&Rc<ListenerSlot>| early.arrives == slot.read(|settings| Arrives::at(settings.protocol));
+            let is_its = |settings: &Listener| {
+                early.arrives == Arrives::at(settings.protocol) && settings.listen.contains(&early.address)
+            };
+            let fits = |slot: &&Rc<ListenerSlot>| slot.read(is_its);
             let Some(slot) = slot.filter(fits).map(Rc::clone) else {
                 self.early.push(early);
                 continue;
             };
-            let Early { address, arrives, bound, .. } = early;
+            let Early { address, arrives, bound, round, .. } = early;
             // Where the kernel cannot watch one more file the other workers' sockets still serve the address.
             match arrives {
                 Arrives::Datagrams => {
                     let _ = self.sessions.listen(&mut self.core, &slot, address, bound);
                 }
                 Arrives::Connections => {
+                    // The same sockets, held a second time, where the address passes from one listener to another or comes back.
+                    for key in self.listening.keys() {
+                        if self.listening.get(key).is_some_and(|old| old.address == address && old.round < round) {
+                            self.stop_listening(key, now);
+                        }
+                    }
                     let driver = &mut self.core.driver;
                     let listened = self.listening.try_insert_with(|key| {
                         let sock = driver.listen(bound, token(Owner::Listener, key))?;
-                        Ok::<_, Errno>(Listening { sock, address, options: slot.read(listen_options), slot })
+                        Ok::<_, Errno>(Listening {
+                            sock,
+                            round,
+                            address,
+                            options: slot.read(listen_options),
+                            slot,
+                            closes: None,
+                        })
                     });
                     self.crowded.extend(listened);
                 }
@@ -273,7 +303,7 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    /// Takes what waits in the queue, then closes the socket: those clients had their handshake already.
+    /// Takes what waits in the queue, then lets the socket go: those clients had their handshake already.
     fn stop_listening(&mut self, key: Key, now: Instant) {
         while self.accept(key, now) {}
         if let Some(listening) = self.listening.remove(key) {
@@ -338,13 +368,20 @@ impl<D: Driver> Worker<D> {
         self.core.drain();
         self.deadline = Some(self.deadline.map_or(deadline, |before| before.min(deadline)));
         for key in self.listening.keys() {
-            self.stop_listening(key, now);
+            if let Some(listening) = self.listening.get_mut(key) {
+                listening.closes.get_or_insert(now + FAREWELL);
+            }
         }
         self.sessions.drain(&mut self.core);
         self.http.close_idle(&mut self.core, now);
     }
 
     fn end_overdue(&mut self, now: Instant) {
+        for key in self.listening.keys() {
+            if self.listening.get(key).and_then(|listening| listening.closes).is_some_and(|at| now >= at) {
+                self.stop_listening(key, now);
+            }
+        }
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             self.relays.end_all(&mut self.core, now, |_| true);
             self.http.end_all(&mut self.core, now, |_| true);
@@ -360,7 +397,7 @@ impl<D: Driver> Worker<D> {
     }
 
     fn is_done(&self) -> bool {
-        self.deadline.is_some() && self.core.connections() == 0
+        self.deadline.is_some() && self.core.connections() == 0 && self.listening.is_empty()
     }
 }
 

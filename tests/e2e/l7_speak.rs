@@ -23,6 +23,9 @@ use crate::daemon::{Folder, PATIENCE};
 /// The name in the certificates of listeners.
 pub const NAME: &str = "e2e.test";
 
+/// RFC 9113 section 7.
+const REFUSED_STREAM: u32 = 7;
+
 /// What is spoken in front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Front {
@@ -86,6 +89,7 @@ pub struct Talk {
 struct Carrier {
     machine: Connection,
     stream: Option<StreamId>,
+    given_back: bool,
 }
 
 impl Talk {
@@ -117,8 +121,30 @@ impl Talk {
         let carrier = front.is_http2().then(|| Carrier {
             machine: Connection::new(Role::Client, &settings, Instant::from_nanos(0)),
             stream: None,
+            given_back: false,
         });
         Ok(Talk { pipe, socket, carrier, input: Vec::new() })
+    }
+
+    /// Whether another request may be sent: the other side has neither ended nor, on HTTP/2, said that it will take no more. A client that
+    /// does not look loses requests to every server there is.
+    pub fn may_ask(&mut self) -> bool {
+        self.socket.set_nonblocking(true).expect("a socket takes the option");
+        let mut bytes = [0; 4096];
+        let read = self.pipe.read(&mut bytes);
+        self.socket.set_nonblocking(false).expect("a socket takes the option");
+        match (read, &mut self.carrier) {
+            (Err(error), None) => error.kind() == std::io::ErrorKind::WouldBlock,
+            (Ok(_), None) => false,
+            (Ok(count @ 1..), Some(carrier)) => {
+                let fine = carrier.machine.receive(&bytes[..count], Instant::from_nanos(0)).is_ok();
+                fine && carrier.flush(&mut self.pipe).is_ok() && carrier.machine.accepts_streams()
+            }
+            (Ok(_), Some(_)) => false,
+            (Err(error), Some(carrier)) => {
+                error.kind() == std::io::ErrorKind::WouldBlock && carrier.machine.accepts_streams()
+            }
+        }
     }
 
     /// Sends text of a request. That the other side has left is found by reading.
@@ -159,6 +185,11 @@ impl Talk {
             input.clear();
         }
         answer
+    }
+
+    /// Whether the last request was given back unserved, so that it may be asked again: REFUSED_STREAM, or behind a GOAWAY.
+    pub fn was_given_back(&self) -> bool {
+        self.carrier.as_ref().is_some_and(|carrier| carrier.given_back)
     }
 
     /// Waits until some of an answer's body holds `what`, and gives all that came until then.
@@ -229,7 +260,10 @@ impl Carrier {
                     return Ok(());
                 }
                 StreamRecv::End => return Err(End::Closed),
-                StreamRecv::Reset(_) => return Err(End::Reset),
+                StreamRecv::Reset(code) => {
+                    self.given_back = code.0 == REFUSED_STREAM;
+                    return Err(End::Reset);
+                }
                 StreamRecv::Dry => self.receive(pipe)?,
             }
         }

@@ -264,7 +264,13 @@ impl Operator {
     }
 
     pub fn bound(&self, listener: &str, address: SocketAddr, arrives: Arrives) {
-        self.command(Command::Listen { listener: listener.into(), address, arrives, bound: address });
+        self.command(Command::Listen {
+            listener: listener.into(),
+            address,
+            arrives,
+            bound: address,
+            round: self.generation,
+        });
     }
 
     pub fn drain(&self, deadline: Instant) {

@@ -31,7 +31,7 @@ use crate::driver::{
 use crate::{Batch, Clock, errno};
 
 use kept::{Kept, Parted};
-pub use options::{address_in_use, bind_tcp, bind_udp, udp_address_in_use};
+pub use options::{address_in_use, bind_tcp, bind_udp, refuse_new, take_new, tune, udp_address_in_use};
 use udp::{Mode, Receiving};
 
 /// Events taken from the kernel at once.
@@ -149,7 +149,7 @@ impl EpollDriver {
         }
     }
 
-    /// To close a file is not enough while a child that was started a moment ago holds a copy of it: until that becomes
+    /// To close a file is not enough while somebody else holds a copy of it, be it a child that was started a moment ago: until that becomes
     /// another program, the epoll file goes on reporting the socket, at a place that may be another's by then.
     fn unwatch(&self, fd: &OwnedFd) {
         // Fails for one that was never watched.
@@ -223,7 +223,7 @@ impl Driver for EpollDriver {
     fn listen(&mut self, bound: OwnedFd, token: Token) -> Result<Sock, Errno> {
         epoll::add(&self.epoll, &bound, EventData::new_u64(token.0), EventFlags::IN | EventFlags::ET)
             .map_err(number)?;
-        Ok(self.keep(bound))
+        Ok(self.hold(bound, Mode::Accepts, token))
     }
 
     fn tune(&mut self, listener: Sock, options: &ListenOptions) {
@@ -397,7 +397,7 @@ impl Driver for EpollDriver {
             return;
         }
         let Held { fd, mode, .. } = self.socks.remove(sock.0 as usize);
-        if mode == Mode::Kept {
+        if mode == Mode::Kept || mode.is_shared() {
             self.unwatch(&fd);
         }
         match how {

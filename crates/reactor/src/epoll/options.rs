@@ -33,6 +33,38 @@ sockopt_impl!(
     u32
 );
 
+sockopt_impl!(
+    /// `SO_ATTACH_FILTER`: a classic BPF program that says which packets of a socket count.
+    AttachFilter,
+    SetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_ATTACH_FILTER,
+    libc::sock_fprog
+);
+
+sockopt_impl!(
+    /// `SO_DETACH_FILTER`; the value is not looked at.
+    DetachFilter,
+    SetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_DETACH_FILTER,
+    u32
+);
+
+/// Drops what opens a connection (SYN without ACK) and lets everything else pass. The program sees a packet from its TCP
+/// header on: the flags are its byte 13.
+const NO_NEW: [libc::sock_filter; 5] = [
+    statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 13),
+    statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0x12),
+    libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf: 1, k: 0x02 },
+    statement(libc::BPF_RET | libc::BPF_K, 0),
+    statement(libc::BPF_RET | libc::BPF_K, u32::MAX),
+];
+
+const fn statement(code: u32, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
+}
+
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(limits::KEEPALIVE_INTERVAL.value);
 
 /// Opens a listening socket that shares its address with those of the other workers.
@@ -100,6 +132,23 @@ pub fn tune(fd: BorrowedFd<'_>, options: &ListenOptions) -> Result<(), Os> {
     set(fd, DeferAccept, &u32::try_from(seconds).unwrap_or(u32::MAX))?;
     rustix::net::listen(fd, i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     set(fd, FastOpen, &options.fast_open)
+}
+
+/// Lets handshakes that have begun at a listening socket come to their end, and none begin: a socket that is closed resets
+/// what has not been accepted, and between the last `accept` and the `close` there is always room for one more. A client that comes now
+/// asks again a second later and is refused then, or served where somebody has taken the address.
+///
+/// # Errors
+/// Where the process may not (seccomp): then what comes in between is reset.
+pub fn refuse_new(fd: BorrowedFd<'_>) -> Result<(), Os> {
+    let mut program = NO_NEW;
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    set(fd, AttachFilter, &program)
+}
+
+/// Undoes [`refuse_new`]; nothing where there is nothing to undo.
+pub fn take_new(fd: BorrowedFd<'_>) {
+    let _ = set(fd, DetachFilter, &0);
 }
 
 /// How the kernel finds out that the other side is gone.
@@ -186,6 +235,37 @@ pub fn set<O: SetSockOpt>(fd: BorrowedFd<'_>, option: O, value: &O::Val) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_that_takes_nobody_new_still_has_those_who_came_before() {
+        use std::io::ErrorKind;
+        use std::net::TcpStream;
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let fd = bind_tcp(loopback.parse().unwrap(), &ListenOptions::plain(16)).unwrap();
+            let address = SocketAddr::try_from(rustix::net::getsockname(&fd).unwrap()).unwrap();
+            let early = TcpStream::connect(address).unwrap();
+            refuse_new(fd.as_fd()).unwrap();
+            let late = TcpStream::connect_timeout(&address, Duration::from_millis(100));
+            assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+            let (accepted, _) = rustix::net::acceptfrom(&fd).unwrap();
+            assert_eq!(rustix::net::acceptfrom(&fd).unwrap_err(), Os::AGAIN);
+            // Who was accepted is served: the rule is only for those who come.
+            drop(fd);
+            rustix::io::write(&accepted, b"x").unwrap();
+            let mut byte = [0];
+            std::io::Read::read_exact(&mut &early, &mut byte).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_socket_can_take_new_ones_again() {
+        let fd = bind_tcp("127.0.0.1:0".parse().unwrap(), &ListenOptions::plain(16)).unwrap();
+        let address = SocketAddr::try_from(rustix::net::getsockname(&fd).unwrap()).unwrap();
+        refuse_new(fd.as_fd()).unwrap();
+        take_new(fd.as_fd());
+        take_new(fd.as_fd());
+        std::net::TcpStream::connect(address).unwrap();
+    }
 
     #[test]
     fn what_is_asked_for_is_what_the_kernel_has() {

@@ -50,6 +50,8 @@ const TOGETHER_MAX: usize = 65_507;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Stream,
+    /// Where connections come in.
+    Accepts,
     /// A connection whose socket is dialled again.
     Kept,
     /// Talks to one address. `together`: several datagrams may be received as one packet.
@@ -63,6 +65,11 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Whether other holders of the same socket may outlive this one.
+    pub fn is_shared(self) -> bool {
+        matches!(self, Mode::Accepts | Mode::Listens | Mode::ListensEverywhere)
+    }
+
     pub fn of_listening(fd: BorrowedFd<'_>) -> Self {
         let address = rustix::net::getsockname(fd).ok().and_then(|address| SocketAddr::try_from(address).ok());
         match address {
@@ -97,7 +104,7 @@ impl EpollDriver {
     /// Watches for room at a UDP socket that has none, and no longer at one that has.
     pub(super) fn mind_room(&mut self, sock: Sock, full: bool) {
         let held = &mut self.socks[sock.0 as usize];
-        if matches!(held.mode, Mode::Stream | Mode::Kept) || held.room_wanted == full {
+        if matches!(held.mode, Mode::Stream | Mode::Accepts | Mode::Kept) || held.room_wanted == full {
             return;
         }
         let flags = if full { WATCH | EventFlags::OUT } else { WATCH };
@@ -302,7 +309,7 @@ fn same_place(held: &Held, batch: &Batch, one: usize, other: usize) -> bool {
 /// Whether two packets can be messages of one call.
 fn same_way(held: &Held, batch: &Batch, one: usize, other: usize) -> bool {
     match held.mode {
-        Mode::Dialled { .. } | Mode::Stream | Mode::Kept => true,
+        Mode::Dialled { .. } | Mode::Stream | Mode::Accepts | Mode::Kept => true,
         Mode::Listens => batch.peer(one).is_ipv4() == batch.peer(other).is_ipv4(),
         Mode::ListensEverywhere => {
             batch.local(one) == batch.local(other) && batch.peer(one).is_ipv4() == batch.peer(other).is_ipv4()
@@ -325,7 +332,7 @@ fn send_apart(held: &Held, batch: &Batch, packets: Range<usize>) -> (usize, Opti
 /// Sends one datagram on the way of packet `at`.
 fn send_one(held: &Held, batch: &Batch, at: usize, datagram: &[u8]) -> Result<(), Os> {
     match held.mode {
-        Mode::Dialled { .. } | Mode::Stream | Mode::Kept => {
+        Mode::Dialled { .. } | Mode::Stream | Mode::Accepts | Mode::Kept => {
             rustix::net::send(&held.fd, datagram, SendFlags::empty()).map(drop)
         }
         Mode::Listens => rustix::net::sendto(&held.fd, datagram, SendFlags::empty(), &batch.peer(at)).map(drop),
@@ -345,7 +352,7 @@ fn send_messages(
     let everywhere = held.mode == Mode::ListensEverywhere;
     let local = batch.local(first).filter(|local| everywhere && local.is_ipv4() == batch.peer(first).is_ipv4());
     HEADERS.with_borrow_mut(|headers| match (held.mode, batch.peer(first)) {
-        (Mode::Dialled { .. } | Mode::Stream | Mode::Kept, _) => {
+        (Mode::Dialled { .. } | Mode::Stream | Mode::Accepts | Mode::Kept, _) => {
             headers.dialled.send(held.fd.as_fd(), messages, &[None; CAPACITY], None, segment)
         }
         (Mode::Listens | Mode::ListensEverywhere, SocketAddr::V4(_)) => {

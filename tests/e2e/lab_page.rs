@@ -86,7 +86,7 @@ impl Told {
         ];
         let mut line = line.clone();
         for attempt in line["attempts"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
-            attempt.remove("ms");
+            attempt.retain(|name, _| matches!(name.as_str(), "backend" | "cause"));
         }
         // Where it says nothing of the fault it is chance.
         let evidence = row.cause.map_or([].as_slice(), |cause| cause.entry().evidence);

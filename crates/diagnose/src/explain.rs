@@ -225,7 +225,7 @@ fn field(text: &mut String, label: &str, value: &str) {
 }
 
 /// `value` from column `indent` on, in lines of [`WIDTH`], behind `label`.
-fn wrapped(text: &mut String, label: &str, value: &str, indent: usize) {
+pub(crate) fn wrapped(text: &mut String, label: &str, value: &str, indent: usize) {
     let mut line = format!("{label:indent$}");
     let mut fresh = true;
     for word in value.split(' ') {

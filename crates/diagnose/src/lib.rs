@@ -8,4 +8,5 @@ mod evidence;
 pub mod explain;
 pub mod host;
 pub mod route;
+pub mod timeline;
 pub mod window;

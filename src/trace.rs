@@ -23,9 +23,11 @@ use tokio::sync::{broadcast, mpsc};
 
 mod live;
 mod recorder;
+mod told;
 
 pub use live::{Lines, LiveReader, Said};
 pub use recorder::Recorder;
+pub use told::{Written, told};
 
 use recorder::Batch;
 

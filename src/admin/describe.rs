@@ -13,7 +13,7 @@ use axum::routing::{MethodRouter, get, post};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-use super::read::{causes, events, history, host, metrics, route, status};
+use super::read::{causes, events, history, host, metrics, requests, route, status};
 use super::{Admin, Problem};
 
 #[derive(OpenApi)]
@@ -28,6 +28,7 @@ use super::{Admin, Problem};
         status::status, status::pools, status::pool, status::backend, status::listeners,
         events::events, events::stream,
         causes::causes, causes::cause,
+        requests::requests, requests::request, requests::stream,
         history::history, host::host, route::route,
         metrics::metrics, metrics::ready,
     ),
@@ -35,6 +36,7 @@ use super::{Admin, Problem};
         (name = "status", description = "What is so now"),
         (name = "events", description = "What changed"),
         (name = "causes", description = "What went wrong"),
+        (name = "requests", description = "Failed and slow requests, and what happened to them"),
         (name = "machines", description = "For machines that look every few seconds"),
     ),
     security(("token" = [])),
@@ -61,7 +63,7 @@ async fn description() -> Response {
 
 /// Each path once, with what it takes.
 pub fn routes() -> Router<Arc<Admin>> {
-    let reads: [(&str, MethodRouter<Arc<Admin>>); 15] = [
+    let reads: [(&str, MethodRouter<Arc<Admin>>); 18] = [
         ("/metrics", get(metrics::metrics)),
         ("/ready", get(metrics::ready)),
         ("/status", get(status::status)),
@@ -74,6 +76,9 @@ pub fn routes() -> Router<Arc<Admin>> {
         ("/api/v1/events/stream", get(events::stream)),
         ("/api/v1/causes", get(causes::causes)),
         ("/api/v1/causes/{code}", get(causes::cause)),
+        ("/api/v1/requests", get(requests::requests)),
+        ("/api/v1/requests/stream", get(requests::stream)),
+        ("/api/v1/requests/{id}", get(requests::request)),
         ("/api/v1/history", get(history::history)),
         ("/api/v1/host", get(host::host)),
         ("/api/v1/openapi.json", get(description)),

@@ -5,5 +5,6 @@ pub mod events;
 pub mod history;
 pub mod host;
 pub mod metrics;
+pub mod requests;
 pub mod route;
 pub mod status;

@@ -45,12 +45,13 @@ impl LiveReader {
         LiveReader { lines, shared: Arc::clone(shared), which }
     }
 
-    /// The next line; `None` when the node is stopping. May be given up at any time without losing one.
-    pub async fn next(&mut self) -> Option<Said> {
+    /// Waits for the next line. May be given up at any time without losing one.
+    pub async fn next(&mut self) -> Said {
         match self.lines.recv().await {
-            Ok(line) => Some(Said::Line(line)),
-            Err(RecvError::Lagged(missed)) => Some(Said::Dropped(missed)),
-            Err(RecvError::Closed) => None,
+            Ok(line) => Said::Line(line),
+            Err(RecvError::Lagged(missed)) => Said::Dropped(missed),
+            // We hold the other end ourselves.
+            Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }

@@ -13,28 +13,42 @@ use std::time::Duration;
 use evenkeel_model::exchange::{Detail, Record, Timer};
 use evenkeel_model::standing::Traffic;
 use evenkeel_model::{Cause, Epoch, Phase};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 pub use render::text;
 pub use words::{shown, span};
 
-/// The whole story.
+/// What is told of one request: its line of the access log, and behind that the story.
 #[derive(Clone, Debug, Serialize)]
+pub struct Told {
+    #[serde(flatten)]
+    pub line: Map<String, Value>,
+    #[serde(flatten)]
+    pub timeline: Timeline,
+}
+
+/// The story of one request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Timeline {
     #[serde(rename = "timeline")]
     pub steps: Vec<Step>,
+    /// What was known of the backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_then: Option<Then>,
     /// The time that ran out, where one did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timer: Option<Fired>,
+    #[serde(rename = "timer", skip_serializing_if = "Option::is_none")]
+    pub fired: Option<Fired>,
     /// For people: whose fault it was, and what to do.
     pub explanation: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What happened, when, for how long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Step {
-    pub phase: &'static str,
+    /// `accept`, `tls`, `head`, `rule`, `pick`, `queue`, `connect`, `request`, `first_byte`, `body` or `relay`.
+    pub phase: String,
     /// From the first byte of the request; before it when the connection is older.
     pub at_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,72 +58,90 @@ pub struct Step {
     pub evidence: Option<String>,
     /// What struck here.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cause: Option<&'static str>,
+    pub cause: Option<String>,
 }
 
 /// What the worker knew of the backend at the end.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Then {
-    pub verdict: &'static str,
+    pub verdict: String,
     pub since: String,
     pub for_ms: u64,
-    pub order: &'static str,
+    pub order: String,
     /// On the worker that served the request.
     pub in_flight: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ejected_until: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// A time that ran out, and where it is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Fired {
-    pub key: &'static str,
+    /// Its place in the config, such as `pool.response_timeout`.
+    pub key: String,
     pub value: String,
     pub config: Config,
 }
 
 /// Where a setting has its value from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Config {
-    Line {
-        file: String,
-        line: usize,
-    },
-    /// `default`, or `unknown` where no config is at hand.
-    Word(&'static str),
+    Line { file: String, line: usize },
+    Word(Unwritten),
+}
+
+/// Why there is no line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unwritten {
+    /// It was left out.
+    Default,
+    /// No config is at hand.
+    Unknown,
 }
 
 impl Config {
-    pub const DEFAULT: Config = Config::Word("default");
-    pub const UNKNOWN: Config = Config::Word("unknown");
+    pub const DEFAULT: Config = Config::Word(Unwritten::Default);
+    pub const UNKNOWN: Config = Config::Word(Unwritten::Unknown);
 }
 
 /// Whoever has the running config says where a timer of a record is set.
 pub type Places<'a> = &'a dyn Fn(Timer, &Record) -> Config;
 
+impl Told {
+    /// Reads what a node has told.
+    pub fn read(told: Value) -> Option<Told> {
+        let timeline: Timeline = serde_json::from_value(told.clone()).ok()?;
+        let Value::Object(mut line) = told else { return None };
+        line.retain(|key, _| !matches!(key.as_str(), "timeline" | "backend_then" | "timer" | "explanation"));
+        Some(Told { line, timeline })
+    }
+}
+
 impl Timeline {
     pub fn of(record: &Record, epoch: Epoch, places: Places<'_>) -> Timeline {
-        let timer = fired(record, places);
+        let fired = fired(record, places);
         let backend_then = record.then.map(|then| Then {
-            verdict: then.verdict.word(),
+            verdict: then.verdict.word().to_owned(),
             since: epoch.rfc3339(then.since),
             for_ms: u64::try_from((record.times.ended - then.since).as_millis()).unwrap_or(u64::MAX),
-            order: then.order.word(),
+            order: then.order.word().to_owned(),
             in_flight: then.in_flight,
             ejected_until: match then.traffic {
                 Traffic::Good => None,
                 Traffic::Ejected { until } => Some(epoch.rfc3339(until)),
             },
         });
-        let explanation = explanation(record, timer.as_ref());
-        Timeline { steps: steps::of(record), backend_then, timer, explanation }
+        let explanation = explanation(record, fired.as_ref());
+        Timeline { steps: steps::of(record), backend_then, fired, explanation }
     }
 }
 
 fn fired(record: &Record, places: Places<'_>) -> Option<Fired> {
     let timer = record.timer?;
     let Some(Detail::Timeout(value)) = record.detail else { return None };
-    Some(Fired { key: timer.key(), value: words::setting(value), config: places(timer, record) })
+    Some(Fired { key: timer.key().to_owned(), value: words::setting(value), config: places(timer, record) })
 }
 
 /// As steps call a phase.
@@ -129,7 +161,7 @@ pub(crate) const fn step_of(phase: Phase) -> &'static str {
     }
 }
 
-fn explanation(record: &Record, timer: Option<&Fired>) -> Vec<String> {
+fn explanation(record: &Record, fired: Option<&Fired>) -> Vec<String> {
     let mut lines = Vec::new();
     let Some(cause) = record.cause else {
         lines.push(slow::sentence(record));
@@ -138,15 +170,15 @@ fn explanation(record: &Record, timer: Option<&Fired>) -> Vec<String> {
     };
     let entry = cause.entry();
     lines.push(format!("Blame: {}. {}", entry.blame.word(), entry.meaning));
-    if let Some(fired) = timer {
+    if let Some(fired) = fired {
         lines.push(format!(
             "{} = {} ran out{}.",
             fired.key,
             fired.value,
             match &fired.config {
                 Config::Line { file, line } => format!(" ({file}:{line})"),
-                Config::Word("default") => " (the default: it is not written in the config)".to_owned(),
-                Config::Word(_) => String::new(),
+                Config::Word(Unwritten::Default) => " (the default: it is not written in the config)".to_owned(),
+                Config::Word(Unwritten::Unknown) => String::new(),
             }
         ));
     }

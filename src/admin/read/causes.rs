@@ -5,22 +5,22 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::response::Response;
 use evenkeel_diagnose::explain::{self, Explained};
-use evenkeel_model::{Cause, Instant, limits};
+use evenkeel_model::{Cause, Epoch};
+use evenkeel_observe::Struck;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::admin::ask::Name;
 use crate::admin::problem::Problem;
 use crate::admin::{Shared, answer, page};
-use crate::node::View;
 
 /// What went wrong since `since`.
 #[derive(Serialize, ToSchema)]
 pub struct Causes {
     since: String,
-    /// Those that came at all; the most frequent of the last quarter of an hour first.
+    /// Those that came at all; the most frequent of the last hour first.
     causes: Vec<CauseCount>,
-    /// Sums by whose fault it is: `client`, `backend`, `operator`, `evenkeel`.
+    /// Sums by whose fault it is: `client`, `balancer`, `backend`, `network`, `operator`.
     by_blame: BTreeMap<&'static str, Counts>,
 }
 
@@ -31,7 +31,8 @@ pub struct CauseCount {
     phase: &'static str,
     #[serde(flatten)]
     counts: Counts,
-    by: Vec<Place>,
+    by: Vec<Where>,
+    last: Last,
 }
 
 #[derive(Clone, Copy, Default, Serialize, ToSchema)]
@@ -42,13 +43,21 @@ pub struct Counts {
     last_hour: u64,
 }
 
-/// Where it came: exchanges of a listener, or attempts at a backend of a pool.
+/// Where exchanges ended with it; `pool` and `backend` where they had come so far.
 #[derive(Serialize, ToSchema)]
-pub struct Place {
-    listener: Option<String>,
+pub struct Where {
+    listener: String,
     pool: Option<String>,
     backend: Option<String>,
     total: u64,
+}
+
+/// The exchange that it struck last.
+#[derive(Serialize, ToSchema)]
+pub struct Last {
+    time: String,
+    /// Its id, for `/api/v1/requests/{id}`.
+    request: String,
 }
 
 /// Places told of one cause: those where it came most often.
@@ -60,64 +69,57 @@ const PLACES: usize = 20;
     responses((status = 200, description = "Counts by cause and by blame", body = Causes)),
 )]
 pub async fn causes(State(admin): Shared) -> Result<Response, Problem> {
-    let (view, history) = (admin.view.clone(), admin.history.clone());
+    let view = admin.view.clone();
     page(move || {
-        let samples = |minutes: u64| (minutes * 60 / limits::HISTORY_STEP.value) as usize;
-        let mut causes = Vec::new();
         let mut by_blame: BTreeMap<&'static str, Counts> = BTreeMap::new();
-        for (cause, total, by) in places(&view) {
-            let entry = cause.entry();
-            let within = |minutes| history.cause(cause, samples(minutes));
-            let counts = Counts { total, last_minute: within(1), last_15_minutes: within(15), last_hour: within(60) };
-            let sum = by_blame.entry(entry.blame.word()).or_default();
-            sum.total += counts.total;
-            sum.last_minute += counts.last_minute;
-            sum.last_15_minutes += counts.last_15_minutes;
-            sum.last_hour += counts.last_hour;
-            causes.push(CauseCount {
-                code: entry.code,
-                blame: entry.blame.word(),
-                phase: entry.phase.word(),
-                counts,
-                by,
-            });
-        }
-        causes.sort_by_key(|cause| std::cmp::Reverse((cause.counts.last_15_minutes, cause.counts.total)));
-        Some(Causes { since: view.epoch.rfc3339(Instant::START), causes, by_blame })
+        let (since, struck) = view.requests.causes(view.clock.now());
+        let causes = struck.into_iter().map(|struck| {
+            let counts = Counts::from(&struck);
+            by_blame.entry(struck.cause.entry().blame.word()).or_default().add(counts);
+            told(struck, counts, view.epoch)
+        });
+        let causes = causes.collect();
+        Some(Causes { since: view.epoch.rfc3339(since), causes, by_blame })
     })
     .await
 }
 
-/// Each cause that came, how often exchanges ended with it, and where it came.
-fn places(view: &View) -> Vec<(Cause, u64, Vec<Place>)> {
-    let mut totals = vec![0; Cause::ALL.len()];
-    let mut places: Vec<Vec<Place>> = Cause::ALL.iter().map(|_| Vec::new()).collect();
-    view.registry.each_listener(|name, workers| {
-        for cause in Cause::ALL {
-            let total: u64 = workers.iter().map(|set| set.causes.read(*cause)).sum();
-            if total > 0 {
-                totals[cause.index()] += total;
-                let listener = Some(name.to_string());
-                places[cause.index()].push(Place { listener, pool: None, backend: None, total });
-            }
+impl From<&Struck> for Counts {
+    fn from(struck: &Struck) -> Counts {
+        Counts {
+            total: struck.total,
+            last_minute: struck.last_minute,
+            last_15_minutes: struck.last_15_minutes,
+            last_hour: struck.last_hour,
         }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, more: Counts) {
+        self.total += more.total;
+        self.last_minute += more.last_minute;
+        self.last_15_minutes += more.last_15_minutes;
+        self.last_hour += more.last_hour;
+    }
+}
+
+fn told(struck: Struck, counts: Counts, epoch: Epoch) -> CauseCount {
+    let entry = struck.cause.entry();
+    let by = struck.by.into_iter().take(PLACES).map(|(place, total)| Where {
+        listener: place.listener.into(),
+        pool: place.pool.map(Into::into),
+        backend: place.backend.map(|backend| backend.to_string()),
+        total,
     });
-    view.registry.each_backend(|label, workers| {
-        for cause in Cause::ALL {
-            let total: u64 = workers.iter().map(|set| set.causes.read(*cause)).sum();
-            if total > 0 {
-                let (pool, backend) = (Some(label.pool.to_string()), Some(label.backend.to_string()));
-                places[cause.index()].push(Place { listener: None, pool, backend, total });
-            }
-        }
-    });
-    let told = Cause::ALL.iter().zip(totals).zip(places).filter(|(_, places)| !places.is_empty());
-    let told = told.map(|((cause, total), mut places)| {
-        places.sort_by_key(|place| std::cmp::Reverse(place.total));
-        places.truncate(PLACES);
-        (*cause, total, places)
-    });
-    told.collect()
+    CauseCount {
+        code: entry.code,
+        blame: entry.blame.word(),
+        phase: entry.phase.word(),
+        counts,
+        by: by.collect(),
+        last: Last { time: epoch.rfc3339(struck.last), request: struck.id.to_string() },
+    }
 }
 
 /// What a cause means, who is to blame and what to do: as `evenkeel explain --json CODE`.

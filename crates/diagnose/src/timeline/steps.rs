@@ -35,7 +35,7 @@ impl Telling<'_> {
         let millis = |from: Instant, to: Instant| (to - from).as_micros() as f64 / 1000.0;
         let at_ms = if at < started { -millis(at, started) } else { millis(started, at) };
         let took_ms = until.map(|until| millis(at, until));
-        self.steps.push((at, Step { phase, at_ms, took_ms, what, evidence: None, cause: None }));
+        self.steps.push((at, Step { phase: phase.to_owned(), at_ms, took_ms, what, evidence: None, cause: None }));
         let (_, step) = self.steps.last_mut().expect("one was just pushed");
         step
     }
@@ -120,7 +120,7 @@ impl Telling<'_> {
             (None, _) => {
                 let Some(cause) = attempt.cause else { return };
                 let step = self.tell("connect", attempt.started, Some(ended), fault(cause, attempt.detail));
-                (step.cause, step.evidence) = (Some(cause.code()), timer(attempt));
+                (step.cause, step.evidence) = (Some(cause.code().to_owned()), timer(attempt));
                 return;
             }
         }
@@ -148,7 +148,7 @@ impl Telling<'_> {
         };
         let since = attempt.sent.unwrap_or(connected);
         let step = self.tell(phase, since, Some(ended), fault(cause, attempt.detail));
-        (step.cause, step.evidence) = (Some(cause.code()), timer(attempt));
+        (step.cause, step.evidence) = (Some(cause.code().to_owned()), timer(attempt));
     }
 
     fn body(&mut self) {
@@ -181,16 +181,16 @@ impl Telling<'_> {
         if cause == Cause::BackendAnsweredError
             && let Some((_, step)) = self.steps.iter_mut().rfind(|(_, step)| step.phase == "first_byte")
         {
-            step.cause = Some(cause.code());
+            step.cause = Some(cause.code().to_owned());
             return;
         }
         let last = record.attempts.last().and_then(|attempt| attempt.cause);
-        let told = self.steps.iter().any(|(_, step)| step.cause == Some(cause.code()));
+        let told = self.steps.iter().any(|(_, step)| step.cause.as_deref() == Some(cause.code()));
         if told && last == Some(cause) && !matches!(phase, Phase::ResponseBody | Phase::Relay) {
             return;
         }
         // In the middle of an answer the try that began it was good until then.
-        self.steps.retain(|(_, step)| !(step.cause == Some(cause.code()) && last == Some(cause)));
+        self.steps.retain(|(_, step)| !(step.cause.as_deref() == Some(cause.code()) && last == Some(cause)));
         let times = &record.times;
         let since = match phase {
             Phase::Accept => times.accepted,
@@ -210,7 +210,7 @@ impl Telling<'_> {
         // The wait in the queue is a step already.
         self.steps.retain(|(_, step)| phase != Phase::Queue || step.phase != "queue");
         let step = self.tell(step_of(phase), since, Some(until), what);
-        step.cause = Some(cause.code());
+        step.cause = Some(cause.code().to_owned());
         step.evidence = match phase {
             Phase::ResponseBody | Phase::Relay | Phase::RequestBody => {
                 Some(format!("{} bytes had come from the client, {} had gone to it", record.bytes_in, record.bytes_out))

@@ -3,27 +3,28 @@
 //! It has a reactor of its own, so load on the data path cannot delay a probe (SPEC 4.1). What it does with
 //! a probe's result is the control room's decision; this file only carries words back and forth.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use evenkeel_control::{Control, Event, Output, ProbeKey, Totals};
+use evenkeel_control::{Control, Event, Obeyed, Output, ProbeKey, Totals};
 use evenkeel_health::passive::Sample;
 use evenkeel_health::settings::ProbeSettings;
 use evenkeel_l4::{Gates, Harmed};
-use evenkeel_model::event;
+use evenkeel_model::event::{self, Refused};
 use evenkeel_model::finding::Finding;
 use evenkeel_model::standing::{Harm, Order};
-use evenkeel_model::{Cause, limits};
+use evenkeel_model::{Cause, Instant, limits};
 use evenkeel_observe::metrics::BackendLabel;
 use evenkeel_observe::{BackendMetrics, Registry};
 use evenkeel_plan::{Plan, Publisher, Reader};
 use evenkeel_probe::{Job, Prober};
 use evenkeel_reactor::epoll::{EpollDriver, Waker};
 use evenkeel_reactor::{Clock, Driver, Errno, WOKEN};
+use tokio::sync::oneshot;
 
 use crate::hearsay::Hearsay;
 use crate::side;
@@ -31,10 +32,11 @@ use crate::side;
 /// What the control thread is asked.
 enum Ask {
     Plan(Arc<Plan>),
-    Order {
-        pool: Arc<str>,
-        backend: SocketAddr,
-        order: Order,
+    /// An operator wants something of a backend.
+    Operate {
+        of: Operated,
+        wish: Wish,
+        answer: oneshot::Sender<Result<Obeyed, Refused>>,
     },
     /// A configuration was refused; for the record.
     Refused {
@@ -51,6 +53,45 @@ enum Ask {
     /// Run this on the thread that owns the control room.
     Look(Box<dyn FnOnce(&Control) + Send>),
     Stop,
+}
+
+/// Which backend, and who asks.
+#[derive(Clone, Debug)]
+pub struct Operated {
+    pub pool: Arc<str>,
+    pub backend: SocketAddr,
+    /// Stands in the event: the name of a token, or how somebody without one came in.
+    pub by: Arc<str>,
+}
+
+/// What an operator wants of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Order {
+        order: Order,
+        /// After which it falls back to `serve`.
+        lasts: Option<Duration>,
+        keep: bool,
+    },
+    /// `None`: that of the config.
+    Weight {
+        weight: Option<u32>,
+        keep: bool,
+    },
+    Probe,
+}
+
+impl Operated {
+    fn asks(self, wish: Wish, now: Instant) -> Event {
+        let Operated { pool, backend, by } = self;
+        match wish {
+            Wish::Order { order, lasts, keep } => {
+                Event::Ordered { pool, backend, order, until: lasts.map(|lasts| now + lasts), keep, by }
+            }
+            Wish::Weight { weight, keep } => Event::Weighed { pool, backend, weight, keep, by },
+            Wish::Probe => Event::ProbeNow { pool, backend, by },
+        }
+    }
 }
 
 /// Hears of every event, on the control thread.
@@ -94,8 +135,9 @@ impl Boss {
         let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
             let (prober, away) = (Prober::new(), HashSet::new());
             let (slack, hearsay) = (slack(&control.snapshot().plan), Hearsay::default());
+            let askers = VecDeque::new();
             let mut room =
-                Room { control, prober, publisher, wake_workers, asked, traffic, side, hearsay, away, slack };
+                Room { control, prober, publisher, wake_workers, asked, askers, traffic, side, hearsay, away, slack };
             while room.turn(&mut driver, &mut sink) {}
         })?;
         Ok(Started { boss, reader, thread })
@@ -105,8 +147,12 @@ impl Boss {
         self.ask(Ask::Plan(plan));
     }
 
-    pub fn order(&self, pool: Arc<str>, backend: SocketAddr, order: Order) {
-        self.ask(Ask::Order { pool, backend, order });
+    /// Has something done to a backend. The answer comes when workers have the snapshot that shows it, and never when the
+    /// thread has stopped.
+    pub fn operate(&self, of: Operated, wish: Wish) -> oneshot::Receiver<Result<Obeyed, Refused>> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Operate { of, wish, answer });
+        answered
     }
 
     pub fn refused(&self, problems: usize, first: Arc<str>) {
@@ -185,6 +231,8 @@ struct Room {
     publisher: Publisher,
     wake_workers: Box<dyn Fn() + Send>,
     asked: Receiver<Ask>,
+    /// Operators who have no answer yet, in the order of their asks.
+    askers: VecDeque<oneshot::Sender<Result<Obeyed, Refused>>>,
     traffic: Traffic,
     side: side::Orders,
     /// What clients met at backends that were silent to probes.
@@ -230,8 +278,9 @@ impl Room {
                             self.control.handle(Event::PlanChanged(plan), now);
                             self.hearsay.plan_changed(&self.control);
                         }
-                        Ask::Order { pool, backend, order } => {
-                            self.control.handle(Event::Ordered { pool, backend, order }, now);
+                        Ask::Operate { of, wish, answer } => {
+                            self.askers.push_back(answer);
+                            self.control.handle(of.asks(wish, now), now);
                         }
                         Ask::Refused { problems, first } => {
                             self.control.handle(Event::PlanRefused { problems, first }, now);
@@ -296,6 +345,11 @@ impl Room {
                     Output::Publish(snapshot) => {
                         self.publisher.publish(snapshot);
                         published = true;
+                    }
+                    Output::Answered(answer) => {
+                        let asker = self.askers.pop_front().expect("control answers each ask once");
+                        // Nobody waits any more when the asker was cancelled.
+                        let _ = asker.send(answer);
                     }
                     Output::Record(event) => {
                         sink(&event);

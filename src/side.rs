@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use evenkeel_control::Memory;
+use evenkeel_control::memory::Outlives;
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_model::event::Event;
 use evenkeel_model::{Epoch, Instant, limits};
@@ -329,7 +330,9 @@ impl Room {
                 keeper::Output::Note(beside) => self.boss.noted(beside),
                 keeper::Output::Look => {
                     let (orders, clock) = (self.orders.clone(), self.clock);
-                    self.boss.look_and_go(move |control| orders.give(Order::Remembered(control.memory(clock.now()))));
+                    self.boss.look_and_go(move |control| {
+                        orders.give(Order::Remembered(control.memory(clock.now(), Outlives::Restart)))
+                    });
                 }
                 keeper::Output::Examine(path) => self.on_disk(move || Done::Examined(state::examine(&path))),
                 keeper::Output::Write(path, memory) => {

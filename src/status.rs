@@ -268,14 +268,18 @@ fn backend(control: &Control, registry: &Registry, epoch: Epoch, now: Instant, i
         backend: backend.address.to_string().into(),
     };
     let number = |of: fn(&evenkeel_observe::BackendMetrics) -> u64| registry.sum_backend(&label, of);
+    let (order_until, order_kept) = control.order_of(id).unwrap_or_default();
     shape::Backend {
         address: backend.address.to_string(),
-        weight: backend.weight,
+        weight: standing.weight_given(backend.weight),
+        weight_of_file: backend.weight,
         server_id: backend.server_id.as_deref().map(hex),
         effective_weight: standing.effective_weight(backend.weight),
         verdict: standing.verdict.word(),
         since: since(epoch, standing.verdict_since, control.held_before(id)),
         order: standing.order.word(),
+        order_until: order_until.map(|until| epoch.rfc3339(until)),
+        order_kept,
         agent: says_more(standing.agent),
         ejected_until: match standing.traffic {
             Traffic::Good => None,
@@ -429,6 +433,7 @@ pub fn event(event: &Event, epoch: Epoch) -> shape::Event {
             Field::Count(count) => json!(count),
             Field::Signed(number) => json!(number),
             Field::Time(duration) => json!(millis(duration)),
+            Field::Truth(truth) => json!(truth),
             Field::Findings(findings) => {
                 json!(findings.iter().map(|shown| finding(shown, epoch)).collect::<Vec<_>>())
             }
@@ -436,7 +441,7 @@ pub fn event(event: &Event, epoch: Epoch) -> shape::Event {
         fields.insert(key.to_owned(), value);
     });
     shape::Event {
-        seq: None,
+        seq: Some(event.seq),
         time: epoch.rfc3339(event.at),
         event: event.name(),
         level: event.level().word(),
@@ -468,7 +473,7 @@ mod tests {
     #[test]
     fn the_latest_events_are_shown_and_changed_verdicts_that_others_would_have_pushed_out() {
         let at = Instant::START;
-        let other = Event { at, what: What::ProbesVoid(Voids::default()) };
+        let other = Event { seq: 1, at, what: What::ProbesVoid(Voids::default()) };
         let changed = VerdictChanged {
             pool: "web".into(),
             backend: "10.0.3.7:8080".parse().expect("a valid address"),
@@ -478,7 +483,7 @@ mod tests {
             checks: 1,
             because: Because::CheckOff,
         };
-        let verdict = Event { at, what: What::VerdictChanged(changed) };
+        let verdict = Event { seq: 1, at, what: What::VerdictChanged(changed) };
         let shown = |others: usize, verdicts: usize| {
             let events = std::iter::repeat_n(&other, others).chain(std::iter::repeat_n(&verdict, verdicts));
             let names: Vec<_> = latest(events).map(Event::name).collect();

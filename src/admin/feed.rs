@@ -107,7 +107,7 @@ mod tests {
     fn feed(count: u64) -> Feed {
         let feed = Feed::default();
         for _ in 0..count {
-            feed.put(&Event { at: Instant::START, what: What::ProbesVoid(Voids::default()) });
+            feed.put(&Event { seq: 1, at: Instant::START, what: What::ProbesVoid(Voids::default()) });
         }
         feed
     }

@@ -358,7 +358,7 @@ mod tests {
             (ejected(None), None),
         ];
         for (what, asked) in table {
-            let event = Event { at: Instant::START, what };
+            let event = Event { seq: 1, at: Instant::START, what };
             for on in [none, unhealthy, healthy, ejections] {
                 assert_eq!(wants(on, &event), asked == Some(on), "{event:?} for {on:?}");
             }

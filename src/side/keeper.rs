@@ -201,7 +201,13 @@ fn gist(memory: &Memory, now: Instant) -> u64 {
     let mut hasher = DefaultHasher::new();
     let before = |age: Duration| now.as_nanos().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
     for backend in &memory.backends {
-        (&backend.pool, backend.address, backend.order, before(backend.ordered_for)).hash(&mut hasher);
+        (&backend.pool, backend.address).hash(&mut hasher);
+        let order = backend
+            .order
+            .as_ref()
+            .map(|it| (it.order, &it.by, before(it.held_for), it.left.map(|left| (now + left).as_nanos()), it.kept));
+        let weight = backend.weight.as_ref().map(|it| (it.weight, &it.by, before(it.held_for), it.kept));
+        (order, weight).hash(&mut hasher);
         let until = backend.ejected_for.map(|left| (now + left).as_nanos());
         (backend.climbed.is_some(), until, backend.ejections).hash(&mut hasher);
         for check in &backend.checks {
@@ -233,8 +239,8 @@ mod tests {
         let backend = BackendMemory {
             pool: "web".into(),
             address: "10.0.0.1:80".parse().expect("an address"),
-            order: Order::Serve,
-            ordered_for: now - Instant::START,
+            order: None,
+            weight: None,
             climbed: None,
             ejected_for: None,
             ejections: 0,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evenkeel_control::Memory;
-use evenkeel_control::memory::{BackendMemory, CheckMemory};
+use evenkeel_control::memory::{BackendMemory, CheckMemory, OrderMemory, WeightMemory};
 use evenkeel_health::judge::Counts;
 use evenkeel_model::event::Beside;
 use evenkeel_model::limits;
@@ -129,8 +129,17 @@ fn backend(memory: &BackendMemory) -> Value {
     json!({
         "pool": &*memory.pool,
         "address": memory.address.to_string(),
-        "order": memory.order.word(),
-        "ordered_for_ms": millis(memory.ordered_for),
+        "order": memory.order.as_ref().map_or(Order::Serve, |order| order.order).word(),
+        "ordered_for_ms": millis(memory.order.as_ref().map_or(Duration::ZERO, |order| order.held_for)),
+        "ordered_by": memory.order.as_ref().map(|order| &*order.by),
+        "order_left_ms": memory.order.as_ref().and_then(|order| order.left).map(millis),
+        "order_kept": memory.order.as_ref().map(|order| order.kept),
+        "weight": memory.weight.as_ref().map(|weight| json!({
+            "weight": weight.weight,
+            "by": &*weight.by,
+            "held_for_ms": millis(weight.held_for),
+            "kept": weight.kept,
+        })),
         "climbed_ms": memory.climbed.map(millis),
         "ejected_for_ms": memory.ejected_for.map(millis),
         "ejections": memory.ejections,
@@ -177,12 +186,35 @@ fn read_backend(value: &Value) -> Option<BackendMemory> {
     Some(BackendMemory {
         pool: value["pool"].as_str()?.into(),
         address: value["address"].as_str()?.parse::<SocketAddr>().ok()?,
-        order: order(&value["order"])?,
-        ordered_for: duration(&value["ordered_for_ms"])?,
+        order: read_order(value)?,
+        weight: maybe(&value["weight"], read_weight)?,
         climbed: maybe(&value["climbed_ms"], duration)?,
         ejected_for: maybe(&value["ejected_for_ms"], duration)?,
         ejections: u32::try_from(value["ejections"].as_u64()?).ok()?,
         checks: value["checks"].as_array()?.iter().map(read_check).collect::<Option<_>>()?,
+    })
+}
+
+/// `Some(None)` under `serve`. A file of a version that kept every order does not say who gave it nor that it is kept.
+fn read_order(value: &Value) -> Option<Option<OrderMemory>> {
+    let memory = OrderMemory {
+        order: order(&value["order"])?,
+        by: maybe(&value["ordered_by"], |by| by.as_str().map(Into::into))?.unwrap_or_default(),
+        held_for: duration(&value["ordered_for_ms"])?,
+        left: maybe(&value["order_left_ms"], duration)?,
+        kept: maybe(&value["order_kept"], Value::as_bool)?.unwrap_or(true),
+    };
+    Some(Some(memory).filter(|memory| memory.order != Order::Serve))
+}
+
+fn read_weight(value: &Value) -> Option<WeightMemory> {
+    Some(WeightMemory {
+        weight: u32::try_from(value["weight"].as_u64()?)
+            .ok()
+            .filter(|weight| u64::from(*weight) <= limits::WEIGHT.max)?,
+        by: value["by"].as_str()?.into(),
+        held_for: duration(&value["held_for_ms"])?,
+        kept: value["kept"].as_bool()?,
     })
 }
 
@@ -250,8 +282,14 @@ mod tests {
         let backend = BackendMemory {
             pool: "we\"b".into(),
             address: "[2001:db8::1]:8080".parse().expect("an address"),
-            order: Order::Maintain,
-            ordered_for: Duration::from_secs(5),
+            order: Some(OrderMemory {
+                order: Order::Maintain,
+                by: "o\"ps".into(),
+                held_for: Duration::from_secs(5),
+                left: Some(Duration::from_secs(600)),
+                kept: false,
+            }),
+            weight: Some(WeightMemory { weight: 20, by: "ops".into(), held_for: Duration::from_secs(7), kept: true }),
             climbed: Some(Duration::from_secs(3)),
             ejected_for: Some(Duration::from_secs(9)),
             ejections: 4,
@@ -260,7 +298,14 @@ mod tests {
                 CheckMemory { heard: None, ..check("agent", Verdict::Unknown, Some(word)) },
             ],
         };
-        let plain = BackendMemory { climbed: None, ejected_for: None, checks: Vec::new(), ..backend.clone() };
+        let plain = BackendMemory {
+            order: None,
+            weight: None,
+            climbed: None,
+            ejected_for: None,
+            checks: Vec::new(),
+            ..backend.clone()
+        };
         Memory { age: Duration::ZERO, backends: vec![backend, plain] }
     }
 
@@ -269,6 +314,17 @@ mod tests {
         let text = text(&sample(), NOW);
         let read = parse(text.as_bytes(), NOW + Duration::from_secs(30)).expect("our own file");
         assert_eq!(read, Memory { age: Duration::from_secs(30), ..sample() });
+    }
+
+    // Written before orders could be given without being kept.
+    #[test]
+    fn an_order_in_an_older_file_is_one_to_be_kept() {
+        let text = "{\"evenkeel_state\":1,\"written_unix_ms\":1,\"backends\":[{\"pool\":\"web\",\"address\":\"10.0.0.1:80\",\
+            \"order\":\"drain\",\"ordered_for_ms\":5000,\"climbed_ms\":null,\"ejected_for_ms\":null,\"ejections\":0,\"checks\":[]}]}";
+        let read = parse(text.as_bytes(), Duration::from_secs(1)).expect("an older file");
+        let order = read.backends[0].order.as_ref().expect("it was drained");
+        assert_eq!((order.order, order.kept, order.left), (Order::Drain, true, None));
+        assert_eq!(read.backends[0].weight, None);
     }
 
     #[test]

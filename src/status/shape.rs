@@ -90,8 +90,9 @@ pub struct Pool {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Backend {
     pub address: String,
-    /// Of the config, or of an order.
+    /// What an operator gave it at run time, or that of the config.
     pub weight: u32,
+    pub weight_of_file: u32,
     /// In hex digits.
     pub server_id: Option<String>,
     /// What is left of it by orders, agents and slow start.
@@ -101,6 +102,10 @@ pub struct Backend {
     pub since: String,
     /// `serve`, `drain` or `maintain`.
     pub order: &'static str,
+    /// When the order falls back to `serve` by itself.
+    pub order_until: Option<String>,
+    /// Whether the order outlives a restart.
+    pub order_kept: bool,
     pub agent: Option<Agent>,
     pub ejected_until: Option<String>,
     pub ramp_percent: u8,

@@ -34,15 +34,15 @@ pub enum Aside {
     Drained {
         until: Instant,
     },
-    /// Weight 0 in the config, or 0 % from its agent: no new clients, and no end for the old ones.
+    /// Weight 0 in the config or from the operator, or 0 % from its agent: no new clients, and no end for the old ones.
     NoWeight,
 }
 
 impl Aside {
-    /// `None` for a candidate. `drained_until` is when the drain timeout ends, should the order in force be `drain`.
+    /// `None` for a candidate. `weight` is the configured one, `drained_until` is when the drain timeout ends, should the order in force be `drain`.
     pub fn of(standing: &Standing, weight: u32, drained_until: Instant) -> Option<Self> {
-        // Weight 0 from the config or from the agent means the same.
-        let weight = weight.min(u32::from(standing.agent.percent));
+        // Weight 0 from the config, the operator or the agent means the same.
+        let weight = standing.weight_given(weight).min(u32::from(standing.agent.percent));
         match (standing.order_in_force(), standing.verdict, weight) {
             (Order::Maintain, _, _) => Some(Aside::Maintained),
             (Order::Serve | Order::Drain, Verdict::Unhealthy, _) => Some(Aside::Unhealthy),

@@ -107,6 +107,7 @@ impl Bench {
                 Output::StartProbe { key, .. } => self.probes.push_back((self.now + RESPONSE, key)),
                 Output::CancelProbe { .. } | Output::LookAtTraffic { .. } => {}
                 Output::Publish(_) => self.published += 1,
+                Output::Answered(_) => {}
                 Output::Record(_) => self.recorded += 1,
             }
         }

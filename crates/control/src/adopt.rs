@@ -4,7 +4,7 @@
 //!
 //! - A *target* is (address and port, check settings). One that is in both plans keeps verdict, run, recent
 //!   findings, its place in the timetable and even the probe in flight.
-//! - A *backend* is (pool name, address). It keeps its order, its slow start and what its traffic showed. One that leaves a plan is
+//! - A *backend* is (pool name, address). It keeps its order and the weight it was given, its slow start and what its traffic showed. One that leaves a plan is
 //!   forgotten, order included.
 //! - A new target of a backend that was there before *inherits* a verdict and needs a whole run to change it: a healthy
 //!   backend must not lose its traffic, nor an unhealthy one gain any, by an edit. The run itself starts anew, for its
@@ -71,6 +71,7 @@ impl Control {
         let found = Found { plan: &old_plan, verdicts: self.targets.iter().map(judged).collect() };
         let (before, backends_removed) = self.adopt_backends();
         let (fresh, checks_removed) = self.adopt_targets(&before, &found);
+        self.adopt_ends();
         self.adopt_climbs(&before);
         self.recall(before.iter().map(Option::is_none), &fresh);
         self.adopt_verdicts(&before);
@@ -135,6 +136,8 @@ impl Control {
                 pool,
                 address: backend.address,
                 ordered_at: kept.map_or(self.now, |old| old.ordered_at),
+                given: kept.and_then(|old| old.given.clone()),
+                weighed: kept.and_then(|old| old.weighed.clone()),
                 agent_ordered_at: kept.map_or(self.now, |old| old.agent_ordered_at),
                 conduct: kept.map(|old| old.conduct).unwrap_or_default(),
                 held_back_until: kept.map_or(self.now, |old| old.held_back_until),

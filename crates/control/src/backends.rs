@@ -13,6 +13,7 @@ use evenkeel_model::standing::{Order, Ramp, Standing};
 use evenkeel_model::{BackendId, Instant};
 
 use crate::control::Control;
+use crate::operate::{Given, Weighed};
 use crate::trust::Shown;
 
 /// Pool name and address are the backend's identity over reloads.
@@ -22,7 +23,11 @@ pub(crate) struct BackendState {
     pub address: SocketAddr,
     /// When its order was given last; what a drain timeout counts from.
     pub ordered_at: Instant,
-    /// The same for the order of its agent.
+    /// What else there is to say of an order other than `serve`.
+    pub given: Option<Box<Given>>,
+    /// The same of a weight that is not the config's.
+    pub weighed: Option<Box<Weighed>>,
+    /// When the order of its agent was another last.
     pub agent_ordered_at: Instant,
     pub conduct: Conduct,
     /// Until then nobody is told again that it would have been ejected.

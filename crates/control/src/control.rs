@@ -20,7 +20,7 @@ use evenkeel_health::keys::ByNumber;
 use evenkeel_health::settings::CheckSettings;
 use evenkeel_health::suspicion::Suspicion;
 use evenkeel_health::timetable::{self, Timetable, Turn, Waits};
-use evenkeel_model::event::{Because, NoSuch, VerdictChanged, What};
+use evenkeel_model::event::{Because, Refused, VerdictChanged, What};
 use evenkeel_model::finding::{Finding, ProbeResult};
 use evenkeel_model::standing::{Harm, Order, Standing, Verdict};
 use evenkeel_model::{BackendId, Instant, PoolId, TargetId, event};
@@ -29,6 +29,7 @@ use evenkeel_plan::{Plan, PoolView, Snapshot};
 use crate::backends::BackendState;
 use crate::journal::Journal;
 use crate::memory::{Memory, Remembered};
+use crate::operate::{Obeyed, Wish};
 use crate::passive::{Look, Totals};
 use crate::targets::TargetState;
 
@@ -45,6 +46,8 @@ pub struct Control {
     pub(crate) standings: Vec<Standing>,
     /// Backends in slow start by the moment of their next step.
     pub(crate) steps: BTreeSet<(Instant, BackendId)>,
+    /// Orders that end by themselves, by the moment.
+    pub(crate) ends: BTreeSet<(Instant, BackendId)>,
     /// Ejected backends by the moment they come back.
     pub(crate) returns: BTreeSet<(Instant, BackendId)>,
     /// Pools whose backends are compared by rates, by the moment of the next look.
@@ -72,36 +75,32 @@ pub enum Event {
     /// A configuration was read and compiled. Listeners of the new plan are bound before this.
     PlanChanged(Arc<Plan>),
     /// A configuration was read and has problems; only for the record.
-    PlanRefused {
-        problems: usize,
-        first: Arc<str>,
-    },
+    PlanRefused { problems: usize, first: Arc<str> },
     /// Something beside traffic and probes changed; only for the record.
     Noted(event::Beside),
     /// A started probe ended. Answers to cancelled probes are ignored.
-    ProbeDone {
-        key: ProbeKey,
-        finding: Finding,
-    },
+    ProbeDone { key: ProbeKey, finding: Finding },
+    /// An operator orders a backend. Each of these three is answered once, by [`Output::Answered`].
     Ordered {
         pool: Arc<str>,
         backend: SocketAddr,
         order: Order,
+        /// When it falls back to `serve`; only of the other two.
+        until: Option<Instant>,
+        /// Whether it is to outlive a restart.
+        keep: bool,
+        /// Who says so.
+        by: Arc<str>,
     },
+    /// An operator gives a backend a weight; `None`: that of the config again.
+    Weighed { pool: Arc<str>, backend: SocketAddr, weight: Option<u32>, keep: bool, by: Arc<str> },
+    /// An operator does not want to wait for the next probes of a backend.
+    ProbeNow { pool: Arc<str>, backend: SocketAddr, by: Arc<str> },
     /// A backend failed its clients so many times in a row in one way, workers taken together. May be told again for
     /// the same run.
-    Harmed {
-        pool: Arc<str>,
-        backend: SocketAddr,
-        harm: Harm,
-        failures: u32,
-    },
+    Harmed { pool: Arc<str>, backend: SocketAddr, harm: Harm, failures: u32 },
     /// The answer to [`Output::LookAtTraffic`].
-    Sampled {
-        pool: Arc<str>,
-        look: Look,
-        totals: Vec<Totals>,
-    },
+    Sampled { pool: Arc<str>, look: Look, totals: Vec<Totals> },
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +122,8 @@ pub enum Output {
         look: Look,
     },
     Publish(Arc<Snapshot>),
+    /// To the operator's ask that came first of those not yet answered. What it changed has been published by then.
+    Answered(Result<Obeyed, Refused>),
     Record(event::Event),
 }
 
@@ -161,6 +162,7 @@ impl Control {
             backends: Vec::new(),
             standings: Vec::new(),
             steps: BTreeSet::new(),
+            ends: BTreeSet::new(),
             returns: BTreeSet::new(),
             looks: BTreeSet::new(),
             trust_looks: BTreeSet::new(),
@@ -187,7 +189,13 @@ impl Control {
             Event::PlanRefused { problems, first } => self.record(now, What::PlanRefused { problems, first }),
             Event::Noted(beside) => self.record(now, What::Beside(beside)),
             Event::ProbeDone { key, finding } => self.probe_done(key, finding),
-            Event::Ordered { pool, backend, order } => self.ordered(pool, backend, order),
+            Event::Ordered { pool, backend, order, until, keep, by } => {
+                self.operate(pool, backend, by, Wish::Order { order, until, keep });
+            }
+            Event::Weighed { pool, backend, weight, keep, by } => {
+                self.operate(pool, backend, by, Wish::Weight { weight, keep });
+            }
+            Event::ProbeNow { pool, backend, by } => self.operate(pool, backend, by, Wish::Probe),
             Event::Harmed { pool, backend, harm, failures } => self.harmed(&pool, backend, harm, failures),
             Event::Sampled { pool, look, totals } => self.sampled(&pool, look, &totals),
         }
@@ -196,6 +204,7 @@ impl Control {
 
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
+        self.end_orders();
         self.climb();
         self.bring_back();
         self.look_at_rates();
@@ -210,9 +219,11 @@ impl Control {
     /// When [`Control::handle_timeout`] has something to do next, exactly.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let step = self.steps.first().map(|&(at, _)| at);
+        let order = self.ends.first().map(|&(at, _)| at);
         [
             self.timetable.poll_timeout(),
             step,
+            order,
             self.next_of_traffic(),
             self.hold.poll_timeout(),
             self.journal.poll_timeout(),
@@ -239,6 +250,12 @@ impl Control {
     /// Recent events, oldest first.
     pub fn events(&self) -> impl DoubleEndedIterator<Item = &event::Event> {
         self.journal.events()
+    }
+
+    /// Those with a greater number than `seq`, oldest first. Older ones than are kept are left out: whoever goes on after one
+    /// that is gone sees it by the number of the first.
+    pub fn events_after(&self, seq: u64) -> impl DoubleEndedIterator<Item = &event::Event> + ExactSizeIterator {
+        self.journal.events_after(seq)
     }
 
     pub const fn probes_in_flight(&self) -> usize {
@@ -340,44 +357,6 @@ impl Control {
         self.record(at, What::VerdictChanged(changed));
     }
 
-    fn ordered(&mut self, pool: Arc<str>, address: SocketAddr, order: Order) {
-        let Some(position) = self.plan.pools.iter().position(|one| one.name == pool) else {
-            return self.refuse_order(pool, address, order, NoSuch::Pool);
-        };
-        let plan = Arc::clone(&self.plan);
-        let backends = plan.backends_of(PoolId::from_index(position));
-        let meant: Vec<BackendId> = backends.filter(|(_, one)| one.address == address).map(|(id, _)| id).collect();
-        if meant.is_empty() {
-            return self.refuse_order(pool, address, order, NoSuch::Backend);
-        }
-        for id in meant {
-            self.give_order(id, order);
-        }
-    }
-
-    fn give_order(&mut self, id: BackendId, to: Order) {
-        let standing = &mut self.standings[id.index()];
-        let in_force = standing.order_in_force();
-        let from = std::mem::replace(&mut standing.order, to);
-        if from == to {
-            return;
-        }
-        self.backends[id.index()].ordered_at = self.now;
-        self.touch(id);
-        self.order_changed(id, in_force);
-        let backend = &self.backends[id.index()];
-        let given = What::OrderGiven { pool: Arc::clone(&backend.pool), backend: backend.address, from, to };
-        self.record(self.now, given);
-        let plan = Arc::clone(&self.plan);
-        for &target in &plan.backends[id.index()].targets {
-            self.review_probing(target);
-        }
-    }
-
-    fn refuse_order(&mut self, pool: Arc<str>, backend: SocketAddr, order: Order, why: NoSuch) {
-        self.record(self.now, What::OrderRefused { pool, backend, order, why });
-    }
-
     fn start_due(&mut self) {
         self.timetable.handle_timeout(self.now);
         while let Some(timetable::Output::Start { key }) = self.timetable.poll_output() {
@@ -389,8 +368,7 @@ impl Control {
     }
 
     pub(crate) fn record(&mut self, at: Instant, what: What) {
-        let event = event::Event { at, what };
-        self.journal.keep(event.clone());
+        let event = self.journal.keep(at, what);
         self.outputs.push_back(Output::Record(event));
     }
 

@@ -6,13 +6,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use evenkeel_model::event::{Event, Voids};
+use evenkeel_model::event::{Event, Voids, What};
 use evenkeel_model::finding::Void;
 use evenkeel_model::{Instant, limits};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal {
     events: VecDeque<Event>,
+    /// Of the event kept last.
+    seq: u64,
     voids: Voids,
     /// Set from the first void probe of a period on.
     report_at: Option<Instant>,
@@ -21,15 +23,26 @@ pub(crate) struct Journal {
 const PERIOD: Duration = Duration::from_secs(limits::VOID_REPORT.value);
 
 impl Journal {
-    pub(crate) fn keep(&mut self, event: Event) {
+    /// Gives what happened its number and keeps it.
+    pub(crate) fn keep(&mut self, at: Instant, what: What) -> Event {
+        self.seq += 1;
+        let event = Event { seq: self.seq, at, what };
         if self.events.len() == limits::RECENT_EVENTS.value as usize {
             self.events.pop_front();
         }
-        self.events.push_back(event);
+        self.events.push_back(event.clone());
+        event
     }
 
     pub(crate) fn events(&self) -> impl DoubleEndedIterator<Item = &Event> {
         self.events.iter()
+    }
+
+    pub(crate) fn events_after(&self, seq: u64) -> impl DoubleEndedIterator<Item = &Event> + ExactSizeIterator {
+        // Numbers are without gaps, so the place follows from the number.
+        let first = self.events.front().map_or(0, |first| first.seq);
+        let skipped = usize::try_from(seq.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
+        self.events.range(skipped.min(self.events.len())..)
     }
 
     pub(crate) fn count_void(&mut self, void: &Void, now: Instant) {

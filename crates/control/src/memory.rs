@@ -15,7 +15,7 @@
 //! - Of a check whose last result is older than `max_age` nothing is recalled, as when backends that share a target
 //!   disagree.
 //!
-//! Orders are kept as they were given, an ejection for the rest of its time, a slow start where it was. Findings are not
+//! Orders and weights are kept where that was asked for, an order with a time limit for the rest of it; an ejection for the rest of its time, a slow start where it was. Findings are not
 //! kept. What the plan does not have waits until the memory is too old, and is part of the next one: backends given by
 //! name join when their name has been answered. Each is recalled once, so that one that leaves a plan is forgotten.
 
@@ -28,11 +28,12 @@ use evenkeel_health::gap::{Pace, Witness};
 use evenkeel_health::judge::{self, Counts, Judge};
 use evenkeel_health::passive::Conduct;
 use evenkeel_health::ramp::SlowStart;
-use evenkeel_model::event::{Recalled, What};
+use evenkeel_model::event::{Operation, Recalled, What};
 use evenkeel_model::standing::{AgentWord, Order, Traffic, Verdict};
 use evenkeel_model::{BackendId, Instant, TargetId};
 
 use crate::control::Control;
+use crate::operate::{Given, Weighed};
 use crate::targets::BeforeStart;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,9 +47,10 @@ pub struct Memory {
 pub struct BackendMemory {
     pub pool: Arc<str>,
     pub address: SocketAddr,
-    pub order: Order,
-    /// How long the order has stood.
-    pub ordered_for: Duration,
+    /// Other than `serve`.
+    pub order: Option<OrderMemory>,
+    /// Other than the config's.
+    pub weight: Option<WeightMemory>,
     /// How far a slow start has come.
     pub climbed: Option<Duration>,
     /// What is left of an ejection.
@@ -57,6 +59,34 @@ pub struct BackendMemory {
     pub ejections: u32,
     /// By the pool's checks.
     pub checks: Vec<CheckMemory>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderMemory {
+    pub order: Order,
+    pub by: Arc<str>,
+    /// How long it has stood.
+    pub held_for: Duration,
+    /// What is left of its time; nothing when it is over.
+    pub left: Option<Duration>,
+    pub kept: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightMemory {
+    pub weight: u32,
+    pub by: Arc<str>,
+    pub held_for: Duration,
+    pub kept: bool,
+}
+
+/// What a memory has to outlive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlives {
+    /// A restart: orders and weights that were asked to be kept.
+    Restart,
+    /// A new binary that takes over while the node runs: all of them.
+    Upgrade,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -86,7 +116,13 @@ pub(crate) struct Remembered {
 
 impl BackendMemory {
     fn older_by(mut self, age: Duration) -> BackendMemory {
-        self.ordered_for = self.ordered_for.saturating_add(age);
+        if let Some(order) = &mut self.order {
+            order.held_for = order.held_for.saturating_add(age);
+            order.left = order.left.map(|left| left.saturating_sub(age));
+        }
+        if let Some(weight) = &mut self.weight {
+            weight.held_for = weight.held_for.saturating_add(age);
+        }
         self.climbed = self.climbed.map(|climbed| climbed.saturating_add(age));
         self.ejected_for = self.ejected_for.and_then(|left| left.checked_sub(age));
         for check in &mut self.checks {
@@ -99,16 +135,30 @@ impl BackendMemory {
 
 impl Control {
     /// What there is to remember now.
-    pub fn memory(&self, now: Instant) -> Memory {
+    pub fn memory(&self, now: Instant, outlives: Outlives) -> Memory {
         let plan = &self.plan;
+        let stays = |kept: bool| kept || outlives == Outlives::Upgrade;
         let present = plan.backends.iter().enumerate().map(|(position, backend)| {
             let (state, standing) = (&self.backends[position], &self.standings[position]);
             let checks = plan.pools[backend.pool.index()].checks.iter().zip(&backend.targets);
             BackendMemory {
                 pool: Arc::clone(&state.pool),
                 address: state.address,
-                order: standing.order,
-                ordered_for: now - state.ordered_at,
+                order: state.given.as_deref().filter(|given| stays(given.kept)).map(|given| OrderMemory {
+                    order: standing.order,
+                    by: Arc::clone(&given.by),
+                    held_for: now - state.ordered_at,
+                    left: given.until.map(|until| until - now),
+                    kept: given.kept,
+                }),
+                weight: standing.weight.zip(state.weighed.as_deref()).filter(|(_, weighed)| stays(weighed.kept)).map(
+                    |(weight, weighed)| WeightMemory {
+                        weight,
+                        by: Arc::clone(&weighed.by),
+                        held_for: now - weighed.at,
+                        kept: weighed.kept,
+                    },
+                ),
                 climbed: state.climb.map(|climb| climb.climbed(now)),
                 ejected_for: state.conduct.ejected_until().map(|until| until - now),
                 ejections: state.conduct.ejections(),
@@ -117,6 +167,11 @@ impl Control {
         });
         let remembered = self.remembered.iter().filter(|it| now <= it.until);
         let waiting = remembered.flat_map(|it| it.backends.values().map(|one| one.clone().older_by(now - it.at)));
+        let waiting = waiting.map(|mut one| {
+            one.order = one.order.filter(|order| stays(order.kept));
+            one.weight = one.weight.filter(|weight| stays(weight.kept));
+            one
+        });
         Memory { age: Duration::ZERO, backends: present.chain(waiting).collect() }
     }
 
@@ -163,8 +218,8 @@ impl Control {
         for (position, known) in known.iter().enumerate() {
             if let Some(known) = known {
                 recalled.backends += 1;
-                recalled.orders += usize::from(known.order != Order::Serve);
-                self.recall_backend(BackendId::from_index(position), known);
+                let ordered = self.recall_backend(BackendId::from_index(position), known);
+                recalled.orders += usize::from(ordered);
             }
         }
         recalled.absent = remembered.backends.len();
@@ -211,20 +266,42 @@ impl Control {
         true
     }
 
-    fn recall_backend(&mut self, id: BackendId, known: &BackendMemory) {
+    /// Says whether it has an order other than `serve`.
+    fn recall_backend(&mut self, id: BackendId, known: &BackendMemory) -> bool {
         let (verdict, _) = self.resting_on(id);
         let until = known.ejected_for.map(|left| self.now + left);
-        let ordered_at = self.ago(known.ordered_for);
+        let ordered = self.recall_order(id, known.order.as_ref());
+        if let Some(WeightMemory { weight, by, held_for, kept }) = &known.weight {
+            let at = self.ago(*held_for);
+            self.backends[id.index()].weighed = Some(Box::new(Weighed { by: Arc::clone(by), at, kept: *kept }));
+            self.standings[id.index()].weight = Some(*weight);
+        }
         let backend = &mut self.backends[id.index()];
-        backend.ordered_at = ordered_at;
         backend.conduct = Conduct::recalled(until, known.ejections, self.now);
         let standing = &mut self.standings[id.index()];
-        standing.order = known.order;
         standing.traffic = until.map_or(Traffic::Good, |until| Traffic::Ejected { until });
         let over = self.plan.pools[self.plan.backends[id.index()].pool.index()].slow_start;
         let fit = verdict != Verdict::Unhealthy && until.is_none();
         let climbed = known.climbed.filter(|_| fit);
         self.set_climb(id, climbed.and_then(|climbed| SlowStart::resumed(over, climbed, self.now)));
+        ordered
+    }
+
+    /// An order whose time ran out while nobody ran is told of and not taken up: nobody may wait for its end twice.
+    fn recall_order(&mut self, id: BackendId, known: Option<&OrderMemory>) -> bool {
+        let Some(OrderMemory { order, by, held_for, left, kept }) = known else { return false };
+        if left.is_some_and(|left| left.is_zero()) {
+            self.tell_operated(id, by, Operation::OrderOver { from: *order });
+            return false;
+        }
+        let until = left.map(|left| self.now + left);
+        let ordered_at = self.ago(*held_for);
+        let backend = &mut self.backends[id.index()];
+        backend.ordered_at = ordered_at;
+        backend.given = Some(Box::new(Given { by: Arc::clone(by), until, kept: *kept }));
+        self.ends.extend(until.map(|until| (until, id)));
+        self.standings[id.index()].order = *order;
+        true
     }
 
     /// A moment so long ago, or the start of the process where it was before that.

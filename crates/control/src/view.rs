@@ -62,7 +62,7 @@ impl Usable {
         for (backend, settings) in plan.backends_of(id) {
             let standing = &standings[backend.index()];
             if standing.order_in_force() == Order::Serve && standing.agent.percent > 0 {
-                let weight = u64::from(settings.weight);
+                let weight = u64::from(standing.weight_given(settings.weight));
                 usable.of += weight;
                 usable.weight += if standing.share() == Share::NONE { 0 } else { weight };
             }
@@ -135,7 +135,8 @@ fn bystanders(
 
 /// Why a pool without candidates has none. The operator's own doing is named before the backends'.
 fn refusal(plan: &Plan, id: PoolId, standings: &[Standing]) -> Cause {
-    let mut serving = plan.backends_of(id).filter(|(_, settings)| settings.weight > 0).peekable();
+    let weight = |(backend, settings): &(BackendId, &Backend)| standings[backend.index()].weight_given(settings.weight);
+    let mut serving = plan.backends_of(id).filter(|one| weight(one) > 0).peekable();
     if serving.peek().is_none() {
         return Cause::NoBackendConfigured;
     }

@@ -14,6 +14,8 @@ mod checks;
 mod holding;
 #[path = "control/memory.rs"]
 mod memory;
+#[path = "control/operate.rs"]
+mod operate;
 #[path = "control/panic.rs"]
 mod panic;
 #[path = "control/silence.rs"]
@@ -28,8 +30,8 @@ use std::time::Duration;
 
 use evenkeel_balance::sticky::{Aside, Place};
 use evenkeel_balance::{BackendKey, Schedule};
-use evenkeel_control::{Control, Event, Look, Output, ProbeKey, Probing};
-use evenkeel_model::event::{Because, What};
+use evenkeel_control::{Control, Event, Look, Obeyed, Output, ProbeKey, Probing};
+use evenkeel_model::event::{Because, Refused, What};
 use evenkeel_model::finding::{Finding, ProbeKind, ProbeResult};
 use evenkeel_model::standing::{Order, Ramp, Standing, Verdict};
 use evenkeel_model::{BackendId, Cause, Instant, PoolId, TargetId, limits};
@@ -51,6 +53,7 @@ struct Node {
     events: Vec<evenkeel_model::event::Event>,
     published: Vec<Arc<Snapshot>>,
     looks: Vec<(Arc<str>, Look)>,
+    answers: Vec<Result<Obeyed, Refused>>,
 }
 
 impl Node {
@@ -65,8 +68,8 @@ impl Node {
 
     fn with(control: Control, now: Instant) -> Self {
         let (in_flight, cancelled, events) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let (published, looks) = (Vec::new(), Vec::new());
-        let mut node = Node { control, now, in_flight, cancelled, events, published, looks };
+        let (published, looks, answers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut node = Node { control, now, in_flight, cancelled, events, published, looks, answers };
         node.drain();
         node
     }
@@ -81,7 +84,21 @@ impl Node {
     }
 
     fn order(&mut self, pool: &str, host: u8, order: Order) {
-        self.handle(Event::Ordered { pool: pool.into(), backend: address(host), order });
+        self.ordered(pool, host, order, None, false);
+    }
+
+    fn order_to_keep(&mut self, pool: &str, host: u8, order: Order) {
+        self.ordered(pool, host, order, None, true);
+    }
+
+    fn ordered(&mut self, pool: &str, host: u8, order: Order, lasts: Option<Duration>, keep: bool) {
+        let (backend, until) = (address(host), lasts.map(|lasts| self.now + lasts));
+        self.handle(Event::Ordered { pool: pool.into(), backend, order, until, keep, by: "ops".into() });
+    }
+
+    fn weigh(&mut self, host: u8, weight: Option<u32>, keep: bool) {
+        let backend = address(host);
+        self.handle(Event::Weighed { pool: "web".into(), backend, weight, keep, by: "ops".into() });
     }
 
     fn wait(&mut self, duration: Duration) {
@@ -100,6 +117,7 @@ impl Node {
                     self.cancelled.push(self.in_flight.remove(&key).expect("only a running probe is cancelled"));
                 }
                 Output::Publish(snapshot) => self.published.push(snapshot),
+                Output::Answered(answer) => self.answers.push(answer),
                 Output::LookAtTraffic { pool, look } => self.looks.push((pool, look)),
                 Output::Record(event) => self.events.push(event),
             }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_control::memory::Outlives;
 use evenkeel_control::{Control, Event, Look, Output, Totals};
 use evenkeel_health::passive::Sample;
 use evenkeel_health::settings::PassiveSettings;
@@ -73,7 +74,7 @@ impl Node {
             match output {
                 Output::Record(event) => self.told.push(event.to_string()),
                 Output::LookAtTraffic { .. } => self.looks += 1,
-                Output::StartProbe { .. } | Output::CancelProbe { .. } | Output::Publish(_) => {}
+                Output::StartProbe { .. } | Output::CancelProbe { .. } | Output::Publish(_) | Output::Answered(_) => {}
             }
         }
     }
@@ -157,11 +158,25 @@ fn the_share_of_a_pool_is_not_exceeded_and_that_is_told_once() {
 #[test]
 fn a_drained_backend_counts_as_out() {
     let mut node = Node::new(&[1, 2]);
-    node.handle(Event::Ordered { pool: "web".into(), backend: address(2), order: Order::Drain });
+    node.handle(Event::Ordered {
+        pool: "web".into(),
+        backend: address(2),
+        order: Order::Drain,
+        until: None,
+        keep: false,
+        by: "ops".into(),
+    });
     node.harm(1, Harm::Timeout, 3);
     assert_eq!(node.candidates(), [0]);
     node.harm(2, Harm::Timeout, 3);
-    node.handle(Event::Ordered { pool: "web".into(), backend: address(2), order: Order::Serve });
+    node.handle(Event::Ordered {
+        pool: "web".into(),
+        backend: address(2),
+        order: Order::Serve,
+        until: None,
+        keep: false,
+        by: "ops".into(),
+    });
     assert_eq!(node.candidates(), [0], "its traffic spoke against it while it was drained");
 }
 
@@ -254,7 +269,7 @@ fn an_ejection_outlives_a_restart_for_the_rest_of_its_time() {
     let mut node = Node::new(&[1, 2]);
     node.harm(1, Harm::ServerError, 5);
     node.wait(10 * SECOND);
-    let mut memory = node.control.memory(node.now);
+    let mut memory = node.control.memory(node.now, Outlives::Restart);
     memory.age = 5 * SECOND;
     let restarted = |memory: &evenkeel_control::Memory| {
         let now = Instant::from_nanos(1_000);

@@ -20,13 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::{Picker, Wanted};
-use evenkeel_control::{Control, Event, Output, ProbeKey};
-use evenkeel_model::event::{VerdictChanged, What};
+use evenkeel_control::memory::Outlives;
+use evenkeel_control::{Changed, Control, Event, Obeyed, Output, ProbeKey};
+use evenkeel_model::event::{Operation, Refused, VerdictChanged, What};
 use evenkeel_model::finding::{Failure, FailureReason, Finding, ProbePhase, ProbeResult};
 use evenkeel_model::standing::{Order, Verdict};
 use evenkeel_model::{BackendId, Instant, PoolId};
 use evenkeel_plan::Snapshot;
-use oracle::Oracle;
+use oracle::{Ask, BackendName, Oracle};
 use support::PoolSpec;
 use world::{Dice, HOSTS, Land, Mood};
 
@@ -94,6 +95,12 @@ struct Sim {
     pickers: BTreeMap<Arc<str>, Picker>,
     suspects: bool,
     told: Vec<VerdictChanged>,
+    /// Backends whose orders are over and that nobody has told of yet.
+    over: Vec<BackendName>,
+    /// The answer that is due.
+    answer: Option<Result<Obeyed, Refused>>,
+    /// Number of the event that came last.
+    seq: u64,
     tally: Tally,
 }
 
@@ -112,6 +119,8 @@ struct Tally {
     refusals: u64,
     reloads: u64,
     orders: u64,
+    /// Orders that ended by themselves.
+    over: u64,
     cancelled: u64,
     void: u64,
     suspicions: u64,
@@ -129,6 +138,7 @@ impl Tally {
         self.refusals += day.refusals;
         self.reloads += day.reloads;
         self.orders += day.orders;
+        self.over += day.over;
         self.cancelled += day.cancelled;
         self.void += day.void;
         self.suspicions += day.suspicions;
@@ -146,6 +156,7 @@ impl Tally {
             self.cancelled,
             self.void,
             self.recalled,
+            self.over,
         ];
         assert!(seen.iter().all(|&count| count > 0), "seed {seed} saw a dull day: {self:?}");
     }
@@ -179,6 +190,9 @@ impl Sim {
             pickers: BTreeMap::new(),
             suspects: false,
             told: Vec::new(),
+            over: Vec::new(),
+            answer: None,
+            seq: 0,
             tally: Tally::default(),
         };
         for host in 1..=HOSTS {
@@ -205,6 +219,7 @@ impl Sim {
             self.now = next.max(self.stalled_until).max(self.now);
             if timer <= happens {
                 let punctual = self.now == timer;
+                self.over = self.oracle.end_orders(self.now);
                 self.control.handle_timeout(self.now);
                 let later = self.control.poll_timeout().is_none_or(|next| next > self.now);
                 assert!(later, "due again at once: the caller would spin");
@@ -289,10 +304,16 @@ impl Sim {
     }
 
     fn give_order(&mut self) {
-        let (name, order) = world::some_order(&self.pools, &mut self.dice);
+        let (name, ask) = world::some_ask(&self.pools, &mut self.dice, self.now);
         self.tally.orders += 1;
-        self.oracle.ordered(&name, order, self.now);
-        self.control.handle(Event::Ordered { pool: name.0, backend: name.1, order }, self.now);
+        self.answer = Some(self.oracle.asked(&name, ask, self.now));
+        let ((pool, backend), by) = (name, "ops".into());
+        let event = match ask {
+            Ask::Order(order, until, keep) => Event::Ordered { pool, backend, order, until, keep, by },
+            Ask::Weight(weight, keep) => Event::Weighed { pool, backend, weight, keep, by },
+            Ask::Probe => Event::ProbeNow { pool, backend, by },
+        };
+        self.control.handle(event, self.now);
         self.settle();
     }
 
@@ -309,7 +330,9 @@ impl Sim {
     /// Everything goes but what control remembers, and some time passes.
     fn restart(&mut self) {
         self.tally.restarts += 1;
-        let mut memory = self.control.memory(self.now);
+        let upgrade = self.dice.percent(30);
+        let outlives = if upgrade { Outlives::Upgrade } else { Outlives::Restart };
+        let mut memory = self.control.memory(self.now, outlives);
         memory.age = match self.dice.below(3) {
             0 => self.dice.time(Duration::ZERO, Duration::from_secs(5)),
             1 => self.dice.time(Duration::ZERO, Duration::from_secs(60)),
@@ -323,7 +346,8 @@ impl Sim {
         self.control = Control::with_memory(plan, &memory, MAX_AGE, self.now, seed);
         self.snapshot = self.control.snapshot();
         self.checked = 0;
-        self.oracle.restart(self.now, memory.age, MAX_AGE);
+        self.over = self.oracle.restart(self.now, memory.age, MAX_AGE, upgrade);
+        self.seq = 0;
         let known = self.oracle.backends().any(|name| self.oracle.verdict(name) == Verdict::Unhealthy);
         self.tally.recalled += u64::from(known);
         self.settle();
@@ -353,9 +377,16 @@ impl Sim {
                 }
                 Output::Publish(snapshot) => self.publish(snapshot),
                 Output::LookAtTraffic { pool, .. } => panic!("no pool of these stories compares rates, {pool} does"),
-                Output::Record(event) => self.hear(event.what),
+                Output::Answered(answer) => assert_eq!(self.answer.take(), Some(answer)),
+                Output::Record(event) => {
+                    assert_eq!(event.seq, self.seq + 1, "a gap in the numbers of events");
+                    self.seq = event.seq;
+                    self.hear(event.what);
+                }
             }
         }
+        assert!(self.over.is_empty(), "orders that ended and nobody said so: {:?}", self.over);
+        assert_eq!(self.answer, None, "an ask without an answer");
         let told = std::mem::take(&mut self.told);
         let moved = self.oracle.settle(&told);
         self.check_probing();
@@ -388,9 +419,15 @@ impl Sim {
             }
             What::StateRecalled(recalled) => assert_eq!(recalled.absent, 0, "the plan is the same"),
             What::StateTooOld { age, max_age } => assert!(age > max_age),
-            What::OrderGiven { .. }
-            | What::AgentSaid { .. }
-            | What::OrderRefused { .. }
+            What::Operated(operated) => {
+                if let Operation::OrderOver { .. } = operated.what {
+                    let name = (operated.pool, operated.backend);
+                    let found = self.over.iter().position(|one| *one == name);
+                    self.over.swap_remove(found.unwrap_or_else(|| panic!("the order of {name:?} is not over")));
+                    self.tally.over += 1;
+                }
+            }
+            What::AgentSaid { .. }
             | What::PlanChanged(_)
             | What::PlanRefused { .. }
             | What::ProbesVoid(_)
@@ -446,8 +483,10 @@ impl Sim {
                 assert_eq!(standing.order, self.oracle.order(&name), "{name:?}");
                 let (said, percent) = self.oracle.word(&name);
                 assert_eq!((standing.agent.order, standing.agent.percent), (said, percent), "{name:?}");
+                assert_eq!(standing.weight, self.oracle.weight(&name), "{name:?}");
+                let given = standing.weight.unwrap_or(weight);
                 let serves = standing.order == Order::Serve && said == Order::Serve;
-                let eligible = weight > 0 && percent > 0 && serves && standing.verdict != Verdict::Unhealthy;
+                let eligible = given > 0 && percent > 0 && serves && standing.verdict != Verdict::Unhealthy;
                 assert_eq!(eligible, standing.effective_weight(weight) > 0);
                 if eligible {
                     let member = members.next().expect("whoever is eligible is a candidate");
@@ -458,6 +497,21 @@ impl Sim {
             assert_eq!(view.refusal.is_some(), view.candidates.is_empty());
             assert_eq!(view.candidates.schedule(), spec.schedule);
         }
+        self.check_changes();
+    }
+
+    /// What differs from the config is listed whole, and nothing else is.
+    fn check_changes(&self) {
+        let mut listed: BTreeMap<BackendName, (Order, Option<Instant>, Option<u32>)> = BTreeMap::new();
+        for change in self.control.changes() {
+            let of = listed.entry((change.pool, change.backend)).or_default();
+            match change.what {
+                Changed::Order(order) => (of.0, of.1) = (order, change.until),
+                Changed::Weight { given, .. } => of.2 = Some(given),
+            }
+        }
+        let wanted = self.oracle.changes().map(|(name, order, until, weight)| (name.clone(), (order, until, weight)));
+        assert_eq!(listed, wanted.collect());
     }
 
     /// Where there is a candidate, a pick finds one. Another pool at each step.

@@ -308,7 +308,8 @@ fn of_a_rotation_the_shares_are_told_and_no_backend_is_guessed() {
 fn who_is_out_and_why_nobody_is_left_follow_the_snapshot() {
     let (mut control, _) = snapshot(listener(Some(WEB), Vec::new()), vec![(pool("web", Schedule::Wrr), &[1, 1])]);
     let mut order = |backend: &str, order| {
-        let event = Event::Ordered { pool: "web".into(), backend: backend.parse().unwrap(), order };
+        let (pool, backend, by) = ("web".into(), backend.parse().unwrap(), "ops".into());
+        let event = Event::Ordered { pool, backend, order, until: None, keep: false, by };
         control.handle(event, Instant::START);
         while control.poll_output().is_some() {}
         route::report(&control.snapshot(), ListenerId(0), &get("a", "/"), None)

@@ -52,6 +52,8 @@ pub enum Event {
     },
     /// The gap that runs now is to be no longer than this. Whoever was never probed keeps its turn.
     Hastened { key: ProbeKey, gap: Gap },
+    /// Somebody does not want to wait: the next probe is due now, or so long after the one before. One in flight is not doubled.
+    AskedFor { key: ProbeKey, after: Duration },
     /// No more probes; one in flight counts as gone.
     Left(ProbeKey),
 }
@@ -99,6 +101,7 @@ impl Timetable {
             Event::Joined(targets) => self.join(targets, now),
             Event::ProbeEnded { key, at, gap } => self.end(key, at, gap),
             Event::Hastened { key, gap } => self.hasten(key, gap, now),
+            Event::AskedFor { key, after } => self.advance(key, after, now),
             Event::Left(key) => self.leave(key),
         }
     }
@@ -171,15 +174,28 @@ impl Timetable {
     }
 
     fn hasten(&mut self, key: ProbeKey, gap: Gap, now: Instant) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let Some(entry) = self.entries.get(&key) else { return };
         let (Turn::Due(due), Some(ended)) = (entry.turn, entry.ended) else { return };
         // A moment that is over already means now: nobody has waited for it.
         let next = (ended + gap.drawn(draw(self.seed, key, entry.probes))).max(now);
         if next < due {
-            entry.turn = Turn::Due(next);
-            self.due.remove(&(due, key));
-            self.due.insert((next, key));
+            self.bring_forward(key, due, next);
         }
+    }
+
+    fn advance(&mut self, key: ProbeKey, after: Duration, now: Instant) {
+        let Some(entry) = self.entries.get(&key) else { return };
+        let Turn::Due(due) = entry.turn else { return };
+        let next = entry.ended.map_or(now, |ended| (ended + after).max(now));
+        if next < due {
+            self.bring_forward(key, due, next);
+        }
+    }
+
+    fn bring_forward(&mut self, key: ProbeKey, due: Instant, next: Instant) {
+        self.entry(key).turn = Turn::Due(next);
+        self.due.remove(&(due, key));
+        self.due.insert((next, key));
     }
 
     fn leave(&mut self, key: ProbeKey) {
@@ -363,6 +379,33 @@ mod tests {
         assert_eq!(started(&mut timetable, at(9 * SECOND)), [0]);
         assert_eq!(timetable.waits().longest, Duration::ZERO, "nobody was late");
         assert_eq!(started(&mut timetable, at(99 * SECOND)), [0; 0], "once");
+    }
+
+    #[test]
+    fn a_probe_that_is_asked_for_comes_at_once_but_never_twice_nor_in_a_flood() {
+        let asked = || Event::AskedFor { key: ProbeKey(0), after: SECOND };
+        let mut timetable = Timetable::with_places(1, 1);
+        timetable.handle(asked(), Instant::START);
+        assert_eq!(timetable.poll_timeout(), None, "whoever is not probed has no next probe");
+        timetable.handle(joined(0..1, SECOND), Instant::START);
+        assert_eq!(started(&mut timetable, Instant::START), [0]);
+        timetable.handle(asked(), at(SECOND));
+        assert_eq!(timetable.turn(ProbeKey(0)), Some(Turn::InFlight { since: Instant::START }), "in flight: it stays");
+        timetable.handle(ended(0, at(2 * SECOND), 60 * SECOND), at(2 * SECOND));
+        timetable.handle(asked(), at(2 * SECOND));
+        assert_eq!(timetable.poll_timeout(), Some(at(3 * SECOND)), "not closer than that to the one before");
+        assert_eq!(started(&mut timetable, at(3 * SECOND)), [0]);
+        timetable.handle(ended(0, at(4 * SECOND), 60 * SECOND), at(4 * SECOND));
+        assert_eq!(timetable.poll_timeout(), Some(at(64 * SECOND)), "the gap after it is whole");
+        timetable.handle(asked(), at(30 * SECOND));
+        assert_eq!(timetable.poll_timeout(), Some(at(30 * SECOND)));
+        timetable.handle(Event::Left(ProbeKey(0)), at(30 * SECOND));
+        // Where many joined, the last has to wait for its first turn unless somebody asks.
+        timetable.handle(joined(0..1000, 100 * SECOND), at(30 * SECOND));
+        let Some(Turn::Due(due)) = timetable.turn(ProbeKey(0)) else { panic!("it has just joined") };
+        assert!(due > at(30 * SECOND), "the seed lets another be the first");
+        timetable.handle(asked(), at(30 * SECOND));
+        assert_eq!(timetable.turn(ProbeKey(0)), Some(Turn::Due(at(30 * SECOND))), "never probed: now");
     }
 
     #[test]

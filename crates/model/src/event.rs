@@ -11,15 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::finding::{Finding, Millis};
-use crate::standing::{AgentWord, Harm, Order, Verdict};
+use crate::standing::{AgentWord, Harm, Verdict};
 use crate::time::Instant;
 
 mod beside;
+mod operated;
 mod silence;
 mod trouble;
 mod verdict;
 
 pub use beside::{Beside, Lost};
+pub use operated::{Asked, Operated, Operation, Refused};
 pub use silence::Silence;
 pub use trouble::{Ground, Hampered, Struck, Voids};
 use verdict::Told;
@@ -28,6 +30,8 @@ pub use verdict::{Because, Evidence, VerdictChanged};
 /// Something that changed, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
+    /// Counts the events of the process, from 1 on, so that whoever lost touch knows where to go on.
+    pub seq: u64,
     pub at: Instant,
     pub what: What,
 }
@@ -42,25 +46,14 @@ pub enum What {
         pool: Arc<str>,
         backend: SocketAddr,
     },
-    OrderGiven {
-        pool: Arc<str>,
-        backend: SocketAddr,
-        from: Order,
-        to: Order,
-    },
+    /// An operator gave an order or a weight, asked for a probe, or was refused.
+    Operated(Operated),
     /// Its agents say of a backend, all together, another order than before, or that it takes no new clients at all.
     AgentSaid {
         pool: Arc<str>,
         backend: SocketAddr,
         from: AgentWord,
         to: AgentWord,
-    },
-    /// An order for a pool or backend that the plan does not have.
-    OrderRefused {
-        pool: Arc<str>,
-        backend: SocketAddr,
-        order: Order,
-        why: NoSuch,
     },
     PlanChanged(PlanChange),
     /// What an earlier process knew was taken up.
@@ -122,12 +115,6 @@ pub enum Against {
     FailureRate { percent: u32, others_percent: u32 },
     /// It takes so many times longer than the rest of its pool.
     Latency { mean: Duration, others_mean: Duration },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoSuch {
-    Pool,
-    Backend,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -209,6 +196,7 @@ pub enum Value<'a> {
     Count(u64),
     Signed(i64),
     Time(Duration),
+    Truth(bool),
     Findings(&'a [Finding]),
 }
 
@@ -224,9 +212,8 @@ impl Event {
             What::TrafficFailed(TrafficFailed { ejected_for: Some(_), .. }) => "backend.ejected",
             What::TrafficFailed(TrafficFailed { ejected_for: None, .. }) => "backend.ejection_held_back",
             What::EjectionOver { .. } => "backend.ejection_over",
-            What::OrderGiven { .. } => "backend.ordered",
+            What::Operated(operated) => operated.name(),
             What::AgentSaid { .. } => "backend.agent",
-            What::OrderRefused { .. } => "order.refused",
             What::PlanChanged(_) => "plan.changed",
             What::StateRecalled(_) => "state.recalled",
             What::StateTooOld { .. } => "state.too_old",
@@ -248,7 +235,6 @@ impl Event {
         match &self.what {
             What::VerdictChanged(VerdictChanged { to: Verdict::Unhealthy, .. })
             | What::TrafficFailed(_)
-            | What::OrderRefused { .. }
             | What::PlanRefused { .. }
             | What::HoldBegan { .. }
             | What::VerdictHeldBack(_)
@@ -258,7 +244,6 @@ impl Event {
             What::SelfSuspected(_) => Level::Error,
             What::VerdictChanged(_)
             | What::EjectionOver { .. }
-            | What::OrderGiven { .. }
             | What::AgentSaid { .. }
             | What::StateRecalled(_)
             | What::StateTooOld { .. }
@@ -266,6 +251,7 @@ impl Event {
             | What::HoldEnded { .. }
             | What::PoolCalm(_)
             | What::SuspicionOver { .. } => Level::Info,
+            What::Operated(operated) => operated.level(),
             What::Silence(silence) => silence.level(),
             What::Beside(beside) => beside.level(),
         }
@@ -281,24 +267,13 @@ impl Event {
                 each("pool", Value::Text(pool));
                 each("backend", Value::Address(*backend));
             }
-            What::OrderGiven { pool, backend, from, to } => {
-                each("pool", Value::Text(pool));
-                each("backend", Value::Address(*backend));
-                each("from", Value::Text(from.word()));
-                each("to", Value::Text(to.word()));
-            }
+            What::Operated(operated) => operated.fields(each),
             What::AgentSaid { pool, backend, from, to } => {
                 each("pool", Value::Text(pool));
                 each("backend", Value::Address(*backend));
                 each("from", Value::Text(from.order.word()));
                 each("to", Value::Text(to.order.word()));
                 each("percent", Value::Count(u64::from(to.percent)));
-            }
-            What::OrderRefused { pool, backend, order, why } => {
-                each("pool", Value::Text(pool));
-                each("backend", Value::Address(*backend));
-                each("order", Value::Text(order.word()));
-                each("because", Value::Text(why.word()));
             }
             What::PlanChanged(change) => {
                 each("listeners", Value::Count(change.listeners as u64));
@@ -388,15 +363,6 @@ impl Against {
     }
 }
 
-impl NoSuch {
-    pub const fn word(self) -> &'static str {
-        match self {
-            NoSuch::Pool => "no_such_pool",
-            NoSuch::Backend => "no_such_backend",
-        }
-    }
-}
-
 impl fmt::Display for Event {
     /// The one line an operator reads.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -406,17 +372,9 @@ impl fmt::Display for Event {
             What::EjectionOver { pool, backend } => {
                 write!(f, "backend {backend} of pool \"{pool}\": its ejection is over, it gets new work again")
             }
-            What::OrderGiven { pool, backend, from, to } => {
-                write!(f, "backend {backend} of pool \"{pool}\": order {}, was {}", to.word(), from.word())
-            }
+            What::Operated(operated) => operated.fmt(f),
             What::AgentSaid { pool, backend, from, to } => {
                 write!(f, "backend {backend} of pool \"{pool}\": its agent says {to}, was {from}")
-            }
-            What::OrderRefused { pool, backend, order, why: NoSuch::Pool } => {
-                write!(f, "order {} for backend {backend} refused: no pool is named \"{pool}\"", order.word())
-            }
-            What::OrderRefused { pool, backend, order, why: NoSuch::Backend } => {
-                write!(f, "order {} refused: pool \"{pool}\" has no backend {backend}", order.word())
             }
             What::PlanChanged(change) => write!(
                 f,
@@ -543,6 +501,7 @@ mod tests {
     fn the_nodes_own_troubles_are_told_with_their_size() {
         let at = Instant::START;
         let struck = Event {
+            seq: 1,
             at,
             what: What::SelfSuspected(Ground::Struck(Struck { failing: 11, of: 12, groups: 3, no_route: 0 })),
         };
@@ -559,12 +518,12 @@ mod tests {
             forbidden: 0,
         };
         assert_eq!(
-            Event { at, what: What::ProbesVoid(voids) }.to_string(),
+            Event { seq: 1, at, what: What::ProbesVoid(voids) }.to_string(),
             "3 probes void within 10.0s, through no fault of the backends: 2 late, the worst by 350.0ms; 1 not started for want of resources (errno 24)"
         );
         let echoes = Voids { late: 0, no_resources: 0, errno: None, forbidden: 4, ..voids };
         assert_eq!(
-            Event { at, what: What::ProbesVoid(echoes) }.to_string(),
+            Event { seq: 1, at, what: What::ProbesVoid(echoes) }.to_string(),
             "4 probes void within 10.0s, through no fault of the backends: 4 echo requests we may not send (net.ipv4.ping_group_range leaves our group out)"
         );
     }

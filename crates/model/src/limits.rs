@@ -349,8 +349,10 @@ fixed! {
         "Void probes are reported together once in this time: an overloaded node must not add a log line for each probe it was late for.";
     RECENT_FINDINGS = 10, "findings",
         "Findings kept for each target, shown in status and in verdict events.";
-    RECENT_EVENTS = 1000, "events",
-        "Events kept in memory for status.";
+    RECENT_EVENTS = 5000, "events",
+        "Events kept in memory for status, and for streams of events that were interrupted. A thousand backends that fail and come back are two thousand.";
+    PROBE_ASKED_GAP = 100, "ms",
+        "A probe that is asked for starts at once, but never closer than this to the end of the one before, so that no number of asks makes a flood.";
     RAMP_STEPS = 10, "steps",
         "Steps in which slow start raises a weight.";
     PROBE_HEAD = 16_384, "bytes",

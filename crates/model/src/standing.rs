@@ -198,7 +198,7 @@ impl Share {
     }
 }
 
-/// The five facts of one backend, and since when the verdict holds.
+/// The five facts of one backend, the weight it was given while the node runs, and since when the verdict holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     pub verdict: Verdict,
@@ -206,6 +206,8 @@ pub struct Standing {
     pub order: Order,
     pub agent: AgentWord,
     pub ramp: Ramp,
+    /// In place of the configured weight, when the operator gave one to the running node.
+    pub weight: Option<u32>,
     pub verdict_since: Instant,
 }
 
@@ -230,10 +232,19 @@ impl Standing {
         }
     }
 
-    /// Weight that schedules see: the configured one scaled by the share and by the agent's percentage, and never scaled to
+    /// The weight before anything scales it: what the operator gave while the node runs, or that of the config.
+    pub const fn weight_given(&self, configured: u32) -> u32 {
+        match self.weight {
+            Some(given) => given,
+            None => configured,
+        }
+    }
+
+    /// Weight that schedules see: the given or configured one scaled by the share and by the agent's percentage, and never scaled to
     /// nothing, because a backend that takes 3 % of weight 10 should take little, not nothing. Nor to more than a config
     /// may say: `200%` of the greatest weight is the greatest weight.
-    pub fn effective_weight(&self, weight: u32) -> u32 {
+    pub fn effective_weight(&self, configured: u32) -> u32 {
+        let weight = self.weight_given(configured);
         let share = u64::from(self.share().as_percent());
         if weight == 0 || share == 0 {
             return 0;
@@ -399,6 +410,28 @@ mod tests {
         let ready = word.after(says(Some(Order::Serve), None));
         assert_eq!(ready, AgentWord { order: Order::Serve, percent: 40 });
         assert_eq!(ready.and(AgentWord { order: Order::Maintain, percent: 90 }).to_string(), "maintain 40%");
+    }
+
+    #[test]
+    fn a_weight_given_at_runtime_stands_in_for_the_configured_one_and_is_scaled_like_it() {
+        let agent = |percent| AgentWord { percent, ..AgentWord::default() };
+        let table = [
+            //  given, configured, percent, ramp, effective
+            (None, 60, 100, Ramp::Full, 60),
+            (Some(20), 60, 100, Ramp::Full, 20),
+            (Some(0), 60, 100, Ramp::Full, 0),
+            (Some(80), 0, 100, Ramp::Full, 80),
+            (Some(80), 10, 50, Ramp::Full, 40),
+            (Some(80), 10, 50, Ramp::At(50), 20),
+            (Some(1), 100, 1, Ramp::At(1), 1),
+            (Some(100), 1, 300, Ramp::Full, 100),
+        ];
+        for (weight, configured, percent, ramp, expected) in table {
+            let standing = Standing { weight, ramp, agent: agent(percent), ..Standing::default() };
+            assert_eq!(standing.effective_weight(configured), expected, "{standing:?}");
+            let drained = Standing { order: Order::Drain, ..standing };
+            assert_eq!(drained.effective_weight(configured), 0, "no weight lifts an order");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What agents say of their backends, and what becomes of it.
 
 use evenkeel_control::Control;
+use evenkeel_control::memory::Outlives;
 use evenkeel_health::settings::{AgentProbe, CheckSettings, ProbeSettings};
 use evenkeel_model::TargetId;
 use evenkeel_model::finding::{AgentSays, Failure, FailureReason, Finding, Pass, ProbeKind, ProbePhase, ProbeResult};
@@ -138,7 +139,7 @@ fn an_agent_that_was_never_heard_leaves_the_backend_unknown_which_takes_traffic(
 fn an_agents_word_outlives_a_restart() {
     let mut node = serving();
     node.agent_says(line(Some(Order::Drain), Some(30)));
-    let memory = node.control.memory(node.now);
+    let memory = node.control.memory(node.now, Outlives::Restart);
     let control = Control::with_memory(plan(&[watched()]), &memory, 60 * SECOND, node.now, 1);
     let mut node = Node::with(control, node.now);
     assert_eq!((node.candidates(0), node.standing(0).agent.to_string().as_str()), (vec![], "drain 30%"));

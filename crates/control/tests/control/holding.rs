@@ -232,7 +232,10 @@ impl Twins {
                     self.in_flight.insert(key, address);
                 }
                 Output::Record(event) => self.hear(&event.what),
-                Output::CancelProbe { .. } | Output::LookAtTraffic { .. } | Output::Publish(_) => {}
+                Output::CancelProbe { .. }
+                | Output::LookAtTraffic { .. }
+                | Output::Publish(_)
+                | Output::Answered(_) => {}
             }
         }
         assert_eq!(started, [], "they no longer probe alike");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evenkeel_control::memory::Memory;
+use evenkeel_control::memory::{Memory, Outlives};
 use evenkeel_control::{Control, Probing};
 use evenkeel_model::event::What;
 use evenkeel_model::standing::{Order, Ramp, Verdict};
@@ -34,7 +34,7 @@ fn known() -> Node {
 }
 
 fn memory_of(node: &Node) -> Memory {
-    node.control.memory(node.now)
+    node.control.memory(node.now, Outlives::Restart)
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_verdict_keeps_its_age_and_counts_through_restarts() {
 #[test]
 fn memory_that_lay_too_long_is_ignored_as_a_whole() {
     let mut old = known();
-    old.order("web", 1, Order::Drain);
+    old.order_to_keep("web", 1, Order::Drain);
     let node = restarted(memory_of(&old), MAX_AGE + SECOND, &[pool("web", &[1, 2])]);
     assert_eq!((node.verdict(1), node.candidates(0)), (Verdict::Unknown, vec![0, 1]));
     assert_eq!(node.names(), ["state.too_old"]);
@@ -99,7 +99,7 @@ fn memory_that_lay_too_long_is_ignored_as_a_whole() {
 #[test]
 fn a_verdict_nobody_confirmed_for_too_long_is_ignored_though_the_memory_is_fresh() {
     let mut old = known();
-    old.order("web", 2, Order::Maintain);
+    old.order_to_keep("web", 2, Order::Maintain);
     old.in_flight.clear();
     old.wait(MAX_AGE);
     let mut node = restarted(memory_of(&old), SECOND, &[pool("web", &[1, 2])]);
@@ -122,7 +122,7 @@ fn what_the_plan_no_longer_has_is_dropped_and_what_it_never_had_starts_as_unknow
 #[test]
 fn a_backend_whose_name_is_answered_later_finds_its_memory_once() {
     let mut old = known();
-    old.order("web", 1, Order::Drain);
+    old.order_to_keep("web", 1, Order::Drain);
     let mut node = restarted(memory_of(&old), SECOND, &[pool("web", &[])]);
     node.wait(30 * SECOND);
     // Whoever is still awaited is part of the next memory, thirty seconds older.
@@ -167,10 +167,10 @@ fn backends_that_remember_differently_start_a_common_check_as_unknown() {
 }
 
 #[test]
-fn orders_are_kept_as_they_were_given_and_maintained_backends_are_not_probed() {
+fn kept_orders_are_there_after_a_restart_and_maintained_backends_are_not_probed() {
     let mut old = known();
-    old.order("web", 1, Order::Drain);
-    old.order("web", 2, Order::Maintain);
+    old.order_to_keep("web", 1, Order::Drain);
+    old.order_to_keep("web", 2, Order::Maintain);
     let mut node = restarted(memory_of(&old), SECOND, &[pool("web", &[1, 2])]);
     assert_eq!((node.standing(0).order, node.standing(1).order), (Order::Drain, Order::Maintain));
     assert!(node.candidates(0).is_empty());

@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_control::ProbeKey;
+use evenkeel_control::{Obeyed, ProbeKey};
 use evenkeel_health::settings::{CheckSettings, ProbeSettings};
 use evenkeel_model::Instant;
-use evenkeel_model::event::{Because, VerdictChanged};
+use evenkeel_model::event::{Because, Refused, VerdictChanged};
 use evenkeel_model::finding::{Failure, FailureReason, Finding, Pass, ProbeKind, ProbeResult};
 use evenkeel_model::limits;
 use evenkeel_model::standing::{Order, Verdict};
@@ -36,6 +36,10 @@ pub struct Target {
     findings: Vec<Finding>,
     pub probing: bool,
     pub in_flight: Option<ProbeKey>,
+    /// When its last probe ended, since it started to be probed.
+    ended: Option<Instant>,
+    /// When somebody last did not want to wait for the next one.
+    hastened: Option<Instant>,
     /// When the next probe must start, while none is in flight.
     pub due: Instant,
     /// It may start so much later, where many joined at once and are spread.
@@ -44,11 +48,28 @@ pub struct Target {
 
 #[derive(Clone, Debug)]
 struct Backend {
-    order: Order,
+    asked: Asked,
     word: (Order, u16),
     verdict: Verdict,
     /// By the names of its checks.
     targets: Vec<(Arc<str>, TargetName)>,
+}
+
+/// What the operator asked for, and whether that is to outlive a restart.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    order: Order,
+    until: Option<Instant>,
+    kept: bool,
+    weight: Option<(u32, bool)>,
+}
+
+/// Something the operator asks of a backend.
+#[derive(Clone, Copy, Debug)]
+pub enum Ask {
+    Order(Order, Option<Instant>, bool),
+    Weight(Option<u32>, bool),
+    Probe,
 }
 
 impl Backend {
@@ -82,11 +103,11 @@ impl Oracle {
         for spec in pools {
             for &(address, _) in &spec.backends {
                 let name = (Arc::clone(&spec.name), address);
-                let order = old.get(&name).map_or(Order::Serve, |backend| backend.order);
+                let asked = old.get(&name).map(|backend| backend.asked.clone()).unwrap_or_default();
                 let target = |check: &CheckSpec| (check.place(address), check.settings.clone());
                 let targets = spec.checks.iter().map(|check| (Arc::clone(&check.name), target(check))).collect();
                 let word = (Order::Serve, 100);
-                self.backends.insert(name, Backend { order, word, verdict: Verdict::Unknown, targets });
+                self.backends.insert(name, Backend { asked, word, verdict: Verdict::Unknown, targets });
             }
         }
         let all = self.backends.values().flat_map(|backend| backend.targets.iter().map(|(_, target)| target.clone()));
@@ -107,6 +128,8 @@ impl Oracle {
                     findings,
                     probing: false,
                     in_flight,
+                    ended: None,
+                    hastened: None,
                     due: now,
                     spread: Duration::ZERO,
                 }
@@ -161,11 +184,78 @@ impl Oracle {
         if let [agreed] = words[..] { Some(agreed).filter(|_| is_agent(target)) } else { None }
     }
 
-    pub fn ordered(&mut self, name: &BackendName, order: Order, now: Instant) {
-        let Some(backend) = self.backends.get_mut(name) else { return };
-        backend.order = order;
+    /// Takes an ask and says what the answer must be. Whoever asks names a pool and a backend together or neither.
+    pub fn asked(&mut self, name: &BackendName, ask: Ask, now: Instant) -> Result<Obeyed, Refused> {
+        let backend = self.backends.get_mut(name).ok_or(Refused::NoSuchPool)?;
+        match ask {
+            Ask::Order(Order::Serve, Some(_), _) => Err(Refused::ServeHasNoEnd),
+            Ask::Order(order, until, keep) => {
+                let asked = &mut backend.asked;
+                let kept = keep && order != Order::Serve;
+                let before = (asked.order, asked.until, asked.kept);
+                (asked.order, asked.until, asked.kept) = (order, until, kept);
+                if before == (order, until, kept) {
+                    return Ok(Obeyed::AsBefore);
+                }
+                self.review_all_of(name, now);
+                Ok(Obeyed::Changed)
+            }
+            Ask::Weight(Some(101..), _) => Err(Refused::WeightOutOfRange { most: 100 }),
+            Ask::Weight(weight, keep) => {
+                let weight = weight.map(|weight| (weight, keep));
+                if std::mem::replace(&mut backend.asked.weight, weight) == weight {
+                    return Ok(Obeyed::AsBefore);
+                }
+                self.moved = true;
+                Ok(Obeyed::Changed)
+            }
+            Ask::Probe => {
+                let mut names: Vec<TargetName> = Vec::new();
+                for (_, target) in &backend.targets {
+                    if !names.contains(target) {
+                        names.push(target.clone());
+                    }
+                }
+                if names.is_empty() {
+                    return Err(Refused::NoCheck);
+                }
+                if !names.iter().any(|name| self.targets[name].probing) {
+                    return Err(Refused::NotProbed);
+                }
+                let (mut waiting, mut in_flight) = (0, 0);
+                for name in names {
+                    let target = self.targets.get_mut(&name).expect("every target of a backend is listed");
+                    if target.in_flight.is_some() {
+                        in_flight += 1;
+                    } else if target.probing {
+                        waiting += 1;
+                        let earliest = target.ended.map_or(now, |ended| now.max(ended + Duration::from_millis(100)));
+                        if earliest < target.due + target.spread {
+                            (target.due, target.spread) = (earliest, Duration::ZERO);
+                            target.hastened = Some(now);
+                        }
+                    }
+                }
+                Ok(Obeyed::Probing { waiting, in_flight })
+            }
+        }
+    }
+
+    /// Orders whose time is over are so from now on.
+    pub fn end_orders(&mut self, now: Instant) -> Vec<BackendName> {
+        let over = |backend: &Backend| backend.asked.until.is_some_and(|until| until <= now);
+        let names: Vec<_> = self.backends.iter().filter(|(_, one)| over(one)).map(|(name, _)| name.clone()).collect();
+        for name in &names {
+            let asked = &mut self.backends.get_mut(name).expect("just found").asked;
+            (asked.order, asked.until, asked.kept) = (Order::Serve, None, false);
+            self.review_all_of(name, now);
+        }
+        names
+    }
+
+    fn review_all_of(&mut self, name: &BackendName, now: Instant) {
         self.moved = true;
-        for (_, target) in backend.targets.clone() {
+        for (_, target) in self.backends[name].targets.clone() {
             self.review(&target, now);
         }
     }
@@ -173,13 +263,13 @@ impl Oracle {
     /// Probing stops when every backend is under `maintain` and starts again, at once, when one is not.
     fn review(&mut self, name: &TargetName, now: Instant) {
         let resting = self.backends.values().filter(|backend| backend.rests_on(name));
-        let wanted = resting.into_iter().any(|backend| backend.order != Order::Maintain);
+        let wanted = resting.into_iter().any(|backend| backend.asked.order != Order::Maintain);
         let target = self.targets.get_mut(name).expect("every target of a backend is listed");
         if target.probing && !wanted {
             target.in_flight = None;
             self.keys.retain(|_, one| one != name);
         } else if !target.probing && wanted {
-            (target.due, target.spread) = (now, Duration::ZERO);
+            (target.due, target.spread, target.ended) = (now, Duration::ZERO, None);
             // Nobody has looked for a while: what was heard is too old to count with what comes.
             if !target.fresh {
                 target.findings.clear();
@@ -216,7 +306,7 @@ impl Oracle {
             Verdict::Unhealthy => timing.unhealthy_interval,
             Verdict::Healthy | Verdict::Unknown => timing.interval,
         };
-        (target.due, target.spread) = (finding.ended + gap, Duration::ZERO);
+        (target.due, target.spread, target.ended) = (finding.ended + gap, Duration::ZERO, Some(finding.ended));
         true
     }
 
@@ -263,7 +353,7 @@ impl Oracle {
     }
 
     /// A process ends, and so long after it the next one begins, with the same plan and what was kept.
-    pub fn restart(&mut self, now: Instant, away: Duration, max_age: Duration) {
+    pub fn restart(&mut self, now: Instant, away: Duration, max_age: Duration, upgrade: bool) -> Vec<BackendName> {
         self.keys.clear();
         for (name, target) in &mut self.targets {
             let timing = &name.1.timing;
@@ -275,10 +365,21 @@ impl Oracle {
             }
             target.alone = missed || target.verdict == Verdict::Unknown;
             target.findings.clear();
-            (target.in_flight, target.due, target.probing, target.fresh) = (None, now, false, true);
+            (target.in_flight, target.ended, target.due) = (None, None, now);
+            (target.probing, target.fresh) = (false, true);
         }
-        if away > max_age {
-            self.backends.values_mut().for_each(|backend| backend.order = Order::Serve);
+        let mut over = Vec::new();
+        for (name, Backend { asked, .. }) in &mut self.backends {
+            if away > max_age {
+                *asked = Asked::default();
+            }
+            let recalled = upgrade || asked.kept;
+            let is_over = asked.until.is_some_and(|until| until <= now);
+            over.extend((recalled && is_over).then(|| name.clone()));
+            if !recalled || is_over {
+                (asked.order, asked.until, asked.kept) = (Order::Serve, None, false);
+            }
+            asked.weight = asked.weight.filter(|(_, kept)| upgrade || *kept);
         }
         for name in self.targets.keys().cloned().collect::<Vec<_>>() {
             self.review(&name, now);
@@ -292,6 +393,7 @@ impl Oracle {
         // The new process tells nobody what it was told itself.
         self.verdicts_before.clear();
         self.moved = true;
+        over
     }
 
     fn spread_verdicts(&mut self) {
@@ -328,7 +430,18 @@ impl Oracle {
     }
 
     pub fn order(&self, name: &BackendName) -> Order {
-        self.backends[name].order
+        self.backends[name].asked.order
+    }
+
+    pub fn weight(&self, name: &BackendName) -> Option<u32> {
+        self.backends[name].asked.weight.map(|(weight, _)| weight)
+    }
+
+    /// Backends that differ from the config, by what.
+    pub fn changes(&self) -> impl Iterator<Item = (&BackendName, Order, Option<Instant>, Option<u32>)> {
+        let all = self.backends.iter().map(|(name, it)| (name, it.asked.order, it.asked.until, it.asked.weight));
+        let changed = all.filter(|(_, order, _, weight)| *order != Order::Serve || weight.is_some());
+        changed.map(|(name, order, until, weight)| (name, order, until, weight.map(|(weight, _)| weight)))
     }
 
     pub fn backends(&self) -> impl Iterator<Item = &BackendName> {
@@ -372,7 +485,8 @@ impl Oracle {
         };
         let check = changed.check.as_ref().expect("findings are of a check");
         let target_name = backend.target(check).expect("a check of this backend");
-        let findings = &self.targets[target_name].findings;
+        let target = &self.targets[target_name];
+        let findings = &target.findings;
         let shown = (threshold as usize).min(limits::RECENT_FINDINGS.value as usize);
         assert_eq!(evidence.findings[..], findings[findings.len() - shown..], "the findings that led to it");
         assert_eq!(evidence.probes, threshold);
@@ -381,6 +495,7 @@ impl Oracle {
         let computed = run.iter().map(Finding::duration).sum::<Duration>() + between * (threshold - 1);
         assert_eq!(evidence.computed, computed);
         assert_eq!(evidence.window, run[run.len() - 1].ended - run[0].started);
-        assert!(evidence.window >= computed, "shorter than the sum of its parts");
+        let waited = target.hastened.is_none_or(|at| at < run[0].started);
+        assert!(!waited || evidence.window >= computed, "shorter than the sum of its parts");
     }
 }

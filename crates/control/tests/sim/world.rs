@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use evenkeel_balance::Schedule;
 use evenkeel_health::settings::{AgentProbe, CheckSettings, HttpProbe, ProbeSettings, TcpProbe, Timing, UdpProbe};
+use evenkeel_model::Instant;
 use evenkeel_model::finding::{AgentSays, Failure, FailureReason, Pass, ProbePhase, ProbeResult, Proof, Void};
 use evenkeel_model::standing::Order;
 
-use crate::oracle::BackendName;
+use crate::oracle::{Ask, BackendName};
 use crate::support::{CheckSpec, PoolSpec, address, late, pass, pool, refusal};
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and the same on every machine.
@@ -282,14 +283,25 @@ fn edit_pool(pool: &mut PoolSpec, new: SocketAddr, dice: &mut Dice) {
     }
 }
 
-pub fn some_order(pools: &[PoolSpec], dice: &mut Dice) -> (BackendName, Order) {
-    let order = *dice.one_of(&[Order::Serve, Order::Serve, Order::Drain, Order::Maintain]);
+pub fn some_ask(pools: &[PoolSpec], dice: &mut Dice, now: Instant) -> (BackendName, Ask) {
+    let ask = match dice.below(4) {
+        0 => Ask::Probe,
+        1 => {
+            Ask::Weight(*dice.one_of(&[None, None, Some(0), Some(1), Some(40), Some(100), Some(101)]), dice.percent(50))
+        }
+        _ => {
+            let order = *dice.one_of(&[Order::Serve, Order::Serve, Order::Drain, Order::Maintain]);
+            let ends = dice.percent(40) && (order != Order::Serve || dice.percent(20));
+            let until = ends.then(|| now + dice.time(Duration::ZERO, Duration::from_secs(1200)));
+            Ask::Order(order, until, dice.percent(50))
+        }
+    };
     let backends: Vec<BackendName> = pools
         .iter()
         .flat_map(|pool| pool.backends.iter().map(|(address, _)| (Arc::clone(&pool.name), *address)))
         .collect();
     if backends.is_empty() || dice.percent(5) {
-        return (("nowhere".into(), address(1)), order);
+        return (("nowhere".into(), address(1)), ask);
     }
-    (dice.one_of(&backends).clone(), order)
+    (dice.one_of(&backends).clone(), ask)
 }

@@ -14,7 +14,7 @@ use evenkeel_balance::Schedule;
 use evenkeel_health::settings::{CheckSettings, ProbeSettings, TcpProbe, Timing};
 use evenkeel_model::finding::{Failure, FailureReason, Pass, ProbePhase, ProbeResult, Void};
 use evenkeel_model::{BackendId, PoolId, TargetId};
-use evenkeel_plan::{AccessLog, Backend, Check, Node, Plan, Pool, Target};
+use evenkeel_plan::{AccessLog, Backend, Check, Node, Plan, Pool, StateFile, Target};
 
 #[derive(Clone, Debug)]
 pub struct PoolSpec {
@@ -88,7 +88,7 @@ pub fn plan(pools: &[PoolSpec]) -> Arc<Plan> {
         slow_request: None,
         kept_requests: 0,
         traces: None,
-        state: None,
+        state: Some(StateFile { path: "/state".into(), max_age: Duration::from_secs(600) }),
         hooks: Vec::new(),
         resolver: evenkeel_plan::Resolver::default(),
     };

@@ -158,7 +158,7 @@ mod tests {
             ),
         ];
         for (ground, text) in table {
-            let event = Event { at: Instant::START, what: What::SelfSuspected(ground) };
+            let event = Event { seq: 1, at: Instant::START, what: What::SelfSuspected(ground) };
             assert_eq!((event.name(), event.to_string().as_str()), ("node.suspects_itself", text));
         }
     }

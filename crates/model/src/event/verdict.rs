@@ -201,7 +201,7 @@ mod tests {
         let backend = "10.0.3.7:8080".parse().expect("a valid address");
         let check = because.evidence().map(|_| "login".into());
         let changed = VerdictChanged { pool: "web".into(), backend, from, to, check, checks: 1, because };
-        Event { at: Instant::START, what: What::VerdictChanged(changed) }
+        Event { seq: 1, at: Instant::START, what: What::VerdictChanged(changed) }
     }
 
     fn evidence(last: Finding, probes: u32) -> Evidence {

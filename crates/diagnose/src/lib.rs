@@ -5,6 +5,7 @@
 //! It never touches a running node and never decides anything.
 
 mod evidence;
+pub mod doctor;
 pub mod explain;
 pub mod host;
 pub mod route;

@@ -3,6 +3,7 @@
 //! It parses and dispatches; what a command does is in the file of its name.
 
 mod check;
+mod doctor;
 mod explain;
 mod node;
 mod route;
@@ -54,6 +55,9 @@ enum Command {
     /// Ask the rules of a config what would become of a request.
     #[command(subcommand)]
     Route(Route),
+    /// Find out what is wrong with a URL and whose fault it is: asks through the balancer, asks the node, asks each backend
+    /// straight, compares. It only reads: GET or HEAD unless told otherwise.
+    Doctor(doctor::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -72,5 +76,6 @@ pub fn main() -> ExitCode {
         Command::Window(arguments) => window::window(&arguments),
         Command::Explain { code, json } => explain::explain(code.as_deref(), json),
         Command::Route(Route::Test(arguments)) => route::test(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
     }
 }

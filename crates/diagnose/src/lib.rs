@@ -4,8 +4,8 @@
 //! and from a plan, so an explanation can never disagree with what the data plane sends and logs.
 //! It never touches a running node and never decides anything.
 
-mod evidence;
 pub mod doctor;
+mod evidence;
 pub mod explain;
 pub mod host;
 pub mod route;

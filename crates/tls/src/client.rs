@@ -77,7 +77,7 @@ impl Client {
 }
 
 impl Offers {
-    fn protocols(self) -> Vec<Vec<u8>> {
+    pub(crate) fn protocols(self) -> Vec<Vec<u8>> {
         match self {
             Offers::Nothing => Vec::new(),
             Offers::Http1 => vec![b"http/1.1".to_vec()],

@@ -29,6 +29,7 @@ mod server;
 mod session;
 mod subject;
 mod tickets;
+mod witness;
 
 #[cfg(test)]
 mod attackers;
@@ -50,3 +51,4 @@ pub use server::{Server, ServerSettings, server};
 pub use session::{Progress, Session};
 pub use subject::{client_fingerprint, client_subject};
 pub use tickets::{TICKET_KEY_SECONDS, Tickets};
+pub use witness::{Described, Seen, Witness};

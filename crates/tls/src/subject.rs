@@ -35,7 +35,7 @@ pub(crate) fn days_left(certificates: &[CertificateDer<'_>], now: u64) -> Option
     Some(ends.saturating_sub(i64::try_from(now).ok()?).div_euclid(DAY))
 }
 
-fn one_line(name: &X509Name<'_>) -> String {
+pub(crate) fn one_line(name: &X509Name<'_>) -> String {
     let mut line = String::new();
     let parts: Vec<_> = name.iter_rdn().collect();
     for part in parts.into_iter().rev() {

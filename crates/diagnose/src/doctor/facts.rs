@@ -125,7 +125,10 @@ pub enum Failure {
     /// No answer to our SYN.
     NoAnswerToSyn,
     /// The network says no: no route, host unreachable, a firewall that rejects.
-    Unreachable { errno: i32, text: String },
+    Unreachable {
+        errno: i32,
+        text: String,
+    },
     Tls(String),
     /// After the request, before any byte of an answer.
     Reset,
@@ -133,8 +136,12 @@ pub enum Failure {
     /// Nothing within the time we gave.
     Silent,
     /// A head that does not end within what we read.
-    HeadEndless { bytes: usize },
-    NotHttp { begins: Begins },
+    HeadEndless {
+        bytes: usize,
+    },
+    NotHttp {
+        begins: Begins,
+    },
     /// Something of this host: no permission, no file descriptors.
     Here(String),
 }

@@ -84,8 +84,11 @@ impl Judgement {
 fn well(facts: &Facts) -> Judgement {
     let asked = facts.through.len();
     if asked == 0 {
-        return Judgement::new(Outcome::CannotTell, "Nothing was sent through the balancer, so nothing can be said of it.")
-            .confidence(Confidence::Guess);
+        return Judgement::new(
+            Outcome::CannotTell,
+            "Nothing was sent through the balancer, so nothing can be said of it.",
+        )
+        .confidence(Confidence::Guess);
     }
     let tallied = tally(&facts.through);
     let seen: Vec<String> = tallied.iter().map(|(condition, _)| condition.does()).collect();
@@ -95,8 +98,10 @@ fn well(facts: &Facts) -> Judgement {
         format!("Nothing wrong was seen. {times} through the balancer: it {}.", seen.join("; ")),
     );
     let judgement = match (&facts.node, facts.backends.is_empty()) {
-        (Node::Answered(_), false) => judgement
-            .because(format!("straight to {} of the pool's backends there is nothing to see either", facts.backends.len())),
+        (Node::Answered(_), false) => judgement.because(format!(
+            "straight to {} of the pool's backends there is nothing to see either",
+            facts.backends.len()
+        )),
         (Node::Answered(_) | Node::Absent { .. } | Node::NotAsked, _) => judgement
             .confidence(Confidence::Likely)
             .because("only the way of a client was looked at: no node and no config told of the backends behind"),

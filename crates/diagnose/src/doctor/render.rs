@@ -73,7 +73,8 @@ pub(super) fn wrap(out: &mut String, label: &str, text: &str, indent: usize) {
     let mut line = format!("{label:<indent$}");
     let mut fresh = true;
     // A continued item of a list begins under its text.
-    let hang = if text.starts_with("- ") || text.starts_with("=> ") { text.find(' ').map_or(0, |space| space + 1) } else { 0 };
+    let hang =
+        if text.starts_with("- ") || text.starts_with("=> ") { text.find(' ').map_or(0, |space| space + 1) } else { 0 };
     for word in text.split_whitespace() {
         if !fresh && line.chars().count() + 1 + word.chars().count() > WIDTH {
             let _ = writeln!(out, "{}", line.trim_end());

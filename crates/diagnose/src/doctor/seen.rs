@@ -98,7 +98,9 @@ impl Condition {
             Condition::ServerError(status, looks) => format!("answers {status}{}", by(*looks)),
             Condition::Explained(status, cause) => format!("answers {status} {}", cause.code()),
             Condition::PassedOn(status, looks) => format!("answers {status}, passed on from a backend{}", by(*looks)),
-            Condition::RefusedHead(cause, detail) => format!("answers with a head that is refused ({}: {detail})", cause.code()),
+            Condition::RefusedHead(cause, detail) => {
+                format!("answers with a head that is refused ({}: {detail})", cause.code())
+            }
             Condition::Cut(End::Short) => "ends in the middle of its answer".to_owned(),
             Condition::Cut(End::Reset) => "resets in the middle of its answer".to_owned(),
             Condition::Cut(End::Stalled) => "falls silent in the middle of its answer".to_owned(),

@@ -30,9 +30,20 @@ pub(super) fn steps(facts: &Facts) -> Vec<Step> {
     steps.push(behind::verdicts(facts));
     steps.push(behind::backends(facts));
     if http {
-        steps.extend([behind::health_page(facts), behind::other_host(facts), behind::sizes(facts), behind::times(facts)]);
+        steps.extend([
+            behind::health_page(facts),
+            behind::other_host(facts),
+            behind::sizes(facts),
+            behind::times(facts),
+        ]);
     }
-    steps.extend([behind::layer4(facts), behind::loops(facts), behind::firewall(facts), host::host(facts), host::clock(facts)]);
+    steps.extend([
+        behind::layer4(facts),
+        behind::loops(facts),
+        behind::firewall(facts),
+        host::host(facts),
+        host::clock(facts),
+    ]);
     steps
 }
 

@@ -34,10 +34,8 @@ pub(super) fn sick(facts: &Facts, cause: Option<Cause>) -> Option<Judgement> {
             unfit.then_some(Sick { backend, condition: late.unwrap_or(condition) })
         })
         .collect();
-    let first = all
-        .iter()
-        .find(|sick| cause.is_some() && sick.condition.as_cause() == cause)
-        .or_else(|| all.first())?;
+    let first =
+        all.iter().find(|sick| cause.is_some() && sick.condition.as_cause() == cause).or_else(|| all.first())?;
     let (kind, condition) = (first.condition.as_cause(), first.condition.clone());
     let same: Vec<&Sick<'_>> = all.iter().filter(|sick| sick.condition.as_cause() == kind).collect();
     let addresses: Vec<SocketAddr> = same.iter().map(|sick| sick.backend.address).collect();
@@ -54,7 +52,9 @@ pub(super) fn sick(facts: &Facts, cause: Option<Cause>) -> Option<Judgement> {
     let fit: Vec<SocketAddr> = facts
         .backends
         .iter()
-        .filter(|backend| !all.iter().any(|sick| sick.backend.address == backend.address) && !backend.straight.is_empty())
+        .filter(|backend| {
+            !all.iter().any(|sick| sick.backend.address == backend.address) && !backend.straight.is_empty()
+        })
         .map(|backend| backend.address)
         .collect();
     if !fit.is_empty() {
@@ -131,7 +131,11 @@ fn straight(backend: &Backend) -> String {
     let of = backend.straight.len();
     let parts: Vec<String> = tally(&backend.straight)
         .iter()
-        .map(|(condition, count)| if of > 1 { format!("{} ({count} of {of})", condition.does()) } else { condition.does() })
+        .map(
+            |(condition, count)| {
+                if of > 1 { format!("{} ({count} of {of})", condition.does()) } else { condition.does() }
+            },
+        )
         .collect();
     let slowest = backend.straight.iter().map(waited).max().unwrap_or_default();
     format!("asked straight, {} {}, after {} at most", backend.address, parts.join("; "), time(slowest))
@@ -142,14 +146,20 @@ fn judged(facts: &Facts, who: &str, condition: &Condition, backend: &Backend) ->
         Condition::ServerError(status, looks) | Condition::PassedOn(status, looks) => {
             let slowest = backend.straight.iter().map(waited).max().unwrap_or_default();
             let (sentence, next) = server_error(*status, *looks, slowest);
-            let judgement = Judgement::fault(Whose::Backend, format!("{who} {sentence}")).cause(Cause::BackendAnsweredError);
+            let judgement =
+                Judgement::fault(Whose::Backend, format!("{who} {sentence}")).cause(Cause::BackendAnsweredError);
             next.into_iter().fold(judgement, Judgement::next)
         }
-        Condition::Explained(_, cause) => {
-            Judgement::fault((*cause).into(), format!("{who} is itself an evenkeel, or calls one, and that says {}: {}", cause.code(), cause.entry().meaning))
-                .cause(*cause)
-                .next(cause.entry().advice)
-        }
+        Condition::Explained(_, cause) => Judgement::fault(
+            (*cause).into(),
+            format!(
+                "{who} is itself an evenkeel, or calls one, and that says {}: {}",
+                cause.code(),
+                cause.entry().meaning
+            ),
+        )
+        .cause(*cause)
+        .next(cause.entry().advice),
         Condition::Failed(failure) => failing(facts, who, failure, backend),
         Condition::RefusedHead(cause, detail) => head(facts, who, *cause, detail, backend),
         Condition::Cut(end) => broken(facts, who, end),
@@ -281,28 +291,38 @@ fn head(facts: &Facts, who: &str, cause: Cause, detail: &str, backend: &Backend)
             .flat_map(|answer| &answer.fields)
             .max_by_key(|(_, value)| value.len())
             .map(|(name, value)| format!("its longest field is {name} with {} bytes", value.len()));
-        return Judgement::fault(Whose::Backend, format!("{who} answers with a head of {bytes} bytes, and the balancer takes {limit} (header_limit)."))
-            .cause(cause)
-            .because_all(longest)
-            .next(cause.entry().advice);
-    }
-    Judgement::fault(Whose::Backend, format!("{who} answers with a head that can be read in two ways or in none: {detail}."))
+        return Judgement::fault(
+            Whose::Backend,
+            format!("{who} answers with a head of {bytes} bytes, and the balancer takes {limit} (header_limit)."),
+        )
         .cause(cause)
-        .next(cause.entry().advice)
+        .because_all(longest)
+        .next(cause.entry().advice);
+    }
+    Judgement::fault(
+        Whose::Backend,
+        format!("{who} answers with a head that can be read in two ways or in none: {detail}."),
+    )
+    .cause(cause)
+    .next(cause.entry().advice)
 }
 
 fn broken(facts: &Facts, who: &str, end: &End) -> Judgement {
     let (sentence, cause) = match end {
         End::Stalled => (format!("{who} begins its answer and then sends nothing more."), Cause::BackendBodyTimeout),
         End::BrokenChunks => (format!("{who} sends chunks that cannot be read."), Cause::BackendMalformedBody),
-        End::Reset => (format!("{who} resets the connection in the middle of its answer."), Cause::BackendResetMidResponse),
+        End::Reset => {
+            (format!("{who} resets the connection in the middle of its answer."), Cause::BackendResetMidResponse)
+        }
         End::Short | End::Whole | End::NotReadOn => {
             (format!("{who} ends its answer before it is whole."), Cause::BackendResetMidResponse)
         }
     };
     let judgement = Judgement::fault(Whose::Backend, sentence).cause(cause).next(cause.entry().advice);
     match &facts.pool {
-        Some(pool) if *end == End::Stalled => judgement.because(format!("the balancer waits {} for more (body_timeout)", time(pool.body_timeout))),
+        Some(pool) if *end == End::Stalled => {
+            judgement.because(format!("the balancer waits {} for more (body_timeout)", time(pool.body_timeout)))
+        }
         Some(_) | None => judgement,
     }
 }
@@ -313,15 +333,24 @@ fn secured(facts: &Facts, who: &str, why: &str, backend: &Backend) -> Judgement 
         Some(seen) if !seen.chain.is_empty() => {
             let name = seen.name.clone().unwrap_or_else(|| backend.address.ip().to_string());
             let (complaint, _) = complaint(seen, seen.untrusted.as_deref().unwrap_or(why), facts.now, &name);
-            Judgement::fault(Whose::Backend, format!("{who} shows a certificate that the balancer refuses. {complaint}"))
-                .because_all(seen.chain.first().map(super::super::steps::certificate))
-                .next("renew or replace the certificate on the backend; [pool.tls] name and ca say what it is held against")
+            Judgement::fault(
+                Whose::Backend,
+                format!("{who} shows a certificate that the balancer refuses. {complaint}"),
+            )
+            .because_all(seen.chain.first().map(super::super::steps::certificate))
+            .next("renew or replace the certificate on the backend; [pool.tls] name and ca say what it is held against")
         }
-        Some(_) | None if why.to_lowercase().contains("corrupt") || why.to_lowercase().contains("invalidcontenttype") => {
-            Judgement::fault(Whose::Operator, format!("{who} does not speak TLS on that port, and the pool does ([pool.tls])."))
-                .next("use the backend's TLS port, or leave [pool.tls] out")
+        Some(_) | None
+            if why.to_lowercase().contains("corrupt") || why.to_lowercase().contains("invalidcontenttype") =>
+        {
+            Judgement::fault(
+                Whose::Operator,
+                format!("{who} does not speak TLS on that port, and the pool does ([pool.tls])."),
+            )
+            .next("use the backend's TLS port, or leave [pool.tls] out")
         }
-        Some(_) | None => Judgement::fault(Whose::Backend, format!("{who} does not finish the TLS handshake.")).next(cause.entry().advice),
+        Some(_) | None => Judgement::fault(Whose::Backend, format!("{who} does not finish the TLS handshake."))
+            .next(cause.entry().advice),
     };
     judgement.cause(cause).because(format!("the handshake ends with: {why}"))
 }

@@ -16,11 +16,15 @@ pub(super) fn explained(facts: &Facts, cause: Cause) -> Judgement {
         Cause::AllBackendsUnhealthy => all_unhealthy(facts),
         Cause::HostNotConfigured | Cause::RuleNotFound => no_rule(facts, cause),
         Cause::LoopDetected => looped(facts),
-        Cause::ClientDeniedByAcl | Cause::ClientRateLimited | Cause::ClientTooManyConnections => some_clients(facts, cause),
+        Cause::ClientDeniedByAcl | Cause::ClientRateLimited | Cause::ClientTooManyConnections => {
+            some_clients(facts, cause)
+        }
         Cause::ClientHeaderTooLarge | Cause::ClientUriTooLong => too_large(facts, cause),
         Cause::AllBackendsDrained | Cause::NoBackendConfigured => out_of_service(facts, cause),
         Cause::RetryBudgetExhausted => backends::sick(facts, None).unwrap_or_else(|| by_table(facts, cause)),
-        Cause::BackendResponseTimeout => backends::sick(facts, Some(cause)).unwrap_or_else(|| comes_and_goes(facts, cause)),
+        Cause::BackendResponseTimeout => {
+            backends::sick(facts, Some(cause)).unwrap_or_else(|| comes_and_goes(facts, cause))
+        }
         Cause::BackendConnectRefused
         | Cause::BackendConnectTimeout
         | Cause::BackendUnreachable
@@ -32,7 +36,9 @@ pub(super) fn explained(facts: &Facts, cause: Cause) -> Judgement {
         | Cause::BackendResetMidResponse
         | Cause::BackendBodyTimeout
         | Cause::BackendMalformedBody
-        | Cause::BackendAnsweredError => backends::sick(facts, Some(cause)).unwrap_or_else(|| comes_and_goes(facts, cause)),
+        | Cause::BackendAnsweredError => {
+            backends::sick(facts, Some(cause)).unwrap_or_else(|| comes_and_goes(facts, cause))
+        }
         Cause::BackendQueueFull | Cause::BackendQueueTimeout => queued(facts, cause),
         Cause::ClientMalformedRequest
         | Cause::ClientBodyTooLarge
@@ -71,9 +77,9 @@ fn by_table(facts: &Facts, cause: Cause) -> Judgement {
 fn comes_and_goes(facts: &Facts, cause: Cause) -> Judgement {
     let judgement = by_table(facts, cause);
     if facts.backends.iter().all(|backend| backend.straight.is_empty()) {
-        return judgement.confidence(Confidence::Likely).because(
-            facts.no_config.clone().unwrap_or_else(|| "the backends could not be asked straight".to_owned()),
-        );
+        return judgement
+            .confidence(Confidence::Likely)
+            .because(facts.no_config.clone().unwrap_or_else(|| "the backends could not be asked straight".to_owned()));
     }
     let mut judgement = judgement
         .confidence(Confidence::Likely)
@@ -92,7 +98,8 @@ fn comes_and_goes(facts: &Facts, cause: Cause) -> Judgement {
         judgement = judgement.because(format!("straight, the slowest answer took {}", time(slowest)));
     }
     if is_elsewhere(facts) {
-        judgement = judgement.because("this command does not run beside the node, so its way to the backends is another one");
+        judgement =
+            judgement.because("this command does not run beside the node, so its way to the backends is another one");
     }
     judgement.next("evenkeel doctor --log FILE URL says when, and at which backends, it happened")
 }
@@ -108,10 +115,8 @@ fn all_unhealthy(facts: &Facts) -> Judgement {
         })
         .take(4)
         .collect();
-    let judgement = firewall(facts)
-        .or_else(|| wrong_check(facts))
-        .or_else(|| backends::sick(facts, None))
-        .unwrap_or_else(|| {
+    let judgement =
+        firewall(facts).or_else(|| wrong_check(facts)).or_else(|| backends::sick(facts, None)).unwrap_or_else(|| {
             let entry = cause.entry();
             Judgement::fault(Whose::Backend, "Every backend fails its check, so there is nobody to send requests to.")
                 .confidence(Confidence::Likely)
@@ -127,10 +132,14 @@ fn firewall(facts: &Facts) -> Option<Judgement> {
         let dropped = |failure: &Failure| {
             matches!(failure, Failure::NoAnswerToSyn | Failure::Unreachable { .. } | Failure::Refused)
         };
-        let blocked = backend.connects.iter().find(|connect| connect.from.is_some() && connect.result.as_ref().is_err_and(dropped))?;
-        let free = backend.connects.iter().find(|other| {
-            other.to == blocked.to && other.from != blocked.from && other.result.is_ok()
-        })?;
+        let blocked = backend
+            .connects
+            .iter()
+            .find(|connect| connect.from.is_some() && connect.result.as_ref().is_err_and(dropped))?;
+        let free = backend
+            .connects
+            .iter()
+            .find(|other| other.to == blocked.to && other.from != blocked.from && other.result.is_ok())?;
         Some((backend, blocked, free))
     })?;
     let source = blocked.from.map_or_else(String::new, |from| from.to_string());
@@ -160,35 +169,55 @@ fn wrong_check(facts: &Facts) -> Option<Judgement> {
     }
     let answer_well = "asked straight, every backend answers the request itself well";
     let check = facts.pool.as_ref().and_then(|pool| pool.checks.first());
-    if let Some((backend, probe)) = facts.backends.iter().find_map(|backend| Some((backend, backend.probe.as_ref().filter(|probe| !probe.passes)?))) {
+    if let Some((backend, probe)) =
+        facts.backends.iter().find_map(|backend| Some((backend, backend.probe.as_ref().filter(|probe| !probe.passes)?)))
+    {
         let seen = Condition::of(&probe.seen).does();
         let asked = probe.host.as_ref().map_or_else(String::new, |host| format!(" with Host: {host}"));
-        let host_matters = matches!(Condition::of(&probe.seen), Condition::ClientError(_)) && probe.host.as_deref() != Some(&facts.question.authority);
+        let host_matters = matches!(Condition::of(&probe.seen), Condition::ClientError(_))
+            && probe.host.as_deref() != Some(&facts.question.authority);
         let judgement = Judgement::fault(
             Whose::Operator,
-            format!("The backends work; the check asks for something they refuse: {} {}{asked} {seen}.", probe.method, probe.path),
+            format!(
+                "The backends work; the check asks for something they refuse: {} {}{asked} {seen}.",
+                probe.method, probe.path
+            ),
         )
         .about(backend.address.to_string())
         .because(answer_well)
         .because(format!("the check's request, sent straight to {}: it {seen}", backend.address));
         return Some(if host_matters {
             judgement
-                .next(format!("set the check's host to the name the site is known by: host = \"{}\"", facts.question.host))
+                .next(format!(
+                    "set the check's host to the name the site is known by: host = \"{}\"",
+                    facts.question.host
+                ))
                 .next("or choose a path that answers 2xx or 3xx without a name; expect_status takes others")
         } else {
-            judgement.next("choose a path that the application answers with 2xx or 3xx, or name the status in expect_status")
+            judgement
+                .next("choose a path that the application answers with 2xx or 3xx, or name the status in expect_status")
         });
     }
     let port_fails = facts.backends.iter().find_map(|backend| {
-        let connect = backend.connects.iter().find(|connect| connect.to.port() != backend.address.port() && connect.result.is_err())?;
+        let connect = backend
+            .connects
+            .iter()
+            .find(|connect| connect.to.port() != backend.address.port() && connect.result.is_err())?;
         Some((backend, connect))
     });
     if let (Some((_, connect)), Some(Check { port: Some(port), .. })) = (port_fails, check) {
         return Some(
-            Judgement::fault(Whose::Operator, format!("The backends work; the check asks port {port}, where they do not answer."))
-                .because(answer_well)
-                .because(format!("{} {}", connect.to, connect.result.as_ref().err().map_or_else(String::new, super::super::seen::failed)))
-                .next("leave port out of the check, or open that port for the balancer"),
+            Judgement::fault(
+                Whose::Operator,
+                format!("The backends work; the check asks port {port}, where they do not answer."),
+            )
+            .because(answer_well)
+            .because(format!(
+                "{} {}",
+                connect.to,
+                connect.result.as_ref().err().map_or_else(String::new, super::super::seen::failed)
+            ))
+            .next("leave port out of the check, or open that port for the balancer"),
         );
     }
     Some(
@@ -205,17 +234,28 @@ fn wrong_check(facts: &Facts) -> Option<Judgement> {
 
 fn no_rule(facts: &Facts, cause: Cause) -> Judgement {
     let entry = cause.entry();
-    let listener = facts.listener.as_ref().map_or_else(|| "the listener".to_owned(), |listener| format!("listener \"{}\"", listener.name));
+    let listener = facts
+        .listener
+        .as_ref()
+        .map_or_else(|| "the listener".to_owned(), |listener| format!("listener \"{}\"", listener.name));
     let sentence = match cause {
-        Cause::HostNotConfigured => format!("No rule of {listener} names the host \"{}\", and it has no pool for the rest.", facts.question.host),
-        _ => format!("Rules of {listener} name the host \"{}\", but none takes {} {}.", facts.question.host, facts.question.method, facts.question.path),
+        Cause::HostNotConfigured => format!(
+            "No rule of {listener} names the host \"{}\", and it has no pool for the rest.",
+            facts.question.host
+        ),
+        _ => format!(
+            "Rules of {listener} name the host \"{}\", but none takes {} {}.",
+            facts.question.host, facts.question.method, facts.question.path
+        ),
     };
-    let mut judgement = Judgement::fault(Whose::Rule, sentence).cause(cause).about(&facts.question.authority).next(entry.advice);
+    let mut judgement =
+        Judgement::fault(Whose::Rule, sentence).cause(cause).about(&facts.question.authority).next(entry.advice);
     if let Some(Ok(report)) = &facts.route {
         if let Routed::Refused(refused) = &report.outcome {
             judgement = judgement.because(format!("the rules say so themselves: {}", refused.detail));
         }
-        judgement = judgement.because_all(report.rules.iter().take(3).map(|rule| format!("rule \"{}\": {}", rule.name, rule.sentence)));
+        judgement = judgement
+            .because_all(report.rules.iter().take(3).map(|rule| format!("rule \"{}\": {}", rule.name, rule.sentence)));
     }
     judgement
 }
@@ -225,21 +265,34 @@ fn looped(facts: &Facts) -> Judgement {
     let own: Vec<String> = facts
         .backends
         .iter()
-        .filter_map(|backend| Some(format!("{} is listener \"{}\" of this balancer", backend.address, backend.is_listener.as_ref()?)))
+        .filter_map(|backend| {
+            Some(format!("{} is listener \"{}\" of this balancer", backend.address, backend.is_listener.as_ref()?))
+        })
         .collect();
-    let judgement = Judgement::fault(Whose::Operator, "The request comes back to the balancer that sent it: a circle.").cause(cause);
+    let judgement = Judgement::fault(Whose::Operator, "The request comes back to the balancer that sent it: a circle.")
+        .cause(cause);
     let judgement = match own.first() {
-        Some(_) => judgement
-            .because_all(own)
-            .next("take the balancer's own address out of the pool's backends"),
+        Some(_) => judgement.because_all(own).next("take the balancer's own address out of the pool's backends"),
         None => {
             let calls: Vec<std::net::SocketAddr> = facts
                 .backends
                 .iter()
-                .filter(|backend| matches!(worst(backend), Some(Condition::Explained(..) | Condition::PassedOn(508, _) | Condition::ServerError(508, _))))
+                .filter(|backend| {
+                    matches!(
+                        worst(backend),
+                        Some(Condition::Explained(..) | Condition::PassedOn(508, _) | Condition::ServerError(508, _))
+                    )
+                })
                 .map(|backend| backend.address)
                 .collect();
-            let judgement = if calls.is_empty() { judgement } else { judgement.because(format!("asked straight, {} answers with the balancer's own 508: it calls the balancer", list(&calls))) };
+            let judgement = if calls.is_empty() {
+                judgement
+            } else {
+                judgement.because(format!(
+                    "asked straight, {} answers with the balancer's own 508: it calls the balancer",
+                    list(&calls)
+                ))
+            };
             judgement.next("a backend calls the balancer's address (a proxy_pass, an API it uses): let it call the other backend, or itself, directly")
         }
     };
@@ -248,20 +301,26 @@ fn looped(facts: &Facts) -> Judgement {
 
 fn some_clients(facts: &Facts, cause: Cause) -> Judgement {
     let entry = cause.entry();
-    let judgement = Judgement::fault(cause.into(), format!("The listener turns this client away; others may be served. {}", entry.meaning))
-        .cause(cause)
-        .because(format!("it has {}", through::what_it_limits(facts)))
-        .next(entry.advice)
-        .next("compare from an address that is let in: only some clients are affected");
+    let judgement = Judgement::fault(
+        cause.into(),
+        format!("The listener turns this client away; others may be served. {}", entry.meaning),
+    )
+    .cause(cause)
+    .because(format!("it has {}", through::what_it_limits(facts)))
+    .next(entry.advice)
+    .next("compare from an address that is let in: only some clients are affected");
     let total: u64 = steps::refusals(facts).iter().map(|(_, count)| count).sum();
     if total > 0 { judgement.because(format!("it has turned away {total} so far")) } else { judgement }
 }
 
 fn too_large(facts: &Facts, cause: Cause) -> Judgement {
     let entry = cause.entry();
-    let judgement = Judgement::fault(Whose::Client, entry.meaning).cause(cause).because(format!("this request's head has {} bytes", facts.question.head_bytes));
+    let judgement = Judgement::fault(Whose::Client, entry.meaning)
+        .cause(cause)
+        .because(format!("this request's head has {} bytes", facts.question.head_bytes));
     let judgement = match &facts.listener {
-        Some(listener) => judgement.because(format!("header_limit of listener \"{}\" is {} bytes", listener.name, listener.header_limit)),
+        Some(listener) => judgement
+            .because(format!("header_limit of listener \"{}\" is {} bytes", listener.name, listener.header_limit)),
         None => judgement,
     };
     judgement.next(entry.advice)

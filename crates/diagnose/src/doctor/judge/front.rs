@@ -16,19 +16,25 @@ pub(super) fn name(facts: &Facts) -> Option<Judgement> {
     match facts.name.as_ref()? {
         Resolution::Address(_) | Resolution::Given(_) | Resolution::Found(_) => None,
         Resolution::Unknown(why) => Some(
-            Judgement::fault(Whose::Operator, format!("The name \"{host}\" has no address here, so no client gets as far as the balancer."))
-                .about(host)
-                .because(format!("the resolver says: {why}"))
-                .next(format!("look at the spelling, and ask the name's own servers: dig {host}"))
-                .next(format!("to ask the balancer past DNS: --resolve {host}:ADDRESS")),
+            Judgement::fault(
+                Whose::Operator,
+                format!("The name \"{host}\" has no address here, so no client gets as far as the balancer."),
+            )
+            .about(host)
+            .because(format!("the resolver says: {why}"))
+            .next(format!("look at the spelling, and ask the name's own servers: dig {host}"))
+            .next(format!("to ask the balancer past DNS: --resolve {host}:ADDRESS")),
         ),
         Resolution::Failed(why) => Some(
-            Judgement::fault(Whose::Network, format!("The name \"{host}\" could not be looked up: the name servers of this host do not answer."))
-                .about(host)
-                .confidence(Confidence::Likely)
-                .because(format!("the resolver says: {why}"))
-                .next("look at /etc/resolv.conf and the way to the servers it names")
-                .next(format!("to ask the balancer past DNS: --resolve {host}:ADDRESS")),
+            Judgement::fault(
+                Whose::Network,
+                format!("The name \"{host}\" could not be looked up: the name servers of this host do not answer."),
+            )
+            .about(host)
+            .confidence(Confidence::Likely)
+            .because(format!("the resolver says: {why}"))
+            .next("look at /etc/resolv.conf and the way to the servers it names")
+            .next(format!("to ask the balancer past DNS: --resolve {host}:ADDRESS")),
         ),
     }
 }
@@ -58,7 +64,8 @@ pub(super) fn connect(facts: &Facts) -> Option<Judgement> {
         });
     }
     let (address, failure) = failures[0];
-    let evidence: Vec<String> = failures.iter().map(|(address, failure)| format!("{address} {}", failed(failure))).collect();
+    let evidence: Vec<String> =
+        failures.iter().map(|(address, failure)| format!("{address} {}", failed(failure))).collect();
     let owner = facts.listener.as_ref();
     let judgement = match failure {
         Failure::Refused => match (&facts.node, owner) {
@@ -106,10 +113,16 @@ pub(super) fn handshake(facts: &Facts) -> Option<Judgement> {
     let why = seen.failed.as_ref()?;
     let lower = why.to_lowercase();
     let host = &facts.question.host;
-    let judgement = if lower.contains("unrecognisedname") || lower.contains("unrecognizedname") || lower.contains("unrecognized_name") {
-        Judgement::fault(Whose::Operator, format!("No certificate of the listener covers \"{host}\", so the handshake is refused."))
-            .cause(Cause::TlsNoCertificateForName)
-            .next("add a certificate for the name to the listener, or mend the DNS record that sends this name here")
+    let judgement = if lower.contains("unrecognisedname")
+        || lower.contains("unrecognizedname")
+        || lower.contains("unrecognized_name")
+    {
+        Judgement::fault(
+            Whose::Operator,
+            format!("No certificate of the listener covers \"{host}\", so the handshake is refused."),
+        )
+        .cause(Cause::TlsNoCertificateForName)
+        .next("add a certificate for the name to the listener, or mend the DNS record that sends this name here")
     } else if lower.contains("corrupt") || lower.contains("invalidcontenttype") || lower.contains("invalid content") {
         Judgement::fault(Whose::Operator, "That port does not speak TLS: something answered in clear text.".to_owned())
             .next("use http:// for this port, or make the listener protocol = \"https\" with a certificate")

@@ -96,9 +96,9 @@ fn cut(facts: &Facts, condition: &Condition) -> Judgement {
     if facts.backends.is_empty() {
         judgement.next("look into the access log for this request: its cause says whether the backend, the client or the balancer ended it")
     } else {
-        judgement
-            .because("asked straight the backends send it whole")
-            .next("look at timeouts of proxies between here and the balancer, and at the access log's cause of this request")
+        judgement.because("asked straight the backends send it whole").next(
+            "look at timeouts of proxies between here and the balancer, and at the access log's cause of this request",
+        )
     }
 }
 
@@ -145,12 +145,19 @@ fn silent(facts: &Facts) -> Judgement {
     if let Some(judgement) = backends::sick(facts, Some(Cause::BackendResponseTimeout)) {
         return judgement;
     }
-    let judgement = Judgement::fault(Whose::Backend, format!("No answer came within {}.", time(patience))).confidence(Confidence::Guess);
+    let judgement = Judgement::fault(Whose::Backend, format!("No answer came within {}.", time(patience)))
+        .confidence(Confidence::Guess);
     match &facts.pool {
         Some(pool) if pool.response_timeout > patience => judgement
             .cause(Cause::BackendResponseTimeout)
-            .because(format!("response_timeout of the pool is {}, so the balancer still waits for its backend then", time(pool.response_timeout)))
-            .next(format!("wait longer to hear the balancer's own word: --timeout {}s", pool.response_timeout.as_secs() + 5)),
+            .because(format!(
+                "response_timeout of the pool is {}, so the balancer still waits for its backend then",
+                time(pool.response_timeout)
+            ))
+            .next(format!(
+                "wait longer to hear the balancer's own word: --timeout {}s",
+                pool.response_timeout.as_secs() + 5
+            )),
         Some(_) | None => judgement.next("wait longer to hear the balancer's own word: --timeout 70s"),
     }
 }
@@ -163,8 +170,9 @@ fn reset_at_once(facts: &Facts) -> Judgement {
     if let Some(judgement) = backends::sick(facts, None) {
         return judgement;
     }
-    let judgement = Judgement::fault(Whose::Operator, "The connection is reset at once although backends could serve it.")
-        .confidence(Confidence::Guess);
+    let judgement =
+        Judgement::fault(Whose::Operator, "The connection is reset at once although backends could serve it.")
+            .confidence(Confidence::Guess);
     let judgement = match &facts.listener {
         Some(listener) if listener.has_access_list || !listener.limits.is_empty() => judgement
             .cause(Cause::ClientDeniedByAcl)
@@ -209,13 +217,21 @@ fn refused_by_backend(facts: &Facts) -> Option<Judgement> {
     }
     let one_host = facts.backends.iter().filter_map(worst).any(|condition| matches!(condition, Condition::Good(_)));
     let judgement = if matches!(status, 401 | 403 | 407 | 429) {
-        Judgement::fault(Whose::Client, format!("The application refuses the request with {status}: it wants a client that it knows, or fewer requests."))
-            .confidence(Confidence::Likely)
-            .next("send what a real client sends: --header \"Authorization: ...\" (it is left out of reports)")
+        Judgement::fault(
+            Whose::Client,
+            format!(
+                "The application refuses the request with {status}: it wants a client that it knows, or fewer requests."
+            ),
+        )
+        .confidence(Confidence::Likely)
+        .next("send what a real client sends: --header \"Authorization: ...\" (it is left out of reports)")
     } else if one_host {
-        Judgement::fault(Whose::Backend, format!("Some backends answer {status} and others do not: they are not the same."))
-            .confidence(Confidence::Likely)
-            .next("compare what is deployed on them; the step \"backends\" says which is which")
+        Judgement::fault(
+            Whose::Backend,
+            format!("Some backends answer {status} and others do not: they are not the same."),
+        )
+        .confidence(Confidence::Likely)
+        .next("compare what is deployed on them; the step \"backends\" says which is which")
     } else {
         Judgement::fault(Whose::Client, format!("The application has nothing at \"{}\" for this Host: it answers {status} itself.", facts.question.path))
             .confidence(Confidence::Likely)

@@ -37,7 +37,12 @@ pub(super) fn verdicts(facts: &Facts) -> Step {
             if let Some(last) = last_failure(standing) {
                 line += &format!(": {last}");
             }
-            bad += usize::from(standing.verdict == "unhealthy" || standing.ejected_until.is_some() || standing.order != "serve" || standing.weight == 0);
+            bad += usize::from(
+                standing.verdict == "unhealthy"
+                    || standing.ejected_until.is_some()
+                    || standing.order != "serve"
+                    || standing.weight == 0,
+            );
             Some(line)
         })
         .collect();
@@ -57,8 +62,13 @@ pub(super) fn backends(facts: &Facts) -> Step {
         let why = facts.no_config.clone().unwrap_or_else(|| "no pool is known for this request".to_owned());
         return Step::skipped("backends", why);
     }
-    if facts.pool.as_ref().is_some_and(|pool| pool.http2) && facts.backends.iter().all(|backend| backend.straight.is_empty()) {
-        return Step::skipped("backends", "the pool speaks HTTP/2 to its backends; only connects were tried (step \"layer4\")");
+    if facts.pool.as_ref().is_some_and(|pool| pool.http2)
+        && facts.backends.iter().all(|backend| backend.straight.is_empty())
+    {
+        return Step::skipped(
+            "backends",
+            "the pool speaks HTTP/2 to its backends; only connects were tried (step \"layer4\")",
+        );
     }
     if facts.backends.iter().all(|backend| backend.straight.is_empty()) {
         return Step::skipped("backends", "nothing could be sent to them");
@@ -75,7 +85,9 @@ pub(super) fn backends(facts: &Facts) -> Step {
     let (mark, means) = match (bad.len(), differences(facts)) {
         (0, None) => (Mark::Good, "straight and through the balancer the answers are alike".to_owned()),
         (0, Some(difference)) => (Mark::Note, difference),
-        (count, _) if count == facts.backends.len() => (Mark::Bad, "all of them fail without the balancer too".to_owned()),
+        (count, _) if count == facts.backends.len() => {
+            (Mark::Bad, "all of them fail without the balancer too".to_owned())
+        }
         (_, _) => (Mark::Bad, format!("it is {} and not the others", list(&bad))),
     };
     Step::new("backends", mark, means).saw_all(lines)
@@ -90,36 +102,55 @@ fn differences(facts: &Facts) -> Option<String> {
         return None;
     }
     if !straight.iter().any(|answer| answer.status == through.status) {
-        return Some(format!("the status differs: {} through the balancer, {} straight", through.status, straight[0].status));
+        return Some(format!(
+            "the status differs: {} through the balancer, {} straight",
+            through.status, straight[0].status
+        ));
     }
     let coded = |answer: &super::super::facts::Answer| answer.field("content-encoding").is_some();
     if coded(&through) || straight.iter().any(coded) {
         return None;
     }
     if straight.len() > 1 && straight.iter().any(|answer| answer.body_hash != straight[0].body_hash) {
-        return Some("the backends' bodies differ from each other: pages made anew each time, or different versions".to_owned());
+        return Some(
+            "the backends' bodies differ from each other: pages made anew each time, or different versions".to_owned(),
+        );
     }
     (!straight.iter().any(|answer| answer.body_hash == through.body_hash))
         .then(|| "the body differs through the balancer and straight: a page made anew each time, or something in between changes it".to_owned())
 }
 
 pub(super) fn health_page(facts: &Facts) -> Step {
-    let probed: Vec<(&Backend, _)> = facts.backends.iter().filter_map(|backend| Some((backend, backend.probe.as_ref()?))).collect();
+    let probed: Vec<(&Backend, _)> =
+        facts.backends.iter().filter_map(|backend| Some((backend, backend.probe.as_ref()?))).collect();
     let Some((_, first)) = probed.first() else {
         return Step::skipped("health page", "the pool has no http check, or its request was not sent");
     };
     let lines = probed.iter().map(|(backend, probe)| {
-        let static_page = answer(&probe.seen).is_some_and(|answer| answer.field("etag").is_some() && answer.field("last-modified").is_some());
+        let static_page = answer(&probe.seen)
+            .is_some_and(|answer| answer.field("etag").is_some() && answer.field("last-modified").is_some());
         let hint = if static_page { "; ETag and Last-Modified are those of a file" } else { "" };
-        format!("{}: {} {} {}, after {}{hint}", backend.address, probe.method, probe.path, Condition::of(&probe.seen).does(), time(waited(&probe.seen)))
+        format!(
+            "{}: {} {} {}, after {}{hint}",
+            backend.address,
+            probe.method,
+            probe.path,
+            Condition::of(&probe.seen).does(),
+            time(waited(&probe.seen))
+        )
     });
     let green = |backend: &&(&Backend, &super::super::facts::ProbeLike)| {
         backend.1.passes && worst(backend.0).is_some_and(|condition| !condition.is_fit())
     };
     let (mark, means) = if probed.iter().any(|pair| green(&pair)) {
         (Mark::Bad, "the check's page is fine while the application fails: probes cannot see this fault".to_owned())
-    } else if !first.passes && probed.iter().any(|(backend, _)| worst(backend).is_some_and(|condition| condition.is_fit())) {
-        (Mark::Bad, "the application answers and the check's page does not: the check asks for the wrong thing".to_owned())
+    } else if !first.passes
+        && probed.iter().any(|(backend, _)| worst(backend).is_some_and(|condition| condition.is_fit()))
+    {
+        (
+            Mark::Bad,
+            "the application answers and the check's page does not: the check asks for the wrong thing".to_owned(),
+        )
     } else {
         (Mark::Good, String::new())
     };
@@ -127,24 +158,39 @@ pub(super) fn health_page(facts: &Facts) -> Step {
 }
 
 pub(super) fn other_host(facts: &Facts) -> Step {
-    let asked: Vec<_> = facts.backends.iter().filter_map(|backend| Some((backend, backend.other_host.as_ref()?))).collect();
+    let asked: Vec<_> =
+        facts.backends.iter().filter_map(|backend| Some((backend, backend.other_host.as_ref()?))).collect();
     if asked.is_empty() {
         return Step::skipped("host name", "check and clients send the same Host, or none is known");
     }
-    let lines = asked.iter().map(|(backend, (host, attempt))| format!("{} with Host: {host} {}", backend.address, Condition::of(attempt).does()));
-    let differs = asked.iter().any(|(backend, (_, attempt))| worst(backend).is_some_and(|condition| condition != Condition::of(attempt)));
-    let (mark, means) = if differs { (Mark::Note, "the answer depends on the Host that is sent") } else { (Mark::Good, "the Host makes no difference") };
+    let lines = asked.iter().map(|(backend, (host, attempt))| {
+        format!("{} with Host: {host} {}", backend.address, Condition::of(attempt).does())
+    });
+    let differs = asked
+        .iter()
+        .any(|(backend, (_, attempt))| worst(backend).is_some_and(|condition| condition != Condition::of(attempt)));
+    let (mark, means) = if differs {
+        (Mark::Note, "the answer depends on the Host that is sent")
+    } else {
+        (Mark::Good, "the Host makes no difference")
+    };
     Step::new("host name", mark, means).saw_all(lines)
 }
 
 pub(super) fn sizes(facts: &Facts) -> Step {
-    let heads = facts.through.iter().chain(facts.backends.iter().flat_map(|backend| &backend.straight)).filter_map(answer);
+    let heads =
+        facts.through.iter().chain(facts.backends.iter().flat_map(|backend| &backend.straight)).filter_map(answer);
     let largest = heads.map(|answer| answer.head_bytes).max();
-    let limit = facts.pool.as_ref().map(|pool| pool.header_limit).or_else(|| facts.listener.as_ref().map(|listener| listener.header_limit));
+    let limit = facts
+        .pool
+        .as_ref()
+        .map(|pool| pool.header_limit)
+        .or_else(|| facts.listener.as_ref().map(|listener| listener.header_limit));
     let sent = facts.question.head_bytes;
     let Some(largest) = largest else { return Step::skipped("sizes", "no head of an answer was seen") };
     let step = |mark, means: &str| {
-        let step = Step::new("sizes", mark, means).saw(format!("request head {sent} bytes, largest answer head {largest} bytes"));
+        let step = Step::new("sizes", mark, means)
+            .saw(format!("request head {sent} bytes, largest answer head {largest} bytes"));
         match limit {
             Some(limit) => step.saw(format!("header_limit is {limit} bytes")),
             None => step,
@@ -154,22 +200,34 @@ pub(super) fn sizes(facts: &Facts) -> Step {
         return step(Mark::Bad, "the answer's head is larger than the balancer takes");
     }
     match largest.max(sent) {
-        USUAL_HEAD_LARGE.. => step(Mark::Note, "larger than the 8 KiB that nginx takes for a long head (large_client_header_buffers, fastcgi_buffer_size)"),
-        USUAL_HEAD.. => step(Mark::Note, "larger than the 4 KiB that nginx takes in one buffer (proxy_buffer_size, fastcgi_buffer_size)"),
+        USUAL_HEAD_LARGE.. => step(
+            Mark::Note,
+            "larger than the 8 KiB that nginx takes for a long head (large_client_header_buffers, fastcgi_buffer_size)",
+        ),
+        USUAL_HEAD.. => step(
+            Mark::Note,
+            "larger than the 4 KiB that nginx takes in one buffer (proxy_buffer_size, fastcgi_buffer_size)",
+        ),
         _ => step(Mark::Good, ""),
     }
 }
 
 pub(super) fn times(facts: &Facts) -> Step {
     let slowest = |tries: &[Try]| tries.iter().map(waited).max();
-    let straight: Vec<_> = facts.backends.iter().filter_map(|backend| Some((backend.address, slowest(&backend.straight)?))).collect();
+    let straight: Vec<_> =
+        facts.backends.iter().filter_map(|backend| Some((backend.address, slowest(&backend.straight)?))).collect();
     let Some(through) = slowest(&facts.through) else { return Step::skipped("times", "nothing was sent") };
-    let mut step = Step::new("times", Mark::Good, "").saw(format!("through the balancer {} at most to the head", time(through)));
+    let mut step =
+        Step::new("times", Mark::Good, "").saw(format!("through the balancer {} at most to the head", time(through)));
     if let Some((address, longest)) = straight.iter().max_by_key(|(_, took)| *took) {
         step = step.saw(format!("straight {} at most, at {address}", time(*longest)));
     }
     let Some(pool) = &facts.pool else { return step };
-    step = step.saw(format!("response_timeout is {}, connect_timeout {}", time(pool.response_timeout), time(pool.connect_timeout)));
+    step = step.saw(format!(
+        "response_timeout is {}, connect_timeout {}",
+        time(pool.response_timeout),
+        time(pool.connect_timeout)
+    ));
     let longest = straight.iter().map(|(_, took)| *took).max().unwrap_or(through).max(through);
     if !pool.response_timeout.is_zero() && longest >= pool.response_timeout {
         step.mark = Mark::Bad;
@@ -197,12 +255,22 @@ pub(super) fn layer4(facts: &Facts) -> Step {
     }
     let connected = lines.iter().filter(|(worked, _)| *worked).count();
     let failing = facts.backends.iter().any(|backend| {
-        worst(backend).is_some_and(|condition| !condition.is_fit() && !matches!(condition, Condition::Failed(Failure::Refused | Failure::NoAnswerToSyn | Failure::Unreachable { .. }) | Condition::Relayed(Relayed::ResetAtOnce)))
+        worst(backend).is_some_and(|condition| {
+            !condition.is_fit()
+                && !matches!(
+                    condition,
+                    Condition::Failed(Failure::Refused | Failure::NoAnswerToSyn | Failure::Unreachable { .. })
+                        | Condition::Relayed(Relayed::ResetAtOnce)
+                )
+        })
     });
     let (mark, means) = if connected < lines.len() {
         (Mark::Bad, "plain TCP does not work either: it is the network, a firewall or a service that is down, not HTTP")
     } else if failing {
-        (Mark::Note, "plain TCP works: the fault is above it, in the service itself. A tcp listener would carry it to the client unchanged")
+        (
+            Mark::Note,
+            "plain TCP works: the fault is above it, in the service itself. A tcp listener would carry it to the client unchanged",
+        )
     } else {
         (Mark::Good, "")
     };
@@ -210,14 +278,27 @@ pub(super) fn layer4(facts: &Facts) -> Step {
 }
 
 pub(super) fn loops(facts: &Facts) -> Step {
-    let looped = |tries: &[Try]| tries.iter().any(|attempt| matches!(Condition::of(attempt), Condition::Explained(_, Cause::LoopDetected) | Condition::ServerError(508, _) | Condition::PassedOn(508, _)));
+    let looped = |tries: &[Try]| {
+        tries.iter().any(|attempt| {
+            matches!(
+                Condition::of(attempt),
+                Condition::Explained(_, Cause::LoopDetected)
+                    | Condition::ServerError(508, _)
+                    | Condition::PassedOn(508, _)
+            )
+        })
+    };
     let own: Vec<String> = facts
         .backends
         .iter()
-        .filter_map(|backend| Some(format!("{} is listener \"{}\" of this balancer", backend.address, backend.is_listener.as_ref()?)))
+        .filter_map(|backend| {
+            Some(format!("{} is listener \"{}\" of this balancer", backend.address, backend.is_listener.as_ref()?))
+        })
         .collect();
     if looped(&facts.through) {
-        return Step::new("loop", Mark::Bad, "the request comes back to the balancer").saw("508 through the balancer").saw_all(own);
+        return Step::new("loop", Mark::Bad, "the request comes back to the balancer")
+            .saw("508 through the balancer")
+            .saw_all(own);
     }
     if !own.is_empty() {
         return Step::new("loop", Mark::Bad, "the balancer is its own backend").saw_all(own);
@@ -232,9 +313,13 @@ pub(super) fn loops(facts: &Facts) -> Step {
 }
 
 pub(super) fn firewall(facts: &Facts) -> Step {
-    let chosen: Vec<_> = facts.backends.iter().flat_map(|backend| &backend.connects).filter(|connect| connect.from.is_some()).collect();
+    let chosen: Vec<_> =
+        facts.backends.iter().flat_map(|backend| &backend.connects).filter(|connect| connect.from.is_some()).collect();
     if chosen.is_empty() {
-        return Step::skipped("firewall", "probes and traffic come from the kernel's choice of address, as this command does (step \"layer 4\")");
+        return Step::skipped(
+            "firewall",
+            "probes and traffic come from the kernel's choice of address, as this command does (step \"layer 4\")",
+        );
     }
     let from = |connect: &&super::super::facts::Connect| connect.from.map_or_else(String::new, |from| from.to_string());
     let lines = chosen.iter().map(|connect| match &connect.result {
@@ -243,10 +328,12 @@ pub(super) fn firewall(facts: &Facts) -> Step {
     });
     let other = |connect: &&super::super::facts::Connect| {
         let mut all = facts.backends.iter().flat_map(|backend| &backend.connects);
-        connect.result.is_err() && all.any(|other| other.to == connect.to && other.from != connect.from && other.result.is_ok())
+        connect.result.is_err()
+            && all.any(|other| other.to == connect.to && other.from != connect.from && other.result.is_ok())
     };
     if chosen.iter().any(|connect| other(&connect)) {
-        return Step::new("firewall", Mark::Bad, "something lets one source address pass and not the other").saw_all(lines);
+        return Step::new("firewall", Mark::Bad, "something lets one source address pass and not the other")
+            .saw_all(lines);
     }
     Step::new("firewall", Mark::Good, "").saw_all(lines)
 }

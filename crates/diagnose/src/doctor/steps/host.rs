@@ -31,7 +31,8 @@ pub(in crate::doctor) fn complaints(facts: &Facts) -> Vec<String> {
 
 fn of(host: &Host) -> Vec<String> {
     let mut found = Vec::new();
-    let strict: Vec<&str> = host.rp_filter.iter().filter(|(_, value)| *value == 1).map(|(name, _)| name.as_str()).collect();
+    let strict: Vec<&str> =
+        host.rp_filter.iter().filter(|(_, value)| *value == 1).map(|(name, _)| name.as_str()).collect();
     if !strict.is_empty() {
         found.push(format!(
             "rp_filter is strict on {}: packets whose way back leads elsewhere are dropped without a word. It matters with several interfaces or routing by policy; sysctl -w net.ipv4.conf.all.rp_filter=2 is loose",
@@ -42,7 +43,10 @@ fn of(host: &Host) -> Vec<String> {
         found.push(format!("somaxconn is {queue}: accept queues are cut to it, and a burst of clients beyond waits for its SYN to be sent again"));
     }
     if host.abort_on_overflow == Some(1) {
-        found.push("tcp_abort_on_overflow is on: clients are reset when an accept queue is full, instead of tried again".to_owned());
+        found.push(
+            "tcp_abort_on_overflow is on: clients are reset when an accept queue is full, instead of tried again"
+                .to_owned(),
+        );
     }
     if let Some(overflows) = host.listen_overflows.filter(|count| *count > 0) {
         found.push(format!("accept queues of this host have overflowed {overflows} times since it came up (TcpExtListenOverflows); nstat shows whether it goes on"));
@@ -73,10 +77,20 @@ fn of(host: &Host) -> Vec<String> {
 
 fn settings(host: &Host) -> Vec<String> {
     let mut line = Vec::new();
-    let mut say = |name: &str, value: Option<String>| line.push(format!("{name} {}", value.unwrap_or_else(|| "unknown".to_owned())));
+    let mut say = |name: &str, value: Option<String>| {
+        line.push(format!("{name} {}", value.unwrap_or_else(|| "unknown".to_owned())))
+    };
     say("somaxconn", host.accept_queue.map(|value| value.to_string()));
     say("tcp_tw_reuse", host.reuse_time_wait.map(|value| value.to_string()));
-    say("ports", host.source_ports.map(|(first, last)| format!("{first}-{last} with {} in use", host.ports_in_use.map_or_else(|| "unknown".to_owned(), |used| used.to_string()))));
+    say(
+        "ports",
+        host.source_ports.map(|(first, last)| {
+            format!(
+                "{first}-{last} with {} in use",
+                host.ports_in_use.map_or_else(|| "unknown".to_owned(), |used| used.to_string())
+            )
+        }),
+    );
     say("conntrack", host.conntrack.map(|(used, most)| format!("{used}/{most}")));
     say("files", host.files.map(|(open, most)| format!("{open}/{most}")));
     say("listen drops", host.listen_drops.map(|value| value.to_string()));
@@ -89,7 +103,12 @@ pub(super) fn clock(facts: &Facts) -> Step {
     let skew = time.abs_diff(facts.now);
     let seen = format!("the node's clock and this host's are {skew} s apart");
     if skew > CLOCK_SKEW {
-        return Step::new("clock", Mark::Note, "times in logs do not compare, and certificates may seem expired or not yet valid").saw(seen);
+        return Step::new(
+            "clock",
+            Mark::Note,
+            "times in logs do not compare, and certificates may seem expired or not yet valid",
+        )
+        .saw(seen);
     }
     Step::new("clock", Mark::Good, "").saw(seen)
 }

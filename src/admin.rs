@@ -15,7 +15,9 @@
 mod ask;
 mod config;
 mod describe;
+mod doors;
 mod feed;
+mod guard;
 mod history;
 mod page;
 mod problem;
@@ -32,7 +34,9 @@ use evenkeel_model::limits;
 use rustix::process::setpriority_process;
 
 pub use describe::document as openapi;
+pub use doors::Doors;
 pub use feed::Feed;
+pub use guard::{Came, Door, Tokens};
 pub use history::History;
 pub use problem::Problem;
 
@@ -74,7 +78,11 @@ type Shared = axum::extract::State<Arc<Admin>>;
 
 /// The pages.
 pub fn router(admin: Arc<Admin>) -> Router {
-    describe::routes().with_state(admin).merge(page::router())
+    let pages: Arc<[&str]> = page::paths().collect();
+    let routes = describe::routes().with_state(admin).merge(page::router());
+    routes
+        .method_not_allowed_fallback(|| async { Problem::method("other methods") })
+        .layer(axum::middleware::from_fn_with_state(pages, guard::guard))
 }
 
 /// Waiting for the control thread's answer blocks, so it gets a thread of its own. That gives way to all other threads of

@@ -33,6 +33,11 @@ static FILES: [File; 4] = [
 
 static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| FILES.iter().map(|file| tag(file.bytes)).collect());
 
+/// Where they are.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|file| file.path)
+}
+
 pub fn router() -> Router {
     FILES.iter().zip(TAGS.iter()).fold(Router::new(), |router, (file, tag)| {
         router.route(file.path, get(move |asked: HeaderMap| async move { answer(file, tag, &asked) }))

@@ -43,7 +43,7 @@ pub fn window(arguments: &Arguments) -> ExitCode {
 }
 
 fn ask(plan: &Plan, admin: Option<SocketAddr>) -> Seen {
-    let Some(address) = admin.or(plan.admin.as_ref().map(|admin| admin.listen)) else {
+    let Some(address) = admin.or(plan.admin.as_ref().and_then(|admin| admin.listen)) else {
         let why = "the config has no admin address, and none was given by --admin".to_owned();
         return Seen { node: None, transitions: Err(why) };
     };

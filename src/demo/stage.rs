@@ -157,6 +157,12 @@ fn free_port() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
+/// For everybody on this host, as the demo's config says.
+fn pages(view: View) -> axum::Router {
+    let came = admin::Came { door: admin::Door::Loopback, tokens: admin::Tokens::default() };
+    admin::router(admin::Admin::new(view, None)).layer(axum::Extension(came))
+}
+
 /// Serves the admin pages and waits for the wish to stop, on a thread that ends with the process.
 fn attend(listener: TcpListener, view: View, tell: Sender<News>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -166,7 +172,7 @@ fn attend(listener: TcpListener, view: View, tell: Sender<News>) -> io::Result<(
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::spawn(async move {
             // Ends only with the runtime.
-            let _ = axum::serve(listener, admin::router(admin::Admin::new(view, None))).await;
+            let _ = axum::serve(listener, pages(view)).await;
         });
         loop {
             tokio::select! {
@@ -194,7 +200,7 @@ mod tests {
         let text = config(address(4000), address(4001), [4002, 4003, 4004].map(address).into_iter());
         let plan = plan(&text).expect("a plan");
         assert_eq!(plan.backends.iter().map(|backend| backend.address.port()).collect::<Vec<_>>(), [4002, 4003, 4004]);
-        assert_eq!(plan.admin.as_ref().map(|admin| admin.listen.port()), Some(4001));
+        assert_eq!(plan.admin.as_ref().and_then(|admin| admin.listen).map(|listen| listen.port()), Some(4001));
         let pool = &plan.pools[0];
         let check = &pool.checks[0].settings;
         let ProbeSettings::Http(http) = &check.probe else { panic!("an http check") };

@@ -13,7 +13,7 @@ use evenkeel_health::settings::PassiveSettings;
 use evenkeel_model::Cidr;
 use evenkeel_plan::{
     AccessLog, Coding, HashOn, HookOn, HookTo, HostPattern, ListenerTcp, NameAsked, OnUnhealthy, Protocol,
-    ProxyDatagrams, ProxyVersion, Refuse, SocketTcp, Speaks, StickyMode,
+    ProxyDatagrams, ProxyVersion, Refuse, Role, SocketTcp, Speaks, StickyMode,
 };
 use evenkeel_tls::Policy;
 
@@ -33,8 +33,7 @@ pub(crate) struct At<T> {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub node: Node,
-    /// `None` when it is off.
-    pub admin: Option<At<SocketAddr>>,
+    pub admin: Admin,
     pub listeners: Vec<Listener>,
     pub pools: Vec<Pool>,
 }
@@ -58,6 +57,37 @@ pub(crate) struct Node {
     pub kept_requests: u64,
     pub traces: Option<Traces>,
     pub written: Written,
+}
+
+#[derive(Debug)]
+pub(crate) struct Admin {
+    /// `None` when it is off.
+    pub listen: Option<At<SocketAddr>>,
+    /// An absolute path.
+    pub socket: Option<At<String>>,
+    pub tokens: Vec<AdminToken>,
+    /// Whether there are tokens, read or not.
+    pub tokens_written: bool,
+    pub certificates: Vec<Certificate>,
+    /// Whether there are certificates, read or not.
+    pub certificates_written: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct AdminToken {
+    pub label: String,
+    pub head: Range<usize>,
+    pub name: At<String>,
+    pub role: Role,
+    pub of: TokenOf,
+}
+
+/// Where the digest of a token comes from.
+#[derive(Debug)]
+pub(crate) enum TokenOf {
+    Sha256([u8; 32]),
+    /// The token itself stands there.
+    File(File),
 }
 
 #[derive(Debug)]

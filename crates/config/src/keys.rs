@@ -19,7 +19,8 @@ pub(crate) use section::Section;
 pub(crate) use words::COMPRESSED_TYPES;
 use words::{
     BACKEND_RECORDS, CHECK_KINDS, CLIENT_CERTIFICATES, HANDSHAKES, HTTP_VERSIONS, ON_UNHEALTHY, POLICIES,
-    POOL_PROTOCOLS, PROTOCOLS, PROXY_DATAGRAMS, PROXY_VERSIONS, RECORDS, REFUSALS, SCHEDULES, SILENCES, STICKY_MODES,
+    POOL_PROTOCOLS, PROTOCOLS, PROXY_DATAGRAMS, PROXY_VERSIONS, RECORDS, REFUSALS, ROLES, SCHEDULES, SILENCES,
+    STICKY_MODES,
 };
 
 #[derive(Debug)]
@@ -168,9 +169,9 @@ use Kind::{Count, Flag, OptionalCount, OptionalDuration, OptionalShare, Other, S
 use LeftOut::{Is, Required, Text};
 use Only::{AddressSticky, CookieSticky, Everywhere};
 use Section::{
-    Access, Admin, Answer, Backend, Certificate, Check, CheckStep, Compression, HeaderEdits, Hook, Hsts, Http2, Limit,
-    Listener, ListenerTcp, ListenerTls, Node, Passive, Pool, PoolTcp, PoolTls, ProxyFrom, ProxyTo, Rate, Redirect,
-    Resolver, Rule, Sticky, Top, Traces,
+    Access, Admin, AdminCertificate, AdminToken, Answer, Backend, Certificate, Check, CheckStep, Compression,
+    HeaderEdits, Hook, Hsts, Http2, Limit, Listener, ListenerTcp, ListenerTls, Node, Passive, Pool, PoolTcp, PoolTls,
+    ProxyFrom, ProxyTo, Rate, Redirect, Resolver, Rule, Sticky, Top, Traces,
 };
 
 /// A number for each second, or a table with a burst.
@@ -216,7 +217,18 @@ pub(crate) const KEYS: &[Key] = &[
     number(Traces, "timeout", duration(limits::TRACES_TIMEOUT), Everywhere),
     key(Traces, "trust_traceparent", Flag, LeftOut::Flag(true), Everywhere, "Whether a client's `traceparent` is taken over: its trace goes on here, and its sampled flag decides. Off, what clients send is removed and every trace begins here, so that nobody outside can have their requests traced."),
 
-    key(Admin, "listen", Other("`\"address:port\"` or `\"off\"`"), Text(limits::ADMIN_LISTEN), Everywhere, "Loopback by default: there is no authentication in this version, so whoever reaches the port can read everything it shows."),
+    key(Admin, "listen", Other("`\"address:port\"` or `\"off\"`"), Text(limits::ADMIN_LISTEN), Everywhere, "Loopback by default. Whoever can connect may look and operate, unless there are tokens; where others than this host's users can connect, at least one is demanded."),
+    key(Admin, "socket", Other("absolute path of a socket"), Is("none"), Everywhere, "A unix socket beside the address, with mode 0660: whoever may open it may operate, without a token. `evenkeel status` and its kin use it when they find it in their config."),
+    key(Admin, "token", Other("list of tables"), Is("none"), Everywhere, "See `[[admin.token]]`."),
+    key(Admin, "certificate", Other("list of tables"), Is("plain HTTP"), Everywhere, "See `[[admin.certificate]]`."),
+
+    key(AdminToken, "name", Other("name"), Required, Everywhere, "Unique. Stands in events and in the log: who gave an order, who changed the config."),
+    key(AdminToken, "role", Words(ROLES), Required, Everywhere, "What it opens."),
+    key(AdminToken, "sha256", Other("64 hex digits"), Is("required, unless there is a `file`"), Everywhere, "Digest of the token, as `printf %s TOKEN | sha256sum` prints it. The token itself never stands in the config. Make it long and random (`openssl rand -hex 32`), for whoever can read the digest can try guesses."),
+    key(AdminToken, "file", Other("path of a file"), Is("none"), Everywhere, "The token itself, in a file that only evenkeel's user may read. At least 16 characters; white space at both ends does not count. Read at the start and at each reload."),
+
+    key(AdminCertificate, "certificate", Other("path of a PEM file"), Required, Everywhere, "As in `[[listener.certificate]]`."),
+    key(AdminCertificate, "key", Other("path of a PEM file"), Required, Everywhere, "The private key of the certificate."),
 
     key(Listener, "name", Other("name"), Is("its first address, with `/udp` behind it on udp listeners"), Everywhere, "Unique. Logs, metrics and a reload know the listener by it."),
     key(Listener, "listen", Other("`\"address:port\"` or a list of them"), Required, Everywhere, "`0.0.0.0` is every IPv4 address of the host, `[::]` every IPv6 address; list both for both. A tcp and a udp listener may share an address and port."),
@@ -462,6 +474,8 @@ mod tests {
                     Section::Resolver => "node.resolver",
                     Section::Traces => "node.traces",
                     Section::Admin => "admin",
+                    Section::AdminToken => "admin.token",
+                    Section::AdminCertificate => "admin.certificate",
                     Section::Listener => "listener",
                     Section::Certificate => "listener.certificate",
                     Section::ListenerTls => "listener.tls",

@@ -46,7 +46,7 @@ pub(crate) fn plan(config: &Config, material: &Material, resolved: &Resolved) ->
             kept_requests: small(config.node.kept_requests),
             traces: config.node.traces.as_ref().and_then(traces),
         },
-        admin: config.admin.as_ref().map(|at| Admin { listen: at.value }),
+        admin: admin(config, material),
         listeners: config
             .listeners
             .iter()
@@ -207,6 +207,16 @@ fn lower_listener(config: &Config, listener: &config::Listener, tls: Option<Arc<
 fn hook(hook: &config::Hook) -> Hook {
     let to = hook.to.clone().expect("a config without errors says whom a hook tells");
     Hook { to, on: hook.on, timeout: hook.timeout }
+}
+
+/// `None` when nobody can come in.
+fn admin(config: &Config, material: &Material) -> Option<Admin> {
+    let listen = config.admin.listen.as_ref().map(|at| at.value);
+    let socket = config.admin.socket.as_ref().map(|at| at.value.as_str().into());
+    if listen.is_none() && socket.is_none() {
+        return None;
+    }
+    Some(Admin { listen, socket, tokens: material.admin.tokens.clone(), tls: material.admin.tls.clone() })
 }
 
 fn resolver(resolver: &config::Resolver) -> Resolver {

@@ -4,6 +4,7 @@
 //! This room opens no file. The caller brings [`Files`]: the binary's reads the disk, a test's a map. What is wrong with
 //! a file is said at the place of its path, for all files at once; a file that is named twice is read once.
 
+mod admin;
 mod lists;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::config::{self, At, Check, ClientCertificate, Config, File, Listener, 
 use crate::lower::checks::{ProbeTls, Probing, kind_of, tls_of_probes, version_of};
 use crate::lower::{listener_name, used_by_http};
 use crate::problem::{Note, Notes, Quoted};
+use admin::AdminMaterial;
 use lists::Addresses;
 
 /// As much of the world as a plan needs besides the text of its config.
@@ -86,6 +88,7 @@ impl Clock for NoClock {
 #[derive(Debug, Default)]
 pub(crate) struct Material {
     pub sticky_secret: Option<Arc<[u8]>>,
+    pub admin: AdminMaterial,
     /// In the order of the listeners; `None` where there is no TLS, or something is wrong.
     pub servers: Vec<Option<Arc<Server>>>,
     /// In the order of the pools.
@@ -101,6 +104,7 @@ pub(crate) struct Material {
 pub(crate) fn material(config: &Config, files: &mut dyn Files, notes: &mut Notes) -> Material {
     let mut desk = Desk { clock: files.clock(), files, read: HashMap::new(), notes };
     let sticky_secret = config.node.sticky_secret.as_ref().and_then(|file| desk.secret(file));
+    let admin = desk.admin(&config.admin);
     let servers = config.listeners.iter().map(|listener| desk.server(listener).map(Arc::new)).collect();
     let clients: Vec<_> = config.pools.iter().map(|pool| desk.client(pool).map(Arc::new)).collect();
     let access = config.listeners.iter().map(|listener| desk.access(listener)).collect();
@@ -121,7 +125,7 @@ pub(crate) fn material(config: &Config, files: &mut dyn Files, notes: &mut Notes
         checks.collect()
     });
     let probing = probing.collect();
-    Material { sticky_secret, servers, clients, access, sources, probing }
+    Material { sticky_secret, admin, servers, clients, access, sources, probing }
 }
 
 /// Where the files of one config are laid out.

@@ -4,6 +4,7 @@
 //! where each value goes. A derive macro over the config types lost: it would need to be taught places, ranges
 //! and proposals, and is then larger than this.
 
+mod admin;
 mod backends;
 mod check;
 mod listener;
@@ -14,17 +15,16 @@ mod rule;
 mod tls;
 mod transport;
 
-use std::net::SocketAddr;
 use std::ops::Range;
 
-use evenkeel_model::{Cidr, limits};
+use evenkeel_model::Cidr;
 
 use crate::config::{At, Config, File, Listener};
 use crate::document::{Node, Table, Value};
 use crate::keys::Section;
 use crate::problem::{Note, Notes, Quoted};
 use crate::reader::{Reader, wrong_type};
-use crate::values::{self, Purpose, Refusal};
+use crate::values::{self, Refusal};
 
 pub(crate) fn config(document: &Node, notes: &mut Notes) -> Config {
     let empty = Table::default();
@@ -39,7 +39,7 @@ pub(crate) fn config(document: &Node, notes: &mut Notes) -> Config {
     };
     let mut top = Reader::new(Section::Top, "", root, 0..0, notes);
     let node = node::node(&mut top, &empty);
-    let admin = admin(&mut top, &empty);
+    let admin = admin::admin(&mut top, &empty);
     let listeners: Vec<Listener> = tables(&mut top, "listener", "[[listener]]")
         .into_iter()
         .enumerate()
@@ -130,35 +130,6 @@ fn tables<'d>(top: &mut Reader<'d, '_>, name: &'static str, header: &str) -> Vec
             Vec::new()
         }
     }
-}
-
-fn admin<'d>(top: &mut Reader<'d, '_>, empty: &'d Table) -> Option<At<SocketAddr>> {
-    let (table, head) = table(top, "admin", empty);
-    let mut reader = Reader::new(Section::Admin, "admin", table, head, top.notes());
-    let listen = if reader.was_written("listen") {
-        match table.get("listen").map(|entry| &entry.node.value) {
-            Some(Value::Text(word)) if word == "off" => {
-                reader.entry("listen");
-                None
-            }
-            // A bare port, answered as in a listener.
-            Some(Value::Integer(Some(number))) => {
-                let entry = reader.entry("listen");
-                let read = values::address(&number.to_string(), Purpose::Listen);
-                entry.and_then(|entry| {
-                    let value = reader.accept(read, "listen", &entry.node)?;
-                    Some(At { value, span: entry.node.span.clone() })
-                })
-            }
-            _ => reader.text("listen", |text| values::address(text, Purpose::Listen)),
-        }
-    } else {
-        reader.entry("listen");
-        let value = limits::ADMIN_LISTEN.parse().expect("the default of the limits is an address");
-        Some(At { value, span: 0..0 })
-    };
-    reader.finish();
-    listen
 }
 
 fn cidr(text: &str) -> Result<Cidr, Refusal> {

@@ -274,6 +274,8 @@ mod tests {
             Section::Resolver => under(under(vec![top], "node"), "resolver"),
             Section::Traces => under(under(vec![top], "node"), "traces"),
             Section::Admin => under(vec![top], "admin"),
+            Section::AdminToken => under(under(vec![top], "admin"), "token"),
+            Section::AdminCertificate => under(under(vec![top], "admin"), "certificate"),
             Section::Listener => under(vec![top], "listener"),
             Section::Certificate => below("certificate"),
             Section::ListenerTls => below("tls"),

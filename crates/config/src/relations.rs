@@ -5,6 +5,7 @@
 //! probably not meant. A part that could not be read is passed over: it has its own problem already.
 
 mod addresses;
+mod admin;
 mod checks;
 mod https;
 mod node;
@@ -62,6 +63,7 @@ pub(crate) fn check(config: &Config, notes: &mut Notes) {
         }
     }
     addresses::check(config, notes);
+    admin::check(config, notes);
     node::check(config, notes);
     checks::check(config, users_known, notes);
     windows::check(config, users_known, notes);

@@ -16,7 +16,7 @@ use evenkeel_model::{Cidr, PoolId, TargetId, limits};
 use evenkeel_plan::{
     AccessLog, Action, Affinity, Coding, Compression, Datagrams, HashOn, HeaderCondition, HeaderEdits, HostPattern,
     Hsts, ListenerTcp, OnUnhealthy, Plan, Protocol, ProxyDatagrams, ProxyProtocol, ProxyVersion, Rate, Rates, Refuse,
-    Rule, SocketTcp, Speaks, Sticky, StickyMode, StreamLimits,
+    Role, Rule, SocketTcp, Speaks, Sticky, StickyMode, StreamLimits,
 };
 use proptest::prelude::*;
 use support::MadeUp;
@@ -83,7 +83,12 @@ fn the_full_example_arrives_in_the_plan_value_by_value() {
     assert_eq!((node.workers, node.connections, node.drain_timeout), (4, 20_000, Duration::from_secs(60)));
     assert_eq!(node.access_log, AccessLog::File("/var/log/evenkeel/access.log".into()));
     assert_eq!(node.cluster.as_deref(), Some("shop-eu1"));
-    assert_eq!(plan.admin.as_ref().map(|admin| admin.listen.to_string()).as_deref(), Some("127.0.0.1:9901"));
+    let admin = plan.admin.as_ref().expect("it is not off");
+    assert_eq!(admin.listen.map(|listen| listen.to_string()).as_deref(), Some("10.0.0.5:9901"));
+    assert_eq!(admin.socket.as_deref(), Some(Path::new("/run/evenkeel/admin.sock")));
+    let tokens: Vec<_> = admin.tokens.iter().map(|token| (&*token.name, token.role, token.sha256[0])).collect();
+    assert_eq!(tokens, [("ops", Role::Operate, 0x9f), ("prometheus", Role::Read, 0x1d)]);
+    assert!(admin.tls.is_some());
 
     let web = &plan.listeners[0];
     assert_eq!((&*web.name, web.protocol, web.backlog), ("web", Protocol::Https, 8192));
@@ -298,7 +303,7 @@ fn what_is_left_out_has_the_default_of_the_limits() {
         toml("[[listener]]\nlisten = '127.0.0.1:80'\npool = 'p'\n[[pool]]\nname = 'p'\nbackends = ['10.0.0.1:80']\n")
             .plan
             .expect("the config is valid");
-    assert_eq!(plan.admin.map(|admin| admin.listen), Some(limits::ADMIN_LISTEN.parse().expect("an address")));
+    assert_eq!(plan.admin.and_then(|admin| admin.listen), Some(limits::ADMIN_LISTEN.parse().expect("an address")));
     assert_eq!(plan.node.access_log, AccessLog::Stdout);
     let listener = &plan.listeners[0];
     assert_eq!(&*listener.name, "127.0.0.1:80");

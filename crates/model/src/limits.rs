@@ -411,6 +411,8 @@ fixed! {
         "How long a start, or a reload with new names, waits for first answers; then it goes on with those there are. Longer than a question and its repetition to a server that is away.";
     ADMIN_BODY = 8_388_608, "bytes",
         "Largest body the admin side takes: a config with some 50,000 backends.";
+    ADMIN_HEAD = 16_384, "bytes",
+        "Largest head of a request the admin side takes. Browsers send less than 2 KiB.";
     ADMIN_PATIENCE = 10, "s",
         "How long a client of the admin side may take for its TLS handshake, for a request's head, for its body, and for the next bytes of an answer. Whoever is slower holds a place that others need.";
     ADMIN_CONNECTIONS = 128, "connections",

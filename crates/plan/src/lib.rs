@@ -19,9 +19,9 @@ pub use evenkeel_health::settings::PassiveSettings;
 pub use hsts::Hsts;
 pub use names::{NameRule, Names};
 pub use plan::{
-    Access, AccessLog, Admin, Affinity, Backend, Check, Coding, Compression, Datagrams, HashOn, HttpSettings, Listener,
-    ListenerTcp, Node, OnUnhealthy, Plan, Pool, Protocol, ProxyDatagrams, ProxyProtocol, ProxyVersion, Rate, Rates,
-    Refuse, SocketTcp, Source, Speaks, Sticky, StickyMode, StreamLimits, Target,
+    Access, AccessLog, Admin, AdminToken, Affinity, Backend, Check, Coding, Compression, Datagrams, HashOn,
+    HttpSettings, Listener, ListenerTcp, Node, OnUnhealthy, Plan, Pool, Protocol, ProxyDatagrams, ProxyProtocol,
+    ProxyVersion, Rate, Rates, Refuse, Role, SocketTcp, Source, Speaks, Sticky, StickyMode, StreamLimits, Target,
 };
 pub use publish::{Publisher, Reader};
 pub use rules::{Action, Candidate, HeaderCondition, HeaderEdits, HostPattern, Miss, Reason, Rule, Rules};

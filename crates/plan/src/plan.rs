@@ -3,6 +3,7 @@
 //! Plain values that can be compared, since a reload is the difference of two. No config type is in it: the hot path
 //! must not know how a file looks.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,9 +72,52 @@ pub enum AccessLog {
     File(PathBuf),
 }
 
+/// At least one of address and socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    pub listen: SocketAddr,
+    pub listen: Option<SocketAddr>,
+    /// A socket in the file system. Whoever may open it may operate.
+    pub socket: Option<PathBuf>,
+    /// Who may come to `listen`. Everybody, where there are none.
+    pub tokens: Vec<AdminToken>,
+    /// TLS on `listen`.
+    pub tls: Option<Arc<evenkeel_tls::Server>>,
+}
+
+/// Something that opens the admin address, known by its digest alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken {
+    /// Stands in events: who gave an order.
+    pub name: Arc<str>,
+    pub role: Role,
+    pub sha256: [u8; 32],
+}
+
+/// Who can guess may try digests too, so they are shown nowhere.
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.role.word())
+    }
+}
+
+/// What somebody may do at the admin address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look.
+    Read,
+    /// Look, give orders and change the config.
+    Operate,
+}
+
+impl Role {
+    pub const ALL: [Role; 2] = [Role::Read, Role::Operate];
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Role::Read => "read",
+            Role::Operate => "operate",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -13,6 +13,8 @@ pub(crate) enum Section {
     Resolver,
     Traces,
     Admin,
+    AdminToken,
+    AdminCertificate,
     Listener,
     Certificate,
     ListenerTls,
@@ -41,13 +43,15 @@ pub(crate) enum Section {
 }
 
 impl Section {
-    pub(crate) const ALL: [Section; 31] = [
+    pub(crate) const ALL: [Section; 33] = [
         Section::Top,
         Section::Node,
         Section::Hook,
         Section::Resolver,
         Section::Traces,
         Section::Admin,
+        Section::AdminToken,
+        Section::AdminCertificate,
         Section::Listener,
         Section::Certificate,
         Section::ListenerTls,
@@ -84,6 +88,8 @@ impl Section {
             Section::Resolver => "[node.resolver]",
             Section::Traces => "[node.traces]",
             Section::Admin => "[admin]",
+            Section::AdminToken => "[[admin.token]]",
+            Section::AdminCertificate => "[[admin.certificate]]",
             Section::Listener => "[[listener]]",
             Section::Certificate => "[[listener.certificate]]",
             Section::ListenerTls => "[listener.tls]",
@@ -136,6 +142,8 @@ impl Section {
             | Section::Node
             | Section::Hook
             | Section::Admin
+            | Section::AdminToken
+            | Section::AdminCertificate
             | Section::Listener
             | Section::Certificate
             | Section::Rule
@@ -161,7 +169,16 @@ impl Section {
                  traced and no field of a request is touched. With it, a sampled request goes on to its backend with a \
                  `traceparent` of its own (W3C Trace Context)."
             }
-            Section::Admin => "The port for operators and machines: status, readiness, metrics.",
+            Section::Admin => {
+                "Where operators and machines come in: status, metrics, events, orders, changes of the config."
+            }
+            Section::AdminToken => {
+                "Who may come to the admin address: `Authorization: Bearer TOKEN`. With any token, every request wants one, but `/ready` and, \
+                 on loopback, `/metrics`."
+            }
+            Section::AdminCertificate => {
+                "TLS for the admin address. One table for each certificate; the one a client gets is chosen as in `[[listener.certificate]]`."
+            }
             Section::Listener => {
                 "An address, a protocol, and what happens to what arrives there. One table for each listener."
             }

@@ -107,6 +107,11 @@ pub(crate) const REFUSALS: &[Word] = &[
     ),
 ];
 
+pub(crate) const ROLES: &[Word] = &[
+    works("read", "everything that only looks"),
+    works("operate", "that, and orders, weights, probes, reloads and changes of the config"),
+];
+
 pub(crate) const ON_UNHEALTHY: &[Word] = &[
     works("keep", "connections and sessions go on while both sides use them"),
     works("reset", "they end at once, so that clients come back and get another backend"),

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{At, Config, Listener, Pool};
 use crate::lower::users;
-use crate::problem::{Note, Notes, Quoted};
+use crate::problem::{Note, Notes};
 
 pub(super) fn check(config: &Config, notes: &mut Notes) {
     let listens: Vec<(&Listener, &At<SocketAddr>)> =
@@ -50,6 +50,7 @@ pub(super) fn check(config: &Config, notes: &mut Notes) {
                 );
             } else if let Some(admin) = config
                 .admin
+                .listen
                 .as_ref()
                 .filter(|admin| reaches(address.value, admin.value) && carries(config, pool, Ports::Tcp))
             {
@@ -103,7 +104,7 @@ fn overlap(listener: &Listener, at: &At<SocketAddr>, other: &Listener, first: &A
 }
 
 fn admin(config: &Config, listens: &[(&Listener, &At<SocketAddr>)], notes: &mut Notes) {
-    let Some(admin) = &config.admin else { return };
+    let Some(admin) = &config.admin.listen else { return };
     // The default has no place of its own; the listener that took its address has.
     let written = !admin.span.is_empty();
     for (listener, at) in listens.iter().filter(|(listener, _)| ports_of(listener) != Some(Ports::Udp)) {
@@ -123,13 +124,6 @@ fn admin(config: &Config, listens: &[(&Listener, &At<SocketAddr>)], notes: &mut 
                 "give the listener another port, or move the admin port: [admin] with listen = \"127.0.0.1:9901\"",
             )
         });
-    }
-    if !admin.value.ip().is_loopback() {
-        let text = format!("admin: listen is {}, which others can reach", Quoted(&admin.value.to_string()));
-        notes.add(
-            Note::warning("admin_is_open", admin.span.clone(), text)
-                .help("nobody is asked for a password in this version; write \"127.0.0.1\" and the port, or guard it with a firewall"),
-        );
     }
 }
 

@@ -37,7 +37,14 @@ pub fn dump(plan: &Plan) -> String {
         let port = asked.port.map_or_else(String::new, |port| format!(":{port}"));
         let _ = writeln!(out, "name {}{port} {}", asked.name, asked.records.word());
     }
-    let _ = writeln!(out, "admin {}", plan.admin.as_ref().map_or("off".into(), |admin| admin.listen.to_string()));
+    let listen = plan.admin.as_ref().and_then(|admin| admin.listen);
+    let mut line = Line::new(format!("admin {}", listen.map_or("off".into(), |listen| listen.to_string())));
+    if let Some(admin) = &plan.admin {
+        line.other("socket", admin.socket.as_ref().map(|socket| socket.display().to_string()), None);
+        line.other("tokens", &admin.tokens, &Vec::new());
+        line.other("tls", admin.tls.is_some(), false);
+    }
+    line.end(&mut out);
     for listener in &plan.listeners {
         listener::dump(&mut out, plan, listener);
     }

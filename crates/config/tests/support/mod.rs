@@ -67,6 +67,9 @@ static FILES: LazyLock<Vec<(&'static str, Vec<u8>)>> = LazyLock::new(|| {
         ("ca.pem", authority.pem.clone().into_bytes()),
         ("sticky.key", (0..32).collect()),
         ("short.key", vec![7; 16]),
+        ("prometheus.token", b"prometheus-of-the-shop\n".to_vec()),
+        ("short.token", b"hunter2\n".to_vec()),
+        ("two.token", b"one-token-here another\n".to_vec()),
         ("empty.pem", Vec::new()),
         // The frames of two OCSP answers: the responder says something, the responder refuses to.
         ("good.ocsp", vec![0x30, 7, 0x0a, 1, 0, 0xa0, 2, 0x30, 0]),

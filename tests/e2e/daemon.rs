@@ -227,7 +227,7 @@ impl Daemon {
     pub fn page(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin).expect("the admin address is served");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: admin\r\n\r\n").expect("the admin page reads requests");
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.admin).expect("the admin page reads requests");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("the admin page answers with text");
         let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");

@@ -81,7 +81,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
     let pages: Arc<[&str]> = page::paths().collect();
     let routes = describe::routes().with_state(admin).merge(page::router());
     routes
-        .method_not_allowed_fallback(|| async { Problem::method("other methods") })
+        .method_not_allowed_fallback(|| async { Problem::method("GET, HEAD") })
         .layer(axum::middleware::from_fn_with_state(pages, guard::guard))
 }
 

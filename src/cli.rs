@@ -52,6 +52,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the JSON Schema of the config, for editors and for tools that write configs.
+    Schema,
     /// Ask the rules of a config what would become of a request.
     #[command(subcommand)]
     Route(Route),
@@ -75,6 +77,10 @@ pub fn main() -> ExitCode {
         }
         Command::Window(arguments) => window::window(&arguments),
         Command::Explain { code, json } => explain::explain(code.as_deref(), json),
+        Command::Schema => {
+            println!("{:#}", evenkeel_config::schema());
+            ExitCode::SUCCESS
+        }
         Command::Route(Route::Test(arguments)) => route::test(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
     }

@@ -26,6 +26,7 @@ mod reader;
 mod reference;
 mod relations;
 mod render;
+mod schema;
 mod source;
 mod values;
 mod written;
@@ -39,6 +40,7 @@ pub use problem::{Problem, Severity};
 pub use reader::closest;
 pub use reference::reference;
 pub use render::{render, render_json};
+pub use schema::schema;
 pub use source::{Format, Place, Source};
 pub use written::Of;
 

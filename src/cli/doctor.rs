@@ -301,7 +301,10 @@ fn ask_node(arguments: &Arguments, facts: &mut Facts) -> Known {
         (Some(address), _) => vec![Place::Address(*address)],
         (None, Some(socket)) => vec![Place::Socket(socket.clone())],
         (None, None) => match from_file.as_ref().and_then(|plan| plan.as_ref().ok()?.admin.as_ref()) {
-            Some(admin) => vec![Place::Address(admin.listen)],
+            Some(admin) => {
+                let socket = admin.socket.clone().map(Place::Socket);
+                socket.into_iter().chain(admin.listen.map(Place::Address)).collect()
+            }
             None if arguments.config.is_some() => Vec::new(),
             None => vec![Place::Socket(PathBuf::from(SOCKET)), Place::Address(ADMIN)],
         },

@@ -14,7 +14,10 @@ const DIST = join(dirname(fileURLToPath(import.meta.url)), '../../web/dist');
 const KINDS = { '/': 'text/html', '/app.js': 'text/javascript', '/app.css': 'text/css', '/icon.svg': 'image/svg+xml' };
 const POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
 
+// One moment for all answers, or the same event would come with another time each time.
+const BORN = Date.now();
 const ago = (ms) => new Date(Date.now() - ms).toISOString();
+const once = (ms) => new Date(BORN - ms).toISOString();
 const MINUTE = 60_000;
 
 function finding(ms, result, text, more = {}) {
@@ -86,14 +89,14 @@ function status(world) {
 function events(world) {
   const behind = [finding(3.4 * MINUTE, 'failed', REFUSED), finding(3.45 * MINUTE, 'failed', REFUSED), finding(3.5 * MINUTE, 'failed', REFUSED)];
   const all = [
-    { time: ago(3.4 * MINUTE), event: 'backend.unhealthy', level: 'warn', pool: 'web', backend: '10.0.3.7:8080', check: 'http', from: 'healthy', to: 'unhealthy', text: `backend 10.0.3.7:8080 of pool "web" is unhealthy: 3 probes in a row failed, last: ${REFUSED}`, findings: behind },
-    { time: ago(6 * MINUTE), event: 'backend.ordered', level: 'info', pool: 'web', backend: '10.0.3.10:8080', from: 'serve', to: 'drain', by: 'ops', text: 'backend 10.0.3.10:8080 of pool "web": order drain, was serve' },
-    { time: ago(12_000), event: 'backend.ejected', level: 'warn', pool: 'api', backend: '10.0.4.2:9000', text: 'backend 10.0.4.2:9000 of pool "api" ejected for 30s: it answered 5xx (5 times in a row)' },
-    { time: ago(21_000), event: 'backend.healthy', level: 'info', pool: 'web', backend: '10.0.3.11:8080', check: 'http', from: 'unhealthy', to: 'healthy', text: 'backend 10.0.3.11:8080 of pool "web" is healthy: 3 probes in a row passed', findings: [finding(21_000, 'passed', PASSED), finding(23_000, 'passed', PASSED)] },
-    { time: ago(17 * MINUTE), event: 'backend.unhealthy', level: 'warn', pool: 'web', backend: '10.0.3.11:8080', check: 'http', from: 'healthy', to: 'unhealthy', text: 'backend 10.0.3.11:8080 of pool "web" is unhealthy: 3 probes in a row failed, last: status 500', findings: behind },
-    { time: ago(40 * MINUTE), event: 'plan.changed', level: 'info', text: 'plan changed: listeners 2, pools 4, backends 11 (1 added, 0 removed), checks 11 (1 added, 0 removed)' },
+    { time: once(3.4 * MINUTE), event: 'backend.unhealthy', level: 'warn', pool: 'web', backend: '10.0.3.7:8080', check: 'http', from: 'healthy', to: 'unhealthy', text: `backend 10.0.3.7:8080 of pool "web" is unhealthy: 3 probes in a row failed, last: ${REFUSED}`, findings: behind },
+    { time: once(6 * MINUTE), event: 'backend.ordered', level: 'info', pool: 'web', backend: '10.0.3.10:8080', from: 'serve', to: 'drain', by: 'ops', text: 'backend 10.0.3.10:8080 of pool "web": order drain, was serve' },
+    { time: once(12_000), event: 'backend.ejected', level: 'warn', pool: 'api', backend: '10.0.4.2:9000', text: 'backend 10.0.4.2:9000 of pool "api" ejected for 30s: it answered 5xx (5 times in a row)' },
+    { time: once(21_000), event: 'backend.healthy', level: 'info', pool: 'web', backend: '10.0.3.11:8080', check: 'http', from: 'unhealthy', to: 'healthy', text: 'backend 10.0.3.11:8080 of pool "web" is healthy: 3 probes in a row passed', findings: [finding(21_000, 'passed', PASSED), finding(23_000, 'passed', PASSED)] },
+    { time: once(17 * MINUTE), event: 'backend.unhealthy', level: 'warn', pool: 'web', backend: '10.0.3.11:8080', check: 'http', from: 'healthy', to: 'unhealthy', text: 'backend 10.0.3.11:8080 of pool "web" is unhealthy: 3 probes in a row failed, last: status 500', findings: behind },
+    { time: once(40 * MINUTE), event: 'plan.changed', level: 'info', text: 'plan changed: listeners 2, pools 4, backends 11 (1 added, 0 removed), checks 11 (1 added, 0 removed)' },
   ];
-  if (world.suspects) all.push({ time: ago(40_000), event: 'node.suspects_itself', level: 'error', text: 'this node suspects itself: 9 of 11 targets turned to failing within 2s' });
+  if (world.suspects) all.push({ time: once(40_000), event: 'node.suspects_itself', level: 'error', text: 'this node suspects itself: 9 of 11 targets turned to failing within 2s' });
   return all.sort((a, b) => (a.time < b.time ? 1 : -1)).map((event, at, list) => ({ seq: list.length - at, ...event }));
 }
 

@@ -61,8 +61,7 @@ async function refusal(answer: Response): Promise<Refused> {
   const text = await answer.text().catch(() => '');
   try {
     const problem = JSON.parse(text) as ProblemDetails;
-    const said = [problem.title, problem.detail].filter(Boolean).join(': ');
-    return new Refused(answer.status, said || `${answer.status} ${answer.statusText}`, (problem.errors ?? []).map(sentence));
+    return new Refused(answer.status, problem.detail || problem.title || `${answer.status} ${answer.statusText}`, (problem.errors ?? []).map(sentence));
   } catch {
     return new Refused(answer.status, text.trim().slice(0, 300) || `${answer.status} ${answer.statusText}`);
   }
@@ -71,9 +70,10 @@ async function refusal(answer: Response): Promise<Refused> {
 function sentence(problem: unknown): string {
   if (typeof problem === 'string') return problem;
   if (problem && typeof problem === 'object') {
-    const { text, detail, message, what } = problem as Record<string, unknown>;
-    const said = text ?? detail ?? message ?? what;
-    if (typeof said === 'string') return said;
+    const { line, column, text, help, detail } = problem as Record<string, unknown>;
+    const said = text ?? detail;
+    const place = typeof line === 'number' ? `${line}:${String(column ?? 1)}: ` : '';
+    if (typeof said === 'string') return `${place}${said}${typeof help === 'string' ? `\n${help}` : ''}`;
   }
   return JSON.stringify(problem);
 }

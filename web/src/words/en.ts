@@ -283,7 +283,7 @@ export const en = {
     kept: 'kept over a restart',
     notKept: 'gone after a restart',
     weight: 'Weight',
-    weightOf: (now: number, configured: number) => (now === configured ? String(now) : `${now} now, ${configured} configured`),
+    weightOf: (now: number, own: number) => (now === own ? String(now) : `${now} in force, of ${own}`),
     ejected: 'Ejected',
     agent: 'Agent',
     inFlight: 'In flight',
@@ -365,6 +365,7 @@ export const en = {
   rules: {
     tester: 'Where would this request go?',
     method: 'Method',
+    anyListener: 'listener by URL',
     test: 'Test',
     moreFields: 'Client address and header fields',
     client: 'Client address',
@@ -429,7 +430,7 @@ export const en = {
     keep: 'Keep it over a restart',
     weight: 'Weight',
     fileWeight: 'As the file says',
-    weighs: (configured: number, now: number) => `Share of new work relative to the others of its pool. The file says ${configured}; in force is ${now}.`,
+    weighs: (own: number, now: number) => `Its share of new work relative to the others of its pool. Its weight is ${own}${own === now ? '' : `, of which ${now} is in force`}.`,
     weightZero: 'With 0 it gets no new work.',
   },
   done: {

@@ -241,7 +241,7 @@ export const zh: Words = {
     kept: '重启后保留',
     notKept: '重启后消失',
     weight: '权重',
-    weightOf: (now, configured) => (now === configured ? String(now) : `当前 ${now}，配置 ${configured}`),
+    weightOf: (now, own) => (now === own ? String(now) : `当前生效 ${now}，共 ${own}`),
     ejected: '摘除',
     agent: '代理程序',
     inFlight: '进行中',
@@ -323,6 +323,7 @@ export const zh: Words = {
   rules: {
     tester: '这个请求会转发到哪里？',
     method: '方法',
+    anyListener: '按 URL 选择监听',
     test: '测试',
     moreFields: '客户端地址与请求头字段',
     client: '客户端地址',
@@ -387,7 +388,7 @@ export const zh: Words = {
     keep: '重启后保留',
     weight: '权重',
     fileWeight: '按文件',
-    weighs: (configured, now) => `相对于同一后端池其他后端服务器的新请求份额。文件为 ${configured}，当前生效 ${now}。`,
+    weighs: (own, now) => `相对于同一后端池其他后端服务器的新请求份额。其权重为 ${own}${own === now ? '' : `，当前生效 ${now}`}。`,
     weightZero: '设为 0 则不接收新请求。',
   },
   done: {

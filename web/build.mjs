@@ -4,7 +4,7 @@
 // committed under dist/ (tests/e2e/dashboard.rs compares them). Names are not hashed: the server sends an ETag.
 //
 //   node build.mjs FOLDER       the page
-//   node build.mjs --tests      what test/*.test.ts needs, into build/tests
+//   node build.mjs --tests      what test/*.test.ts needs, into out/tests
 
 import { readFile, mkdir, copyFile, rm, readdir } from 'node:fs/promises';
 import { dirname, join, relative, resolve } from 'node:path';
@@ -71,7 +71,7 @@ async function page(folder) {
 }
 
 async function tests() {
-  const folder = join(here, 'build/tests');
+  const folder = join(here, 'out/tests');
   await rm(folder, { recursive: true, force: true });
   const names = (await readdir(join(here, 'test'))).filter((name) => name.endsWith('.test.ts'));
   await build({

@@ -11,6 +11,7 @@ mod checks;
 mod client;
 mod counting;
 mod daemon;
+mod dashboard;
 mod faults;
 mod h2_clients;
 mod health_expected;

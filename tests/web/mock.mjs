@@ -183,8 +183,8 @@ export async function start(world, port = 0) {
       let body = '';
       for await (const piece of request) body += piece;
       const said = body ? JSON.parse(body) : {};
-      if (order?.[3] === 'order') world.orders[`${order[1]}/${decodeURIComponent(order[2])}`] = { order: said.order };
       if (order?.[3] === 'order' && said.keep) return json({ title: 'Nowhere to keep it', status: 409, detail: 'node.state_file is not set', errors: ['set node.state_file, or give the order without keep'] }, 409);
+      if (order?.[3] === 'order') world.orders[`${order[1]}/${decodeURIComponent(order[2])}`] = { order: said.order };
       world.moves += 1;
       return at === '/route' ? json(ROUTE) : json(null, 202);
     }

@@ -17,8 +17,9 @@ export interface Forecast {
   stillOut: boolean;
 }
 
+/** Orders, verdict, ejection and what its agent says are all in the weight that is in force. */
 function gets(backend: Backend): boolean {
-  return backend.effective_weight > 0 && !backend.ejected_until && backend.verdict === 'healthy' && backend.order === 'serve';
+  return backend.effective_weight > 0;
 }
 
 export function forecast(pool: Pool, backend: Backend, order: Order): Forecast {

@@ -49,7 +49,9 @@ export interface Line {
 /** More backends of a pool than this, wrong in one way, are folded into one line. */
 const FOLD_OVER = 4;
 
+/** Probes that start later than this are told of; from a second on windows are no longer what was configured. */
 const LATE_MS = 100;
+const VERY_LATE_MS = 1000;
 
 const HEAVY: Record<Weight, number> = { bad: 0, warn: 1, note: 2 };
 
@@ -103,7 +105,7 @@ function ofNode(status: Status, events: readonly Event[]): Line[] {
     if (status.config.changes > 0) lines.push(line('runtime', 'note', '', { number: status.config.changes }));
   }
   const late = status.probing.lateness;
-  if (late.probes > 20 && late.p99_ms > LATE_MS) lines.push(line('late', 'warn', '', { number: late.p99_ms }));
+  if (late.probes > 20 && late.p99_ms > LATE_MS) lines.push(line('late', late.p99_ms > VERY_LATE_MS ? 'warn' : 'note', '', { number: late.p99_ms }));
   return lines;
 }
 

@@ -268,7 +268,8 @@ backend_closed_before_response
                          failure
 
   what to do   As for a reset: on a reused connection compare keep-alive timeouts; on a fresh
-               one read the application's log.
+               one read the application's log. nginx's `return 444` looks like this too: a host
+               or client that it wants nothing of.
 ";
         assert_eq!(cause(Cause::BackendClosedBeforeResponse), expected);
     }

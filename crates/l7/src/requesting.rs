@@ -242,9 +242,7 @@ impl Http {
                             client.input.extend_from_slice(&scratch[consumed..bytes]);
                             self.send_request(core, key, now);
                         }
-                        Err(refusal) => {
-                            self.answer(core, key, refusal.cause, Some(Detail::Text(refusal.detail)), now);
-                        }
+                        Err((cause, detail)) => self.answer(core, key, cause, Some(detail), now),
                     }
                 }
                 Recv::Dry => client.readable = false,

@@ -101,8 +101,8 @@ impl Http {
         // First of all, since what is behind this request is another's, whatever becomes of this one.
         match client.exchange.body(rest) {
             Ok(consumed) => client.input.extend_from_slice(&rest[consumed..]),
-            Err(refusal) => {
-                self.answer(core, key, refusal.cause, Some(Detail::Text(refusal.detail)), now);
+            Err((cause, detail)) => {
+                self.answer(core, key, cause, Some(detail), now);
                 return;
             }
         }

@@ -255,12 +255,12 @@ causes! {
     BackendResetBeforeResponse {
         "backend_reset_before_response", Backend, ResponseHead, Some(502), Some("connection_terminated"), ["backend", "reused", "idle_age", "attempts"],
         "The backend reset the connection before it sent any of its answer.",
-        "On a reused connection with some idle age: the backend's keep-alive timeout is shorter than the pool's `idle_timeout`; lower the latter. On a fresh one: the application crashed or its worker was killed; read its log."
+        "On a reused connection with some idle age: the backend's keep-alive timeout is shorter than the pool's `idle_timeout`; lower the latter. On a fresh one: the application crashed or its worker was killed; read its log. If no request at all gets through, the port speaks another protocol, such as FastCGI."
     }
     BackendClosedBeforeResponse {
         "backend_closed_before_response", Backend, ResponseHead, Some(502), Some("connection_terminated"), ["backend", "reused", "idle_age", "attempts"],
         "The backend closed the connection in good order before it sent its whole response head.",
-        "As for a reset: on a reused connection compare keep-alive timeouts; on a fresh one read the application's log."
+        "As for a reset: on a reused connection compare keep-alive timeouts; on a fresh one read the application's log. nginx's `return 444` looks like this too: a host or client that it wants nothing of."
     }
     BackendMalformedResponse {
         "backend_malformed_response", Backend, ResponseHead, Some(502), Some("http_protocol_error"), ["backend", "detail"],

@@ -12,7 +12,7 @@
 
 use evenkeel_model::exchange::{Detail, ExchangeId, Times};
 use evenkeel_model::{Cause, Instant, Phase, limits};
-use evenkeel_wire::{Asked, BodyReader, Framing, Refusal, RequestHead, ResponseHead, Version};
+use evenkeel_wire::{Asked, BodyReader, Framing, RequestHead, ResponseHead, Version};
 
 use super::line::Line;
 use super::retry::{Failure, Retry, Tried};
@@ -142,15 +142,15 @@ impl Exchange {
     /// Takes body bytes in and says how many were this request's.
     ///
     /// # Errors
-    /// The refusal, when the body is malformed or over the limit.
-    pub fn body(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+    /// The cause and its detail, when the body is malformed or over the limit.
+    pub fn body(&mut self, bytes: &[u8]) -> Result<usize, (Cause, Detail)> {
         if self.body.is_done() {
             return Ok(0);
         }
-        let refuse = |detail| Refusal { cause: Cause::ClientMalformedRequest, detail };
+        let refuse = |detail| (Cause::ClientMalformedRequest, Detail::Text(detail));
         let progress = self.body.advance(bytes).map_err(refuse)?;
         if self.body.payload_bytes() > self.body_limit {
-            return Err(Refusal { cause: Cause::ClientBodyTooLarge, detail: "body over `body_limit`" });
+            return Err((Cause::ClientBodyTooLarge, Detail::Limit(self.body_limit)));
         }
         self.bytes_in += progress.consumed as u64;
         self.request.extend_from_slice(&bytes[..progress.consumed]);

@@ -6,6 +6,7 @@
 
 mod asked;
 mod beside;
+mod diff;
 mod hsts;
 mod names;
 mod plan;
@@ -15,6 +16,7 @@ mod snapshot;
 
 pub use asked::Asked;
 pub use beside::{Answer, Hook, HookOn, HookTo, NameAsked, Records, Resolved, Resolver, StateFile, Traces};
+pub use diff::{Altered, Part, PlanDiff, diff};
 pub use evenkeel_health::settings::PassiveSettings;
 pub use hsts::Hsts;
 pub use names::{NameRule, Names};

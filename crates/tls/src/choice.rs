@@ -6,13 +6,14 @@
 //! answered with some other certificate: the warning a browser shows then says nothing about what is wrong.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::certificate::{Certificate, Kind};
+use crate::subject::client_fingerprint;
 
 /// The certificates of one listener by name.
 #[derive(Debug)]
@@ -27,6 +28,15 @@ pub(crate) struct Choice {
 struct Candidate {
     kind: Kind,
     key: Arc<CertifiedKey>,
+}
+
+/// A certificate as people and comparisons of configs know it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Held {
+    /// By which it is chosen; empty of one that only clients without a name are shown.
+    pub names: Vec<String>,
+    /// SHA-256, 64 hexadecimal digits.
+    pub fingerprint: String,
 }
 
 thread_local! {
@@ -65,6 +75,28 @@ impl Choice {
         }
         choice.first.sort_by_key(|candidate| candidate.kind);
         choice
+    }
+
+    pub(crate) fn held(&self) -> Vec<Held> {
+        let exact = self.exact.iter().map(|(name, candidates)| (name.to_string(), candidates));
+        let wildcard = self.wildcard.iter().map(|(parent, candidates)| (format!("*.{parent}"), candidates));
+        let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let fingerprint = |candidate: &Candidate| client_fingerprint(&candidate.key.cert);
+        for (name, candidates) in exact.chain(wildcard) {
+            for found in candidates.iter().filter_map(fingerprint) {
+                names.entry(found).or_default().push(name.clone());
+            }
+        }
+        for found in self.first.iter().filter_map(fingerprint) {
+            names.entry(found).or_default();
+        }
+        let held = names.into_iter().map(|(fingerprint, mut names)| {
+            names.sort();
+            Held { names, fingerprint }
+        });
+        let mut held: Vec<Held> = held.collect();
+        held.sort();
+        held
     }
 
     /// Whether some certificate bears `name`.

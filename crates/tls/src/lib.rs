@@ -40,6 +40,7 @@ extern crate self as evenkeel_tls;
 mod support;
 
 pub use certificate::{Certificate, CertificateFiles, Kind, certificate};
+pub use choice::Held;
 pub use client::{Client, ClientSettings, Offers, client};
 pub use clock::Clock;
 pub use failed::Failed;

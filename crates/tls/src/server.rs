@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 
 use crate::certificate::{Certificate, certificates_of};
-use crate::choice::Choice;
+use crate::choice::{Choice, Held};
 use crate::clock::{Clock, Told};
 use crate::fault::{Fault, Part};
 use crate::identity::Identity;
@@ -99,6 +99,11 @@ pub fn server(settings: ServerSettings<'_>) -> Result<Server, Fault> {
 }
 
 impl Server {
+    /// The certificates clients may be shown, each once, sorted.
+    pub fn certificates(&self) -> Vec<Held> {
+        self.choice.held()
+    }
+
     /// Whether some certificate bears this name: without one, a client that asks for it is refused.
     pub fn covers(&self, sni: &str) -> bool {
         self.choice.covers(sni)

@@ -48,6 +48,7 @@ mod quic;
 mod real_dns;
 mod real_game;
 mod real_redis;
+mod recipes;
 mod reload;
 mod reload_loss;
 mod servers;

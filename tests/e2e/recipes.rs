@@ -69,8 +69,9 @@ fn web_serves_by_tls_and_sends_the_rest_there() {
     let to = |address: SocketAddr| format!("www.example.com:{}:{}:{}", address.port(), address.ip(), address.port());
     let (authority, url) =
         (authority.file().display().to_string(), format!("http://www.example.com:{}/x", plain.port()));
-    let (first, second) = (format!("--connect-to={}", to(plain)), format!("--connect-to={}", to(tls)));
-    let said = run("curl", &["-fsSLi", "--cacert", &authority, &first, &second, &url], "");
+    let (first, second) = (to(plain), to(tls));
+    let said =
+        run("curl", &["-fsSLi", "--cacert", &authority, "--connect-to", &first, "--connect-to", &second, &url], "");
     assert!(said.fine, "{}{}", said.out, said.err);
     let head = said.out.to_ascii_lowercase();
     assert!(head.contains("301") && head.contains("strict-transport-security: max-age=3600"), "{}", said.out);

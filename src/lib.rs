@@ -17,4 +17,5 @@ pub mod service;
 pub mod side;
 pub mod status;
 pub mod trace;
+pub mod upgrade;
 pub mod worker;

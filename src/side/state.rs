@@ -118,6 +118,16 @@ fn since_1970(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// As a text that [`parse_now`] reads.
+pub fn write_now(memory: &Memory) -> String {
+    text(memory, since_1970(SystemTime::now()))
+}
+
+/// What [`write_now`] wrote, as old as it is.
+pub fn parse_now(bytes: &[u8]) -> Result<Memory, String> {
+    parse(bytes, since_1970(SystemTime::now()))
+}
+
 fn text(memory: &Memory, now: Duration) -> String {
     let backends: Vec<Value> = memory.backends.iter().map(backend).collect();
     // By hand as far as the mark, which has to come first.

@@ -499,6 +499,8 @@ fixed! {
         "Connections taken from one listener before others get their turn.";
     LISTEN_FAREWELL = 250, "ms",
         "A listening socket that is to be closed takes nobody new and goes on accepting for this time, so that a handshake that has begun is not answered by a reset. A round trip to the other side of the world; whoever comes meanwhile asks again after 1 s, as TCP does, and is refused then.";
+    UPGRADE_WAIT = 30, "s",
+        "A new process that takes the place of a running one says within this time that it is ready, or it is killed and the running one goes on. Reading a large config takes a second, names of backends up to five.";
     WATCH_AFTER = 5, "ms",
         "A new http connection whose request is whole is watched for its client's leaving after this time; one that is answered sooner never is, which saves three calls' worth of work.";
     HTTP2_FRAME = 16_384, "bytes",

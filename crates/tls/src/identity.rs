@@ -14,6 +14,15 @@ impl Identity {
         Builder(Context::new(&SHA256)).part(of.as_bytes())
     }
 
+    /// One that [`Identity::array`] gave, in another process.
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Identity {
+        Identity(bytes)
+    }
+
+    pub(crate) fn array(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// To make one identity part of another.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0

@@ -51,5 +51,5 @@ pub use rustls::server::ProducesTickets;
 pub use server::{Server, ServerSettings, server};
 pub use session::{Progress, Session};
 pub use subject::{client_fingerprint, client_subject};
-pub use tickets::{TICKET_KEY_SECONDS, Tickets};
+pub use tickets::{TICKET_KEY_SECONDS, TicketSecret, TicketSecrets, Tickets};
 pub use witness::{Described, Seen, Witness};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use evenkeel_config::Files;
-use evenkeel_tls::{Clock, Tickets};
+use evenkeel_tls::{Clock, TicketSecrets, Tickets};
 
 /// Far beyond any bundle of certificates; a path that leads to a device must not fill the memory.
 const LARGEST: u64 = 16 << 20;
@@ -33,7 +33,17 @@ pub struct DiskFiles {
 impl DiskFiles {
     /// For the config at `file`.
     pub fn beside(file: &Path) -> Self {
-        DiskFiles { folder: file.parent().unwrap_or(Path::new("")).to_owned(), tickets: Tickets::new() }
+        DiskFiles::with_tickets(file, Tickets::new())
+    }
+
+    /// With the ticket keys of the process before.
+    pub fn with_tickets(file: &Path, tickets: Tickets) -> Self {
+        DiskFiles { folder: file.parent().unwrap_or(Path::new("")).to_owned(), tickets }
+    }
+
+    /// For the process that takes this one's place, and nobody else.
+    pub fn ticket_secrets(&self) -> Vec<TicketSecrets> {
+        self.tickets.secrets()
     }
 }
 

@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
+use evenkeel_control::memory::Outlives;
 use evenkeel_control::{Control, Event};
 use evenkeel_l4::{Core, Gates, Origin, Roster};
 use evenkeel_l7::Http;
@@ -33,6 +34,7 @@ use crate::boss::{Boss, EventSink, Started, Traffic};
 use crate::ports::{Given, Ports, Told};
 use crate::side::{self, Side, state};
 use crate::trace::{Requests, Trace};
+use crate::upgrade::Legacy;
 use crate::worker::{Arrives, Command, Worker};
 
 pub struct Node {
@@ -50,6 +52,10 @@ pub struct Node {
     feed: Feed,
     plan: Arc<Plan>,
     ports: Ports,
+    /// What the workers have not been told of, before the node is opened.
+    unopened: Option<Told>,
+    secret: [u8; 32],
+    loop_id: String,
     /// How often sockets were given to workers.
     round: u64,
 }
@@ -135,7 +141,24 @@ impl Node {
         known: Arc<Resolved>,
         clock: Clock,
         epoch: Epoch,
+        sink: EventSink,
+    ) -> Result<Node, Refused> {
+        let mut node = Node::prepare(plan, known, clock, epoch, sink, &mut Legacy::default())?;
+        node.open();
+        Ok(node)
+    }
+
+    /// The same with what an earlier process left, and without serving anybody until [`Node::open`].
+    ///
+    /// # Errors
+    /// As those of [`Node::start`].
+    pub fn prepare(
+        plan: Arc<Plan>,
+        known: Arc<Resolved>,
+        clock: Clock,
+        epoch: Epoch,
         mut sink: EventSink,
+        legacy: &mut Legacy,
     ) -> Result<Node, Refused> {
         let feed = Feed::default();
         let fed = feed.clone();
@@ -158,7 +181,7 @@ impl Node {
                 Some(LogWriter::start(Box::new(file)).map_err(system("access log thread"))?)
             }
         };
-        let mut ports = Ports::new(worker_count, Vec::new());
+        let mut ports = Ports::new(worker_count, std::mem::take(&mut legacy.sockets));
         let change = ports.prepare(&plan, clock.now())?;
         let seed = random();
         let wakers: Arc<Mutex<Vec<Waker>>> = Arc::default();
@@ -171,13 +194,23 @@ impl Node {
             })
         };
         let registry = Arc::new(Registry::new());
-        let gates = Arc::new(Gates::new(secret().map_err(system("random numbers"))?));
+        let secret = match legacy.secret {
+            Some(secret) => secret,
+            None => secret().map_err(system("random numbers"))?,
+        };
+        let gates = Arc::new(Gates::new(secret));
         let traffic = Traffic { gates: Arc::clone(&gates), registry: Arc::clone(&registry) };
         let (orders, ordered) = side::orders();
         // Before the first event can happen.
         orders.plan(Arc::clone(&plan), Arc::clone(&known));
         let (resolved, names) = watch::channel(known);
-        let control = recalled(Arc::clone(&plan), clock.now(), seed);
+        let control = match legacy.memory.take() {
+            Some(memory) => {
+                let max_age = plan.node.state.as_ref().map_or(limits::STATE_MAX_AGE.default, |file| file.max_age);
+                Control::with_memory(Arc::clone(&plan), &memory, max_age, clock.now(), seed)
+            }
+            None => recalled(Arc::clone(&plan), clock.now(), seed),
+        };
         let Started { boss, reader, thread: boss_thread } =
             Boss::start(control, clock, sink, wake, traffic, orders.clone()).map_err(system("control thread"))?;
         let side = Side::start(orders, ordered, boss.clone(), clock, epoch, resolved).map_err(system("side thread"))?;
@@ -187,7 +220,8 @@ impl Node {
             0 => (files / 2).saturating_sub(64).max(16),
             connections => connections,
         } / worker_count;
-        let loop_id = plan.node.loop_id().unwrap_or_else(|| format!("evenkeel-{seed:016x}"));
+        let drawn = legacy.loop_id.take().unwrap_or_else(|| format!("evenkeel-{seed:016x}"));
+        let loop_id = plan.node.loop_id().unwrap_or_else(|| drawn.clone());
         let mut workers = Vec::with_capacity(worker_count);
         for index in 0..worker_count {
             let driver = EpollDriver::new(clock)
@@ -209,7 +243,7 @@ impl Node {
             workers.push(WorkerHandle { commands, waker, thread: thread.map_err(system("worker thread"))? });
         }
         let told = ports.take(&plan, change, clock.now());
-        let mut node = Node {
+        Ok(Node {
             boss,
             boss_thread,
             side,
@@ -224,10 +258,19 @@ impl Node {
             feed,
             plan,
             ports,
+            unopened: Some(told),
+            secret,
+            loop_id: drawn,
             round: 0,
-        };
-        node.tell(told);
-        Ok(node)
+        })
+    }
+
+    /// Serves from now on.
+    pub fn open(&mut self) {
+        if let Some(told) = self.unopened.take() {
+            self.ports.open(self.clock.now());
+            self.tell(told);
+        }
     }
 
     /// Takes a new plan over without losing a connection, or refuses it and changes nothing.
@@ -286,11 +329,44 @@ impl Node {
         }
     }
 
+    /// What another process needs to take this one's place. Blocks until the control thread has answered.
+    ///
+    /// # Errors
+    /// When the process is out of files.
+    pub fn legacy(&self) -> io::Result<Legacy> {
+        let clock = self.clock;
+        Ok(Legacy {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            sockets: self.ports.copies()?,
+            memory: self.boss.look(move |control| control.memory(clock.now(), Outlives::Upgrade)),
+            secret: Some(self.secret),
+            loop_id: Some(self.loop_id.clone()),
+            ..Legacy::default()
+        })
+    }
+
+    /// Addresses whose sockets the process was given, and that no listener has.
+    pub fn unclaimed(&self) -> Vec<SocketAddr> {
+        self.ports.unclaimed().collect()
+    }
+
     /// Lets nothing new in and waits until what runs has ended, for `timeout` at most; then stops.
-    pub fn drain(self, timeout: Duration) {
-        let deadline = self.clock.now() + timeout;
+    pub fn drain(mut self, timeout: Duration) {
         // Before the workers hear of it, or what comes in between would be reset.
-        self.ports.close();
+        std::mem::take(&mut self.ports).close();
+        self.end(timeout);
+    }
+
+    /// The same when another process listens at the same sockets. Hooks, and the state file, are that one's from now on.
+    pub fn hand_over(mut self, timeout: Duration) {
+        drop(std::mem::take(&mut self.ports));
+        self.side.orders().retire();
+        self.end(timeout);
+    }
+
+    fn end(self, timeout: Duration) {
+        let deadline = self.clock.now() + timeout;
         for worker in &self.workers {
             // A worker that is gone has nothing left to drain.
             let _ = worker.commands.send(Command::Drain { deadline });

@@ -34,6 +34,9 @@ const FAREWELL: Duration = Duration::from_millis(limits::LISTEN_FAREWELL.value);
 pub struct Ports {
     held: Vec<Port>,
     leaving: Vec<(Instant, Port)>,
+    /// Inherited from a process that still serves, and in no plan of ours.
+    unwanted: Vec<Port>,
+    opened: bool,
     /// Addresses for datagrams that a reload took away, and until when workers may hold them for their last sessions.
     left: Vec<(SocketAddr, Instant)>,
     workers: usize,
@@ -157,6 +160,10 @@ impl Ports {
             told.given.extend(port.give(self.workers));
             self.held.push(port);
         }
+        if !self.opened {
+            self.unwanted = before;
+            return told;
+        }
         for port in before {
             told.gone.push((port.address, port.arrives));
             match port.arrives {
@@ -168,6 +175,17 @@ impl Ports {
             }
         }
         told
+    }
+
+    /// The node serves from now on. What it was left and does not want is let go.
+    pub fn open(&mut self, now: Instant) {
+        self.opened = true;
+        for port in std::mem::take(&mut self.unwanted) {
+            if port.arrives == Arrives::Connections && !port.lent {
+                port.refuse_new();
+                self.leaving.push((now + FAREWELL + ROOM, port));
+            }
+        }
     }
 
     /// Lets go of what nobody can need any more.
@@ -201,9 +219,9 @@ impl Ports {
         Ok(copies)
     }
 
-    /// Addresses that were inherited and that no listener has.
+    /// Addresses of sockets that were given to the process and that no listener has; to be asked before it is opened.
     pub fn unclaimed(&self) -> impl Iterator<Item = SocketAddr> {
-        self.held.iter().filter(|port| port.listener.is_empty()).map(|port| port.address)
+        self.unwanted.iter().filter(|port| port.lent).map(|port| port.address)
     }
 }
 

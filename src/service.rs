@@ -8,6 +8,7 @@ mod current;
 mod desk;
 
 use std::io::IsTerminal;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,14 +16,16 @@ use std::time::Duration;
 
 use evenkeel_config::Format;
 use evenkeel_model::Epoch;
-use evenkeel_model::event::Event;
+use evenkeel_model::event::{Beside, Event};
 use evenkeel_plan::{Plan, Resolved};
 use evenkeel_reactor::Clock;
+use evenkeel_tls::Tickets;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::files::DiskFiles;
 use crate::node::Node;
+use crate::upgrade::{Legacy, Predecessor, Successor};
 
 pub use desk::{Ask, ConfigText, Desk, Judged, Keep, NotTaken, Running};
 
@@ -35,7 +38,15 @@ const BY_SIGNAL: &str = "SIGHUP";
 /// Runs until the process is told to stop. `files` stay for all reloads, since clients resume their TLS sessions by what is
 /// in them.
 pub fn run(file: &Path, lacks: impl Fn(&Plan) -> String) -> ExitCode {
-    let mut files = DiskFiles::beside(file);
+    let (predecessor, mut legacy) = match Predecessor::meet() {
+        Ok(Some((predecessor, legacy))) => (Some(predecessor), legacy),
+        Ok(None) => (None, Legacy::default()),
+        Err(text) => {
+            eprintln!("{text}");
+            return ExitCode::from(1);
+        }
+    };
+    let mut files = DiskFiles::with_tickets(file, Tickets::inherited(std::mem::take(&mut legacy.tickets)));
     let judged = match current::read(file).map(|text| current::judge(text, &mut files)) {
         Ok((judged, recipe)) => {
             eprint!("{}", judged.render(std::io::stderr().is_terminal()));
@@ -60,7 +71,7 @@ pub fn run(file: &Path, lacks: impl Fn(&Plan) -> String) -> ExitCode {
     eprint!("{}", lacks(&plan));
     let (clock, epoch) = Clock::start();
     let sink = Box::new(move |event: &Event| print_event(event, epoch));
-    let node = match Node::start(plan, known, clock, epoch, sink) {
+    let node = match Node::prepare(plan, known, clock, epoch, sink, &mut legacy) {
         Ok(node) => node,
         Err(refused) => {
             eprintln!("{refused}");
@@ -69,7 +80,7 @@ pub fn run(file: &Path, lacks: impl Fn(&Plan) -> String) -> ExitCode {
     };
     let (desk, asked) = Desk::open();
     let service = Service { node, current, files, epoch, admin: None, desk, asked };
-    runtime.block_on(service.serve())
+    runtime.block_on(service.serve(predecessor, legacy.admin))
 }
 
 struct Service {
@@ -82,9 +93,17 @@ struct Service {
     asked: mpsc::Receiver<Ask>,
 }
 
+/// How the service ends.
+enum End {
+    Told,
+    /// Another process serves.
+    Succeeded,
+}
+
 /// What the process is told from outside.
 struct Signals {
     hangup: Signal,
+    upgrade: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -93,6 +112,7 @@ impl Signals {
     fn listen() -> std::io::Result<Signals> {
         Ok(Signals {
             hangup: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -100,7 +120,7 @@ impl Signals {
 }
 
 impl Service {
-    async fn serve(mut self) -> ExitCode {
+    async fn serve(mut self, predecessor: Option<Predecessor>, left: Vec<(String, OwnedFd)>) -> ExitCode {
         let mut signals = match Signals::listen() {
             Ok(signals) => signals,
             Err(error) => {
@@ -108,15 +128,23 @@ impl Service {
                 return ExitCode::from(1);
             }
         };
-        if let Err(text) = AdminServer::follow(&mut self.admin, &self.node, &self.desk).await {
+        if let Err(text) = AdminServer::follow(&mut self.admin, &self.node, &self.desk, left).await {
             eprintln!("{text}");
-            self.node.drain(Duration::ZERO);
+            self.leave(predecessor.is_some());
             return ExitCode::from(1);
         }
+        let place = match self.take_place(predecessor) {
+            Ok(place) => place,
+            Err(error) => {
+                eprintln!("the process before went on without this one: {error}");
+                self.leave(true);
+                return ExitCode::from(1);
+            }
+        };
         // Last, so that whoever waits for this line may ask the admin pages at once.
-        self.say("node.started", &describe(self.node.plan()));
+        self.say("node.started", &format!("{}{place}", describe(self.node.plan())));
         let mut names = self.node.names();
-        loop {
+        let end = loop {
             let until = self.node.poll_timeout();
             let patience = until.map_or(Duration::MAX, |until| until - self.node.view().clock.now());
             tokio::select! {
@@ -131,19 +159,96 @@ impl Service {
                     self.current.rename(&mut self.node, &heard);
                 }
                 // We hold a desk ourselves, so that there is always somebody to ask.
-                Some(ask) = self.asked.recv() => self.answer(ask).await,
-                _ = signals.terminate.recv() => break,
-                _ = signals.interrupt.recv() => break,
+                Some(ask) = self.asked.recv() => match ask {
+                    Ask::Upgrade { by, reply } => {
+                        let upgraded = self.upgrade(&by, &mut signals).await;
+                        let serves = upgraded.is_ok();
+                        let _ = reply.send(upgraded);
+                        if serves {
+                            break End::Succeeded;
+                        }
+                    }
+                    ask => self.answer(ask).await,
+                },
+                _ = signals.upgrade.recv() => {
+                    if self.upgrade("SIGUSR2", &mut signals).await.is_ok() {
+                        break End::Succeeded;
+                    }
+                }
+                _ = signals.terminate.recv() => break End::Told,
+                _ = signals.interrupt.recv() => break End::Told,
             }
-        }
-        self.stop(signals).await
+        };
+        self.stop(signals, end).await
     }
 
-    async fn stop(self, mut signals: Signals) -> ExitCode {
+    /// Ends before it has served. Sockets that are another process's must not notice.
+    fn leave(self, shared: bool) {
+        if shared { self.node.hand_over(Duration::ZERO) } else { self.node.drain(Duration::ZERO) }
+    }
+
+    /// Begins to serve; where another process served before, in agreement with it.
+    fn take_place(&mut self, predecessor: Option<Predecessor>) -> std::io::Result<String> {
+        let Some(mut predecessor) = predecessor else {
+            self.node.open();
+            return Ok(String::new());
+        };
+        let place = format!("; in place of process {} of version {}", predecessor.pid, predecessor.version);
+        predecessor.ready()?;
+        self.node.open();
+        predecessor.serving();
+        Ok(place)
+    }
+
+    /// Lets another process take this one's place. When it cannot, everything is as it was.
+    async fn upgrade(&mut self, by: &str, signals: &mut Signals) -> Result<u32, NotTaken> {
+        self.say("node.upgrading", &format!("by {by}"));
+        let upgraded = self.find_successor().await;
+        match upgraded {
+            Ok(successor) => {
+                let pid = successor.pid();
+                successor.farewell();
+                // Whoever wanted the node to stop meanwhile did not mean this process only.
+                let told = [signals.terminate.recv(), signals.interrupt.recv()];
+                for told in told {
+                    if tokio::time::timeout(Duration::ZERO, told).await.is_ok() {
+                        terminate(pid);
+                    }
+                }
+                self.say("node.succeeded", &format!("process {pid} serves from now on"));
+                Ok(pid)
+            }
+            Err(why) => {
+                self.node.boss().noted(Beside::UpgradeFailed { why: why.as_str().into() });
+                Err(NotTaken::Refused(why))
+            }
+        }
+    }
+
+    async fn find_successor(&self) -> Result<Successor, String> {
+        if std::process::id() == 1 {
+            // The end of process 1 is the end of its container, whoever serves in it.
+            return Err("this is process 1, and its container would end with it: start a new container".to_owned());
+        }
+        let mut legacy = self.node.legacy().map_err(|error| format!("copies of the sockets: {error}"))?;
+        legacy.tickets = self.files.ticket_secrets();
+        let admin = self.admin.as_ref().map_or(Ok(Vec::new()), AdminServer::sockets);
+        legacy.admin = admin.map_err(|error| format!("copies of the sockets: {error}"))?;
+        let started = tokio::task::spawn_blocking(move || Successor::start(legacy)?.go()).await;
+        started.map_err(|error| error.to_string())?.map_err(|failed| failed.to_string())
+    }
+
+    async fn stop(self, mut signals: Signals, end: End) -> ExitCode {
         let timeout = self.node.plan().node.drain_timeout;
         self.say("node.draining", &format!("for at most {timeout:?}; a second signal stops at once"));
         let node = self.node;
-        let drained = tokio::task::spawn_blocking(move || node.drain(timeout));
+        let drained = match end {
+            End::Told => tokio::task::spawn_blocking(move || node.drain(timeout)),
+            End::Succeeded => {
+                self.admin.into_iter().for_each(AdminServer::leave);
+                tokio::task::spawn_blocking(move || node.hand_over(timeout))
+            }
+        };
         tokio::select! {
             _ = drained => ExitCode::SUCCESS,
             _ = signals.terminate.recv() => ExitCode::from(1),
@@ -168,6 +273,8 @@ impl Service {
                 };
                 let _ = reply.send(text.map(|text| self.current.judge(text, &mut self.files)));
             }
+            // The loop's, since it ends with it.
+            Ask::Upgrade { reply, .. } => drop(reply),
             Ask::Running { reply } => {
                 let _ = reply.send(self.running());
             }
@@ -235,7 +342,7 @@ impl Service {
         self.current.text = judged.text;
         self.current.recipe = recipe;
         self.current.known = known;
-        if let Err(text) = AdminServer::follow(&mut self.admin, &self.node, &self.desk).await {
+        if let Err(text) = AdminServer::follow(&mut self.admin, &self.node, &self.desk, Vec::new()).await {
             self.say("admin.refused", &text);
         }
         Ok(self.running())
@@ -244,6 +351,14 @@ impl Service {
     /// A line about the process itself, in the form of the events.
     fn say(&self, name: &str, text: &str) {
         eprintln!("{} info {name} {text}", self.epoch.rfc3339(self.node.view().clock.now()));
+    }
+}
+
+fn terminate(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        // Gone already.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
 }
 

@@ -60,6 +60,8 @@ enum Order {
         plan: Arc<Plan>,
         known: Arc<Resolved>,
     },
+    /// Another process has taken over: it tells the hooks and keeps the state file.
+    Retire,
     /// What the control room knows, for the state file.
     Remembered(Memory),
     Stop,
@@ -85,6 +87,11 @@ impl Orders {
 
     pub fn plan(&self, plan: Arc<Plan>, known: Arc<Resolved>) {
         self.give(Order::Plan { plan, known });
+    }
+
+    /// Another process has taken over: hooks are told of nothing more, and the state file is written no more.
+    pub fn retire(&self) {
+        self.give(Order::Retire);
     }
 
     fn give(&self, order: Order) {
@@ -174,6 +181,8 @@ struct Room {
     resolved: watch::Sender<Arc<Resolved>>,
     keeper: Keeper,
     tasks: JoinSet<Done>,
+    /// Another process has taken over.
+    retired: bool,
     /// Since when the thread is to end.
     ending: Option<Instant>,
 }
@@ -202,6 +211,7 @@ impl Room {
             resolved,
             keeper: Keeper::default(),
             tasks: JoinSet::new(),
+            retired: false,
             ending: None,
         }
     }
@@ -254,8 +264,12 @@ impl Room {
                     probe.abort();
                 }
             }
+            Order::Retire => {
+                self.retired = true;
+                self.keeper.handle(keeper::Event::Wanted(None), now);
+            }
             Order::Happened(event) => {
-                if self.hooks.wants(&event) {
+                if !self.retired && self.hooks.wants(&event) {
                     let told = crate::status::event(&event, self.epoch);
                     let json = serde_json::to_string(&told).expect("texts and numbers always have a JSON form");
                     self.hooks.happened(&event, json, now);

@@ -9,9 +9,11 @@
 
 mod patient;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -46,6 +48,8 @@ pub struct Doors {
     places: Arc<Semaphore>,
     address: Option<(SocketAddr, JoinHandle<()>)>,
     socket: Option<(PathBuf, JoinHandle<()>)>,
+    /// Of what is listened at, by address or path: for the process that takes this one's place.
+    copies: HashMap<String, OwnedFd>,
     history: JoinHandle<()>,
 }
 
@@ -63,33 +67,52 @@ impl Doors {
             places: Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS.value as usize)),
             address: None,
             socket: None,
+            copies: HashMap::new(),
             history: tokio::spawn(Arc::clone(&admin).keep_history()),
             pages: router(admin),
         }
     }
 
-    /// Opens and closes doors as the plan says.
+    /// Opens and closes doors as the plan says. Sockets that another process `left` are used where they fit.
     ///
     /// # Errors
     /// Says which cannot be opened. Those that were open stay so.
-    pub async fn follow(&mut self, settings: Option<&Settings>) -> Result<(), String> {
+    pub async fn follow(
+        &mut self,
+        settings: Option<&Settings>,
+        mut left: Vec<(String, OwnedFd)>,
+    ) -> Result<(), String> {
+        let mut left = |name: &str| {
+            let found = left.iter().position(|(at, _)| at == name);
+            found.map(|at| left.swap_remove(at).1)
+        };
         let address = settings.and_then(|settings| settings.listen);
         let socket = settings.and_then(|settings| settings.socket.clone());
         // Both are tried before either is changed.
         let listener = match address {
             Some(wanted) if self.address.as_ref().is_none_or(|(open, _)| *open != wanted) => {
-                let listener = TcpListener::bind(wanted).await;
-                Some((wanted, listener.map_err(|error| format!("admin: cannot listen on {wanted}: {error}"))?))
+                let listener = match left(&wanted.to_string()) {
+                    Some(socket) => TcpListener::from_std(socket.into()),
+                    None => TcpListener::bind(wanted).await,
+                };
+                let cannot = |error| format!("admin: cannot listen on {wanted}: {error}");
+                let listener = listener.map_err(cannot)?;
+                let copy = listener.as_fd().try_clone_to_owned().map_err(cannot)?;
+                Some((wanted, listener, copy))
             }
             _ => None,
         };
         let path = match socket.as_deref() {
             Some(wanted) if self.socket.as_ref().is_none_or(|(open, _)| open != wanted) => {
                 let shown = wanted.display();
-                Some((
-                    wanted.to_owned(),
-                    bind(wanted).map_err(|error| format!("admin: cannot listen on \"{shown}\": {error}"))?,
-                ))
+                let listener = match left(&shown.to_string()) {
+                    Some(socket) => UnixListener::from_std(socket.into()),
+                    None => bind(wanted),
+                };
+                let cannot = |error| format!("admin: cannot listen on \"{shown}\": {error}");
+                let listener = listener.map_err(cannot)?;
+                let copy = listener.as_fd().try_clone_to_owned().map_err(cannot)?;
+                Some((wanted.to_owned(), listener, copy))
             }
             _ => None,
         };
@@ -100,20 +123,39 @@ impl Doors {
             settings.and_then(|settings| settings.tls.as_ref()).map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
         *self.kept.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
         if let Some((open, task)) = self.address.take_if(|(open, _)| Some(*open) != address) {
-            let _: SocketAddr = open;
+            self.copies.remove(&open.to_string());
             task.abort();
         }
         if let Some((open, task)) = self.socket.take_if(|(open, _)| Some(&*open) != socket.as_ref()) {
             task.abort();
+            self.copies.remove(&open.display().to_string());
             let _ = fs::remove_file(open);
         }
-        if let Some((address, listener)) = listener {
+        if let Some((address, listener, copy)) = listener {
+            self.copies.insert(address.to_string(), copy);
             self.address = Some((address, tokio::spawn(self.hall().take_in(address, listener))));
         }
-        if let Some((path, listener)) = path {
+        if let Some((path, listener, copy)) = path {
+            self.copies.insert(path.display().to_string(), copy);
             self.socket = Some((path, tokio::spawn(self.hall().take_in_local(listener))));
         }
         Ok(())
+    }
+
+    /// Copies of the listening sockets, by address or path.
+    ///
+    /// # Errors
+    /// When the process is out of files.
+    pub fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        self.copies.iter().map(|(name, socket)| Ok((name.clone(), socket.try_clone()?))).collect()
+    }
+
+    /// Another process has the same sockets: it takes in who comes from now on, and the one in the file system stays.
+    pub fn leave(mut self) {
+        let socket = self.socket.take();
+        if let Some((_, task)) = socket {
+            task.abort();
+        }
     }
 
     fn hall(&self) -> Hall {

@@ -131,6 +131,8 @@ pub enum Ask {
     },
     /// Say what this text, or without one the file, would be; change nothing.
     Judge { text: Option<(Arc<str>, Format)>, reply: oneshot::Sender<Result<Judged, NotTaken>> },
+    /// Let the binary that lies there now take this process's place; answered with the new process's id once it serves.
+    Upgrade { by: Arc<str>, reply: oneshot::Sender<Result<u32, NotTaken>> },
     /// Say what runs.
     Running { reply: oneshot::Sender<Running> },
 }
@@ -156,6 +158,11 @@ impl Desk {
 
     pub async fn judge(&self, text: Option<(Arc<str>, Format)>) -> Result<Judged, NotTaken> {
         self.ask(|reply| Ask::Judge { text, reply }).await.unwrap_or(Err(NotTaken::Ending))
+    }
+
+    /// Answers with the id of the process that serves now. Nobody answers who asks that one's connections, so ask another time.
+    pub async fn upgrade(&self, by: Arc<str>) -> Result<u32, NotTaken> {
+        self.ask(|reply| Ask::Upgrade { by, reply }).await.unwrap_or(Err(NotTaken::Ending))
     }
 
     /// `None` when the service is ending.

@@ -24,7 +24,8 @@ pub struct Legacy {
     pub version: String,
     /// Of listeners, and whatever else listens.
     pub sockets: Vec<Inherited>,
-    pub admin: Vec<(SocketAddr, OwnedFd)>,
+    /// Of the admin side, by address or path.
+    pub admin: Vec<(String, OwnedFd)>,
     pub memory: Option<Memory>,
     pub tickets: Vec<TicketSecrets>,
     /// What cookies are signed with where the config names no secret.
@@ -46,8 +47,8 @@ impl Legacy {
             files.push(sock);
         }
         let mut admin = Vec::new();
-        for (address, sock) in self.admin {
-            admin.push(json!(address.to_string()));
+        for (name, sock) in self.admin {
+            admin.push(json!(name));
             files.push(sock);
         }
         let tickets: Vec<Value> = self
@@ -100,8 +101,8 @@ impl Legacy {
         }
         let mut admin = Vec::new();
         for value in list("admin") {
-            let address = address(&value).ok_or_else(|| broken("the admin address"))?;
-            admin.push((address, files.next().ok_or_else(|| broken("a socket is missing"))?));
+            let name = value.as_str().ok_or_else(|| broken("the admin address"))?;
+            admin.push((name.to_owned(), files.next().ok_or_else(|| broken("a socket is missing"))?));
         }
         let memory = match document["state"].as_str() {
             Some(text) => Some(state::parse_now(text.as_bytes())?),
@@ -130,9 +131,9 @@ fn parse(document: &str) -> Result<Value, String> {
         serde_json::from_str(document).map_err(|error| format!("what the process before left is broken: {error}"))?;
     match document["evenkeel_legacy"].as_u64() {
         Some(FORM) => Ok(document),
-        Some(other) => {
-            Err(format!("the process before speaks form {other} of another version, and this one {FORM}: restart instead"))
-        }
+        Some(other) => Err(format!(
+            "the process before speaks form {other} of another version, and this one {FORM}: restart instead"
+        )),
         None => Err("standard input is no process that hands over".to_owned()),
     }
 }
@@ -185,7 +186,7 @@ mod tests {
             pid: 77,
             version: "0.1.0".to_owned(),
             sockets: vec![Inherited { address, arrives: Arrives::Connections, sock, lent: true }],
-            admin: vec![(admin_address, OwnedFd::from(admin))],
+            admin: vec![(admin_address.to_string(), OwnedFd::from(admin))],
             memory: Some(Memory::default()),
             tickets: vec![TicketSecrets { of: [9; 32], keys: vec![key.clone()] }],
             secret: Some([0xab; 32]),
@@ -196,7 +197,7 @@ mod tests {
         let read = Legacy::read(&document, files).unwrap();
         assert_eq!((read.pid, read.version.as_str(), read.secret), (77, "0.1.0", Some([0xab; 32])));
         assert_eq!((read.sockets[0].address, read.sockets[0].lent), (address, true));
-        assert_eq!(read.admin[0].0, admin_address);
+        assert_eq!(read.admin[0].0, admin_address.to_string());
         assert_eq!((read.tickets[0].of, &read.tickets[0].keys), ([9; 32], &vec![key]));
         assert!(read.memory.is_some_and(|memory| memory.backends.is_empty()));
         assert_eq!(read.loop_id.as_deref(), Some("evenkeel-x"));

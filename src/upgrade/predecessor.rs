@@ -29,7 +29,9 @@ impl Predecessor {
     /// # Errors
     /// When it was started to take a place and the process before does not say what it leaves.
     pub fn meet() -> Result<Option<(Predecessor, Legacy)>, String> {
-        if std::env::var_os(VARIABLE).is_none() {
+        // What this process starts inherits the word too, and is not meant.
+        let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+        if parent.is_none() || std::env::var(VARIABLE).ok() != parent {
             return Ok(None);
         }
         let met = || -> io::Result<(Predecessor, Legacy)> {

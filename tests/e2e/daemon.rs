@@ -90,6 +90,9 @@ pub struct Setup<'a> {
     pub namespace: Option<&'a str>,
 }
 
+/// The binary that was built for the tests.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_evenkeel");
+
 pub struct Daemon {
     child: Child,
     pub admin: SocketAddr,
@@ -97,6 +100,8 @@ pub struct Daemon {
     head: String,
     events: Arc<Mutex<Vec<String>>>,
     exited: bool,
+    /// The process that took the first one's place, if one has.
+    successor: Option<u32>,
 }
 
 impl Daemon {
@@ -105,6 +110,11 @@ impl Daemon {
     }
 
     pub fn start_with(setup: &Setup<'_>) -> Daemon {
+        Daemon::start_as(setup, Path::new(BINARY))
+    }
+
+    /// From another place: whoever upgrades puts another binary there.
+    pub fn start_as(setup: &Setup<'_>, binary: &Path) -> Daemon {
         let folder = Folder::new(setup.name);
         let admin = match setup.namespace {
             // A namespace has all ports to itself.
@@ -119,11 +129,10 @@ impl Daemon {
         );
         let config = folder.0.join("evenkeel.toml");
         fs::write(&config, format!("{head}{}", setup.body)).expect("the folder can be written");
-        let binary = env!("CARGO_BIN_EXE_evenkeel");
         let mut command = match setup.namespace {
             Some(namespace) => {
                 let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace, binary]);
+                command.args(["netns", "exec", namespace]).arg(binary);
                 command
             }
             None => Command::new(binary),
@@ -138,7 +147,7 @@ impl Daemon {
                 heard.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        let mut daemon = Daemon { child, admin, folder, head, events, exited: false };
+        let mut daemon = Daemon { child, admin, folder, head, events, exited: false, successor: None };
         until("node.started", || {
             if let Ok(Some(status)) = daemon.child.try_wait() {
                 panic!("the daemon ended with {status} before it served: {:#?}", daemon.events());
@@ -149,7 +158,23 @@ impl Daemon {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.successor.unwrap_or_else(|| self.child.id())
+    }
+
+    /// Lets the binary that lies there now take the place of the process; its event when it does not. The old process may still drain.
+    pub fn upgrade(&mut self) -> Result<(), String> {
+        let from = self.events().len();
+        self.signal(Signal::USR2);
+        let words = [" node.succeeded process ", " node.upgrade_failed "];
+        let line = until("the upgrade's event", || {
+            let events = self.events();
+            events.into_iter().skip(from).find(|line| words.iter().any(|word| line.contains(word)))
+        });
+        let Some((_, rest)) = line.split_once(words[0]) else { return Err(line) };
+        let pid = rest.split(' ').next().and_then(|word| word.parse().ok()).expect("the event says who");
+        self.successor = Some(pid);
+        self.wait_event(from, &[" node.started ", "in place of process"]);
+        Ok(())
     }
 
     pub fn config(&self) -> PathBuf {
@@ -179,8 +204,8 @@ impl Daemon {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a child has a pid");
-        kill_process(pid, signal).expect("the child is not reaped yet");
+        let pid = Pid::from_raw(self.pid().cast_signed()).expect("a process has a pid");
+        kill_process(pid, signal).expect("it runs");
     }
 
     /// Writes the config and sends SIGHUP; the line that says how it went.
@@ -286,6 +311,9 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if let Some(pid) = self.successor.and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         if !self.exited {
             let _ = self.child.kill();
             let _ = self.child.wait();

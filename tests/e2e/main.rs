@@ -64,3 +64,5 @@ mod tools;
 mod transparent;
 mod udp;
 mod udp_truth;
+mod upgrade;
+mod upgrade_fails;

@@ -57,6 +57,10 @@ pub enum Beside {
     StateRecovered {
         path: Arc<str>,
     },
+    /// Another process was to take this one's place, and could not. This one goes on.
+    UpgradeFailed {
+        why: Arc<str>,
+    },
 }
 
 /// Why an event never reached a hook.
@@ -80,6 +84,7 @@ impl Beside {
             Beside::StateIgnored { .. } => "state.ignored",
             Beside::StateFailed { .. } => "state.failed",
             Beside::StateRecovered { .. } => "state.recovered",
+            Beside::UpgradeFailed { .. } => "node.upgrade_failed",
         }
     }
 
@@ -89,7 +94,8 @@ impl Beside {
             | Beside::HookLost { .. }
             | Beside::NameFailed { .. }
             | Beside::StateIgnored { .. }
-            | Beside::StateFailed { .. } => Level::Warn,
+            | Beside::StateFailed { .. }
+            | Beside::UpgradeFailed { .. } => Level::Warn,
             Beside::HookRecovered { .. }
             | Beside::NameChanged { .. }
             | Beside::NameRecovered { .. }
@@ -132,6 +138,7 @@ impl Beside {
                 each("because", Value::Text(why));
             }
             Beside::StateRecovered { path } => each("path", Value::Text(path)),
+            Beside::UpgradeFailed { why } => each("because", Value::Text(why)),
         }
     }
 }
@@ -182,6 +189,9 @@ impl fmt::Display for Beside {
             Beside::StateIgnored { path, why } => write!(f, "state file \"{path}\" is not used: {why}"),
             Beside::StateFailed { path, why } => {
                 write!(f, "state file \"{path}\" cannot be written, a restart would begin with what it has now: {why}")
+            }
+            Beside::UpgradeFailed { why } => {
+                write!(f, "no other process took over, this one goes on as before: {why}")
             }
             Beside::StateRecovered { path } => write!(f, "state file \"{path}\" is written again"),
         }

@@ -15,10 +15,12 @@
 mod ask;
 mod config;
 mod describe;
+mod diff;
 mod doors;
 mod feed;
 mod guard;
 mod history;
+mod order;
 mod page;
 mod problem;
 mod read;

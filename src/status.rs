@@ -441,7 +441,7 @@ pub fn event(event: &Event, epoch: Epoch) -> shape::Event {
         fields.insert(key.to_owned(), value);
     });
     shape::Event {
-        seq: Some(event.seq),
+        seq: event.seq,
         time: epoch.rfc3339(event.at),
         event: event.name(),
         level: event.level().word(),

@@ -14,7 +14,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use super::read::{causes, events, history, host, metrics, requests, route, status};
-use super::{Admin, Problem};
+use super::{Admin, Problem, config, order};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,6 +30,8 @@ use super::{Admin, Problem};
         causes::causes, causes::cause,
         requests::requests, requests::request, requests::stream,
         history::history, host::host, route::route,
+        order::order, order::weight, order::probe,
+        config::config, config::diff_of_file, config::reload, config::apply,
         metrics::metrics, metrics::ready,
     ),
     tags(
@@ -37,6 +39,8 @@ use super::{Admin, Problem};
         (name = "events", description = "What changed"),
         (name = "causes", description = "What went wrong"),
         (name = "requests", description = "Failed and slow requests, and what happened to them"),
+        (name = "orders", description = "What operators have done to backends"),
+        (name = "config", description = "What runs, what the file says, and changes of it"),
         (name = "machines", description = "For machines that look every few seconds"),
     ),
     security(("token" = [])),
@@ -63,7 +67,7 @@ async fn description() -> Response {
 
 /// Each path once, with what it takes.
 pub fn routes() -> Router<Arc<Admin>> {
-    let reads: [(&str, MethodRouter<Arc<Admin>>); 18] = [
+    let reads: [(&str, MethodRouter<Arc<Admin>>); 19] = [
         ("/metrics", get(metrics::metrics)),
         ("/ready", get(metrics::ready)),
         ("/status", get(status::status)),
@@ -72,6 +76,7 @@ pub fn routes() -> Router<Arc<Admin>> {
         ("/api/v1/pools/{pool}", get(status::pool)),
         ("/api/v1/pools/{pool}/backends/{backend}", get(status::backend)),
         ("/api/v1/listeners", get(status::listeners)),
+        ("/api/v1/config/diff", get(config::diff_of_file)),
         ("/api/v1/events", get(events::events)),
         ("/api/v1/events/stream", get(events::stream)),
         ("/api/v1/causes", get(causes::causes)),
@@ -83,7 +88,13 @@ pub fn routes() -> Router<Arc<Admin>> {
         ("/api/v1/host", get(host::host)),
         ("/api/v1/openapi.json", get(description)),
     ];
-    let writes: [(&str, MethodRouter<Arc<Admin>>); 1] = [("/api/v1/route", post(route::route))];
+    let writes: [(&str, MethodRouter<Arc<Admin>>); 5] = [
+        ("/api/v1/route", post(route::route)),
+        ("/api/v1/pools/{pool}/backends/{backend}/order", post(order::order)),
+        ("/api/v1/pools/{pool}/backends/{backend}/weight", post(order::weight)),
+        ("/api/v1/pools/{pool}/backends/{backend}/probe", post(order::probe)),
+        ("/api/v1/config/reload", post(config::reload)),
+    ];
     let mut routes = Router::new();
     for (path, handlers) in reads {
         routes = routes.route(path, handlers.fallback(|| async { Problem::method("GET, HEAD") }));
@@ -91,7 +102,8 @@ pub fn routes() -> Router<Arc<Admin>> {
     for (path, handlers) in writes {
         routes = routes.route(path, handlers.fallback(|| async { Problem::method("POST") }));
     }
-    routes.fallback(nothing_here)
+    let both = get(config::config).put(config::apply).fallback(|| async { Problem::method("GET, HEAD, PUT") });
+    routes.route("/api/v1/config", both).fallback(nothing_here)
 }
 
 async fn nothing_here(request: Request) -> Problem {

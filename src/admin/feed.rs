@@ -24,15 +24,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Kept {
-    events: VecDeque<Numbered>,
+    events: VecDeque<Arc<Event>>,
     last: u64,
-}
-
-/// An event, and its number, counted from 1.
-#[derive(Clone, Debug)]
-pub struct Numbered {
-    pub seq: u64,
-    pub event: Arc<Event>,
 }
 
 /// What a reader had not seen.
@@ -41,7 +34,7 @@ pub struct News {
     /// Events that were there and are no longer kept.
     pub missed: u64,
     /// Oldest first.
-    pub events: Vec<Numbered>,
+    pub events: Vec<Arc<Event>>,
 }
 
 impl Default for Feed {
@@ -55,12 +48,12 @@ impl Feed {
         let event = Arc::new(event.clone());
         let last = {
             let mut kept = self.kept();
-            kept.last += 1;
+            kept.last = event.seq;
             if kept.events.len() as u64 == limits::RECENT_EVENTS.value {
                 kept.events.pop_front();
             }
-            let seq = kept.last;
-            kept.events.push_back(Numbered { seq, event });
+            let seq = event.seq;
+            kept.events.push_back(event);
             seq
         };
         self.0.last.send_replace(last);
@@ -78,7 +71,7 @@ impl Feed {
     }
 
     /// The latest, oldest first.
-    pub fn latest(&self, most: usize) -> Vec<Numbered> {
+    pub fn latest(&self, most: usize) -> Vec<Arc<Event>> {
         let kept = self.kept();
         let skipped = kept.events.len().saturating_sub(most);
         kept.events.iter().skip(skipped).cloned().collect()
@@ -106,8 +99,8 @@ mod tests {
 
     fn feed(count: u64) -> Feed {
         let feed = Feed::default();
-        for _ in 0..count {
-            feed.put(&Event { seq: 1, at: Instant::START, what: What::ProbesVoid(Voids::default()) });
+        for seq in 1..=count {
+            feed.put(&Event { seq, at: Instant::START, what: What::ProbesVoid(Voids::default()) });
         }
         feed
     }

@@ -12,7 +12,7 @@ use evenkeel_config::closest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::service::NotTaken;
+use crate::service::{Judged, NotTaken};
 
 /// The body of every answer that is no success (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -101,6 +101,11 @@ impl Problem {
     pub fn with(mut self, errors: Vec<Fault>) -> Problem {
         self.errors = errors;
         self
+    }
+
+    /// A config has errors.
+    pub fn judged(judged: &Judged) -> Problem {
+        Problem::not_taken(&NotTaken::Problems(judged.clone()))
     }
 
     /// Why a config was not taken.

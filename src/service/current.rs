@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use evenkeel_config::{Compiled, Files, Format, Recipe, compile_with};
+use evenkeel_config::{Compiled, Files, Format, Recipe, compile_with, secrets};
 use evenkeel_plan::Resolved;
 
 use super::desk::{ConfigText, Judged};
@@ -55,7 +55,13 @@ pub fn read(file: &Path) -> Result<ConfigText, String> {
 
 /// All problems of a text, and what plans are made of when none is an error.
 pub fn judge(text: ConfigText, files: &mut dyn Files) -> (Judged, Option<Arc<Recipe>>) {
-    let Compiled { plan, recipe, problems } = compile_with(&text.source(), files);
+    let Compiled { plan, recipe, mut problems } = compile_with(&text.source(), files);
+    let secrets = secrets(&text.source());
+    // They are written to the log, and told to whoever asks.
+    for problem in &mut problems {
+        problem.text = secrets.scrub(&problem.text);
+        problem.help = problem.help.take().map(|help| secrets.scrub(&help));
+    }
     (Judged { text, problems, plan: plan.map(Arc::new) }, recipe)
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use evenkeel_config::{Format, Problem, Recipe, Severity, Source, render, render_json};
+use evenkeel_config::{Format, Problem, Recipe, Severity, Source, render, secrets};
 use evenkeel_plan::Plan;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -57,13 +57,10 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// As `check` shows them.
+    /// As `check` shows them, but that nothing in a line it shows may be secret: it goes to a log.
     pub fn render(&self, colour: bool) -> String {
-        render(&self.text.source(), &self.problems, colour)
-    }
-
-    pub fn json(&self) -> String {
-        render_json(&self.text.source(), &self.problems)
+        let text = secrets(&self.text.source()).mask(&self.text.text);
+        render(&Source { text: &text, ..self.text.source() }, &self.problems, colour)
     }
 
     fn errors(&self) -> impl Iterator<Item = &Problem> + Clone {

@@ -201,8 +201,7 @@ pub struct Finding {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Event {
     /// Counted from 1 in this process.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seq: Option<u64>,
+    pub seq: u64,
     pub time: String,
     /// Stable, for example `backend.unhealthy`.
     pub event: &'static str,

@@ -27,6 +27,7 @@ mod reference;
 mod relations;
 mod render;
 mod schema;
+mod secrets;
 mod source;
 mod values;
 mod written;
@@ -41,6 +42,7 @@ pub use reader::closest;
 pub use reference::reference;
 pub use render::{render, render_json};
 pub use schema::schema;
+pub use secrets::{Secrets, secrets};
 pub use source::{Format, Place, Source};
 pub use written::Of;
 

@@ -409,6 +409,8 @@ fixed! {
         "Names asked for at once. A thousand of them must not be a burst that a name server takes for an attack.";
     NAMES_AT_START = 5, "s",
         "How long a start, or a reload with new names, waits for first answers; then it goes on with those there are. Longer than a question and its repetition to a server that is away.";
+    ORDER_LASTS = 31_536_000, "s",
+        "Longest time limit of an order, a year. What should last longer belongs in the config.";
     ADMIN_BODY = 8_388_608, "bytes",
         "Largest body the admin side takes: a config with some 50,000 backends.";
     ADMIN_HEAD = 16_384, "bytes",

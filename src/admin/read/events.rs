@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::ask::Query;
-use crate::admin::feed::{Feed, Numbered};
+use crate::admin::feed::Feed;
 use crate::admin::problem::Problem;
 use crate::admin::stream::{self, Lines};
 use crate::admin::{Shared, page};
@@ -60,7 +60,7 @@ pub async fn events(State(admin): Shared, Query(wanted): Query<Wanted>) -> Resul
                 (news.missed, news.events)
             }
         };
-        Some(Events { missed, events: events.iter().map(|event| told(event, view.epoch)).collect() })
+        Some(Events { missed, events: events.iter().map(|event| crate::status::event(event, view.epoch)).collect() })
     })
     .await
 }
@@ -100,7 +100,8 @@ async fn follow(feed: Feed, epoch: Epoch, from: u64, lines: Lines) {
         }
         for event in &more.events {
             last = event.seq;
-            let text = serde_json::to_string(&told(event, epoch)).expect("texts and numbers always have a JSON form");
+            let text = serde_json::to_string(&crate::status::event(event, epoch))
+                .expect("texts and numbers always have a JSON form");
             lines.send(Line::default().id(event.seq.to_string()).data(text)).await;
         }
         // The node holds the other end, and its last event has been told by then.
@@ -108,8 +109,4 @@ async fn follow(feed: Feed, epoch: Epoch, from: u64, lines: Lines) {
             return;
         }
     }
-}
-
-fn told(numbered: &Numbered, epoch: Epoch) -> shape::Event {
-    shape::Event { seq: Some(numbered.seq), ..crate::status::event(&numbered.event, epoch) }
 }

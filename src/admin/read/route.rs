@@ -5,11 +5,14 @@ use std::net::IpAddr;
 
 use axum::extract::State;
 use axum::response::Response;
+use evenkeel_config::Secrets;
 use evenkeel_diagnose::route;
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::admin::ask::Json;
+use crate::admin::config::running_secrets;
 use crate::admin::problem::Problem;
 use crate::admin::{Shared, answer};
 use crate::route::Question;
@@ -39,7 +42,7 @@ pub struct Asked {
 #[utoipa::path(
     post, path = "/api/v1/route", tag = "status", request_body = Asked,
     responses(
-        (status = 200, description = "What would become of it", body = serde_json::Value),
+        (status = 200, description = "What would become of it", body = Value),
         (status = 400, description = "The body does not fit", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "No listener would get the request, or several could", body = Problem, content_type = "application/problem+json"),
     ),
@@ -62,12 +65,24 @@ pub async fn route(State(admin): Shared, Json(asked): Json<Asked>) -> Result<Res
         listener: asked.listener,
     };
     let boss = admin.view.boss.clone();
+    // Rules may ask for a field that only those behind a proxy know.
+    let secrets = running_secrets(&admin).await;
     answer(move || {
         let snapshot = boss.look(evenkeel_control::Control::snapshot).ok_or_else(Problem::stopping)?;
         let report = crate::route::ask(&snapshot, &question);
         let report = report.map_err(|why| Problem::new(axum::http::StatusCode::CONFLICT, why))?;
-        let told: serde_json::Value = serde_json::from_str(&route::json(&report)).expect("a report is JSON");
+        let mut told: Value = serde_json::from_str(&route::json(&report)).expect("a report is JSON");
+        scrub(&mut told, &secrets);
         Ok(told)
     })
     .await
+}
+
+fn scrub(value: &mut Value, secrets: &Secrets) {
+    match value {
+        Value::String(text) => *text = secrets.scrub(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| scrub(item, secrets)),
+        Value::Object(entries) => entries.values_mut().for_each(|entry| scrub(entry, secrets)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }

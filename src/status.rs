@@ -20,6 +20,7 @@ use serde_json::{Map, json};
 
 use crate::boss::Boss;
 
+mod rules;
 pub mod shape;
 
 use shape::Status;
@@ -127,7 +128,15 @@ pub fn one_backend(
 /// The listeners alone. `None` when the node has stopped.
 pub fn all_listeners(boss: &Boss, registry: &Arc<Registry>) -> Option<Vec<shape::Listener>> {
     let registry = Arc::clone(registry);
-    boss.look(move |control| listeners(&control.snapshot(), &registry))
+    let (snapshot, mut listeners) = boss.look(move |control| {
+        let snapshot = control.snapshot();
+        let listeners = listeners(&snapshot, &registry);
+        (snapshot, listeners)
+    })?;
+    for (told, listener) in listeners.iter_mut().zip(&snapshot.plan.listeners) {
+        told.rules = Some(rules::told(&snapshot.plan, listener));
+    }
+    Some(listeners)
 }
 
 fn pool_named(plan: &Plan, name: &str) -> Option<PoolId> {
@@ -255,6 +264,7 @@ fn listener(snapshot: &Snapshot, registry: &Registry, id: ListenerId) -> shape::
         connections: number(|set| set.connections_now.read()),
         connections_total: number(|set| set.connections.read()),
         requests_total: number(|set| set.requests.iter().map(evenkeel_observe::metrics::Count::read).sum()),
+        rules: None,
     }
 }
 

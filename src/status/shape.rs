@@ -72,6 +72,20 @@ pub struct Listener {
     pub connections: u64,
     pub connections_total: u64,
     pub requests_total: u64,
+    /// In the order of the config. Told by `/api/v1/listeners` only: there may be thousands, and they do not change by themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<Rule>>,
+}
+
+/// What a listener does with some of its requests.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Rule {
+    pub name: String,
+    /// What a request must be like, in the words of the config; empty when every one will do.
+    pub when: String,
+    /// Where it goes, or what it is answered.
+    pub does: String,
+    pub pool: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]

@@ -106,6 +106,7 @@ test('failures are told by cause, and a cause opens its explanation', async () =
 test('a route is tested with its rule and its backend', async () => {
   const { page, go, settle } = await open(chromium, node.url);
   await go('rules');
+  await says(page, '.rules tr', 'redirect 301 to https://www.example.com{path}');
   await page.locator('input[inputmode=url]').fill(`http://${node.listen}/api/x`);
   await page.getByRole('button', { name: 'Test', exact: true }).click();
   const told = page.locator('[data-routed]');

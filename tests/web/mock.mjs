@@ -141,9 +141,9 @@ const REQUEST = {
   attempts: [{ backend: '10.0.3.7:8080', ms: 0.3, cause: 'backend_connect_refused' }, { backend: '10.0.3.8:8080', ms: 60_000, cause: 'backend_response_timeout' }],
   timeline: [
     { phase: 'head', at_ms: 0, took_ms: 0.1, what: 'request head read' }, { phase: 'rule', at_ms: 0.1, took_ms: 0.01, what: 'rule "php" took it' }, { phase: 'pick', at_ms: 0.1, took_ms: 0.02, what: '10.0.3.7:8080, then 10.0.3.8:8080' },
-    { phase: 'connect', at_ms: 0.2, took_ms: 0.3, what: 'refused by 10.0.3.7:8080', evidence: 'errno 111' }, { phase: 'request', at_ms: 0.6, took_ms: 0.2, what: 'sent on a kept connection, idle for 1.5 s' }, { phase: 'first_byte', at_ms: 0.8, took_ms: 60_000.6, what: 'no byte of an answer', evidence: { timeout: '60s' } },
+    { phase: 'connect', at_ms: 0.2, took_ms: 0.3, what: 'refused by 10.0.3.7:8080', evidence: 'errno 111', cause: 'backend_connect_refused' }, { phase: 'request', at_ms: 0.6, took_ms: 0.2, what: 'sent on a kept connection, idle for 1.5 s' }, { phase: 'first_byte', at_ms: 0.8, took_ms: 60_000.6, what: 'no byte of an answer', evidence: 'timeout 60s', cause: 'backend_response_timeout' },
   ],
-  backend_then: { verdict: 'healthy', since: ago(47 * MINUTE), order: 'serve', in_flight: 14 }, timer: { key: 'pool.response_timeout', value: '60s', config: { file: '/etc/evenkeel/evenkeel.toml', line: 41 } },
+  backend_then: { verdict: 'healthy', since: ago(47 * MINUTE), for_ms: 47 * MINUTE, order: 'serve', in_flight: 14 }, timer: { key: 'pool.response_timeout', value: '60s', config: { file: '/etc/evenkeel/evenkeel.toml', line: 41 } },
   explanation: ['10.0.3.8:8080 took the request and sent nothing for 60 s.', '14 other requests were in flight there; its probe of / passed at the time, so the check does not see what this request needs.'],
 };
 
@@ -154,6 +154,12 @@ const CONFIG = {
 };
 
 const DIFF = { same: false, listeners: { added: [], removed: [], changed: [] }, pools: { added: [], removed: [], changed: [{ name: 'web', what: ['schedule is "wlc" instead of "wrr"'] }] }, backends: { added: ['web/10.0.3.12:8080'], removed: [], changed: [] }, text: '' };
+
+const RULES = [
+  { name: 'api', when: 'host api.example.com; path /v1', does: 'api, path as /', pool: 'api' },
+  { name: 'files', when: 'path /static', does: 'static', pool: 'static' },
+  { name: 'old', when: 'host old.example.com', does: 'redirect 301 to https://www.example.com{path}', pool: null },
+];
 
 const ROUTE = {
   listener: 'web', protocol: 'https', rule: 'shop', action: 'pool', refused: null, redirect: null, answer: null,
@@ -195,10 +201,10 @@ export async function start(world, port = 0) {
       case at === '/causes': return json(CAUSES);
       case at.startsWith('/causes/'): return json({ ...EXPLAINED, code: at.slice(8) });
       case at === '/events': return json({ events: events(world) });
-      case at === '/listeners': return json({ listeners: [] });
+      case at === '/listeners': return json({ listeners: status(world).listeners.map((one) => ({ ...one, rules: one.name === 'web' ? RULES : [] })) });
       case at === '/config': return json(CONFIG);
       case at === '/config/diff': return json(DIFF);
-      case at === '/requests': return json({ kept: 2, requests: [REQUEST, { ...REQUEST, id: 'ffeeddccbbaa99887766554433221100', target: '/slow', status: 200, cause: undefined, blame: undefined, slow: true, duration_ms: 2210 }] });
+      case at === '/requests': return json({ kept: 2, requests: [REQUEST, { ...REQUEST, id: 'ffeeddccbbaa99887766554433221100', target: '/slow', status: 200, cause: undefined, blame: undefined, duration_ms: 2210 }] });
       case at === '/events/stream' || at === '/requests/stream': {
         response.writeHead(200, { 'Content-Type': 'text/event-stream' });
         response.write(': hello\n\n');

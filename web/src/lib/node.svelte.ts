@@ -34,6 +34,7 @@ class Node {
   #asking = false;
   #stop = new AbortController();
   #slower = 0;
+  #listenersOf = '';
 
   start(): void {
     setInterval(() => {
@@ -80,6 +81,7 @@ class Node {
       this.wantsToken = false;
       this.#tries = 0;
       if (this.events.length === 0) this.#merge(this.status.events);
+      void this.#askListeners(this.status);
       wait = Math.min(STATUS_AT_MOST_MS, Math.max(STATUS_EVERY_MS, 4 * (performance.now() - began)));
       if (Date.now() >= this.#slower) {
         this.#slower = Date.now() + Math.max(SLOWER_EVERY_MS, wait);
@@ -120,6 +122,18 @@ class Node {
       one<History>(paths.history, (value) => (this.history = value)),
       one<Causes>(paths.causes, (value) => (this.causes = value)),
     ]);
+  }
+
+  /** Rules change with the plan only, and there may be thousands. */
+  async #askListeners(status: Status): Promise<void> {
+    const plan = `${status.started} ${status.config?.hash ?? status.generation}`;
+    if (plan === this.#listenersOf) return;
+    this.#listenersOf = plan;
+    try {
+      this.listeners = (await get<{ listeners: Listener[] }>(paths.listeners)).listeners;
+    } catch {
+      this.#listenersOf = '';
+    }
   }
 
   /** Events as they happen. Each is also a reason to look at the status at once. */

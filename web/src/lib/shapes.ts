@@ -172,10 +172,12 @@ export interface Explained {
 
 export interface Step {
   phase: string;
+  /** Before 0 where the connection is older than the request. */
   at_ms: number;
-  took_ms: number;
+  took_ms?: number | null;
   what?: string | null;
   evidence?: unknown;
+  cause?: string | null;
 }
 
 export interface Attempt {
@@ -213,15 +215,16 @@ export interface Request {
   phase?: string;
   detail?: string;
   attempts?: Attempt[];
-  slow?: boolean;
   timeline?: Step[];
-  backend_then?: { verdict?: string; since?: string; order?: string; in_flight?: number } | null;
+  backend_then?: { verdict?: string; for_ms?: number; order?: string; in_flight?: number } | null;
   timer?: { key: string; value: unknown; config?: { file?: string; line?: number } | string | null } | null;
   explanation?: string[] | string | null;
 }
 
 export interface Kept {
   kept: number;
+  /** Counted, and not kept, because others of their cause were in the same second. */
+  counted_only?: number;
   requests: Request[];
 }
 

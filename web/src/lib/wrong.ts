@@ -55,11 +55,11 @@ const VERY_LATE_MS = 1000;
 
 const HEAVY: Record<Weight, number> = { bad: 0, warn: 1, note: 2 };
 
-export function wrong(status: Status, causes: Causes | null, events: readonly Event[]): Line[] {
+export function wrong(status: Status, causes: Causes | null, events: readonly Event[], listeners: readonly Listener[] | null = null): Line[] {
   const lines: Line[] = [...ofNode(status, events), ...(causes ? rising(causes) : [])];
   // Pools whose clients get errors first, each followed by what keeps its backends out.
   const pools = [...status.pools].sort((a, b) => Number(b.refusal !== null) - Number(a.refusal !== null) || Number(b.panic) - Number(a.panic));
-  for (const pool of pools) lines.push(...ofPool(pool, status.listeners, events));
+  for (const pool of pools) lines.push(...ofPool(pool, listeners ?? status.listeners, events));
   return lines.sort((a, b) => HEAVY[a.weight] - HEAVY[b.weight]);
 }
 

@@ -344,7 +344,7 @@ export const en = {
     filter: 'Filter: any field',
     none: 'None is kept that fits.',
     noneYet: 'None yet.',
-    shown: (shown: number, kept: number) => `${shown} shown, ${kept} kept`,
+    shown: (shown: number, kept: number, counted: number) => `${shown} shown, ${kept} kept${counted > 0 ? `; ${counted} more of the same were only counted` : ''}`,
     dropped: (number: number) => `${number} not shown: more came than could be sent`,
     absent: 'This node does not offer them.',
     client: 'Client',

@@ -302,7 +302,7 @@ export const zh: Words = {
     filter: '筛选：任意字段',
     none: '没有符合条件的请求。',
     noneYet: '暂无。',
-    shown: (shown, kept) => `显示 ${shown} 条，共保留 ${kept} 条`,
+    shown: (shown, kept, counted) => `显示 ${shown} 条，共保留 ${kept} 条${counted > 0 ? `；另有 ${counted} 条同类只计数` : ''}`,
     dropped: (number) => `${number} 条未显示：数量超出可发送的范围`,
     absent: '此节点不提供该功能。',
     client: '客户端',

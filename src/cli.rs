@@ -46,12 +46,9 @@ enum Command {
     /// Show how long detection and recovery take with a config: best, typical, worst. Beside them stands what the running
     /// node has seen lately, when there is one.
     Window(window::Arguments),
-    /// Explain a cause: who is to blame, in which phase, what to do. Without a code: list all.
-    Explain {
-        code: Option<String>,
-        #[arg(long)]
-        json: bool,
-    },
+    /// Explain a cause (who is to blame, in which phase, what to do) or a request that failed or was slow: what happened to
+    /// it, step by step. Without either: list all causes.
+    Explain(explain::Arguments),
     /// Print the JSON Schema of the config, for editors and for tools that write configs.
     Schema,
     /// Ask the rules of a config what would become of a request.
@@ -76,7 +73,7 @@ pub fn main() -> ExitCode {
             check::check(&file, json, if no_host { check::Host::LeftOut } else { check::Host::Included })
         }
         Command::Window(arguments) => window::window(&arguments),
-        Command::Explain { code, json } => explain::explain(code.as_deref(), json),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Schema => {
             println!("{:#}", evenkeel_config::schema());
             ExitCode::SUCCESS

@@ -21,6 +21,7 @@ use evenkeel_observe::{Digest, LineBuffer, Ring, Struck};
 use evenkeel_plan::Plan;
 use tokio::sync::{broadcast, mpsc};
 
+pub mod from_log;
 mod live;
 mod recorder;
 mod told;

@@ -7,7 +7,7 @@
 
 mod client;
 mod host;
-mod node;
+pub(super) mod node;
 mod plan;
 mod straight;
 mod url;

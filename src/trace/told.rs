@@ -38,7 +38,7 @@ impl Written<'_> {
         let key = timer.key();
         let (of, key) = if let Some(key) = key.strip_prefix("listener.rule.") {
             let Some(rule) = &record.rule else { return Config::UNKNOWN };
-            (Of::Rule { listener, position: rule.position }, key)
+            (Of::Rule { listener, name: &rule.name }, key)
         } else if let Some(key) = key.strip_prefix("listener.") {
             (Of::Listener(listener), key)
         } else {

@@ -8,6 +8,7 @@ use std::ops::Range;
 use crate::Recipe;
 use crate::config::{Written, place_of};
 use crate::lower::listener_name;
+use crate::relations::rule_name;
 use crate::source::{Lines, Place};
 
 /// Whose key is meant.
@@ -16,10 +17,10 @@ pub enum Of<'a> {
     Node,
     /// By its name in the plan.
     Listener(&'a str),
-    /// By its position among the rules of a listener.
+    /// By its name in the plan, which is its own or made of its hosts and path.
     Rule {
         listener: &'a str,
-        position: usize,
+        name: &'a str,
     },
     Pool(&'a str),
 }
@@ -43,7 +44,9 @@ impl Recipe {
                 Some(("tls", key)) => return place_of(&listener(name)?.tls.written, key),
                 _ => &listener(name)?.written,
             },
-            Of::Rule { listener: name, position } => &listener(name)?.rules.get(position)?.written,
+            Of::Rule { listener: of, name } => {
+                &listener(of)?.rules.iter().find(|rule| rule_name(rule) == name)?.written
+            }
             Of::Pool(name) => {
                 let called = |pool: &&crate::config::Pool| pool.name.as_ref().is_some_and(|at| at.value == name);
                 &config.pools.iter().find(called)?.written
@@ -89,8 +92,9 @@ backends = ["127.0.0.1:81"]
             (Of::Listener(listener), "header_timeout", Some(8)),
             (Of::Listener(listener), "tls.handshake_timeout", None),
             (Of::Listener("other"), "header_timeout", None),
-            (Of::Rule { listener, position: 0 }, "response_timeout", Some(13)),
-            (Of::Rule { listener, position: 1 }, "response_timeout", None),
+            (Of::Rule { listener, name: "*/slow" }, "response_timeout", Some(13)),
+            (Of::Rule { listener, name: "*/slow" }, "try_timeout", None),
+            (Of::Rule { listener, name: "*/" }, "response_timeout", None),
             (Of::Pool("web"), "connect_timeout", Some(17)),
             (Of::Pool("web"), "response_timeout", None),
         ];

@@ -62,7 +62,7 @@ fn good() -> Record {
         }]),
         reuse: Some(Reuse::Fresh),
         client_requests: 0,
-        rule: Some(Rule { position: 2, name: "shop.example/cart".into() }),
+        rule: Some(Rule { position: Some(2), name: "shop.example/cart".into() }),
         timer: None,
         then: None,
         trace: None,
@@ -275,7 +275,7 @@ fn the_rules_own_time_is_named_and_a_time_that_nobody_wrote_is_the_default() {
     let mut record = failed(Cause::BackendResponseTimeout);
     record.timer = Some(Timer::RuleResponse);
     let timeline = Timeline::of(&record, Epoch::default(), &|timer, record| {
-        assert_eq!((timer, record.rule.as_ref().map(|rule| rule.position)), (Timer::RuleResponse, Some(2)));
+        assert_eq!((timer, record.rule.as_ref().and_then(|rule| rule.position)), (Timer::RuleResponse, Some(2)));
         Config::DEFAULT
     });
     let line = "listener.rule.response_timeout = 1s ran out (the default: it is not written in the config).";

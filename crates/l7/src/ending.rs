@@ -323,7 +323,7 @@ impl Http {
             attempts: &client.attempt.attempts,
             reuse: client.attempt.reuse,
             client_requests: client.served,
-            rule: ruled.and_then(|ruled| Some(RuleTaken { position: ruled.position, name: &ruled.rule()?.name })),
+            rule: ruled.and_then(|ruled| Some(RuleTaken { position: Some(ruled.position), name: &ruled.rule()?.name })),
             timer: cause.and_then(|cause| client.timer(cause, detail)),
             then: Question::of(&then),
             trace: None,

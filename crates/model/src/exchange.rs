@@ -64,8 +64,8 @@ pub struct Outcome<'a> {
 /// A rule, as the config calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleTaken<'a> {
-    /// Its place among the listener's rules, from 0.
-    pub position: usize,
+    /// Its place among the listener's rules, from 0; a log does not have it.
+    pub position: Option<usize>,
     pub name: &'a str,
 }
 

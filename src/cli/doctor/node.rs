@@ -13,6 +13,7 @@ use evenkeel_diagnose::doctor::facts::{CheckStanding, Finding, Standing, Told};
 use serde_json::Value;
 
 use super::super::node::reachable;
+use evenkeel_diagnose::timeline::shown as escaped;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const PATIENCE_IN_ALL: Duration = Duration::from_secs(15);
@@ -106,7 +107,12 @@ fn document(answer: &[u8]) -> Result<Value, String> {
         "200" => serde_json::from_slice(&answer[end + 4..]).map_err(|_| strange()),
         "401" => Err("it wants a token: --token-file FILE".to_owned()),
         "403" => Err("the token does not allow it".to_owned()),
-        other => Err(format!("it answers {other}")),
+        other => {
+            // An error of the API says what is wrong.
+            let problem: Option<Value> = serde_json::from_slice(&answer[end + 4..]).ok();
+            let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
+            Err(detail.map_or_else(|| format!("it answers {other}"), |detail| escaped(detail.as_bytes())))
+        }
     }
 }
 

@@ -83,8 +83,8 @@ impl Telling<'_> {
         let to = record.pool.as_ref().map_or(String::new(), |pool| format!(", to pool \"{pool}\""));
         match &record.rule {
             Some(rule) => {
-                let what =
-                    format!("rule \"{}\" ({} of the listener) took it{to}", rule.name, ordinal(rule.position + 1));
+                let which = rule.position.map(|position| format!(" ({} of the listener)", ordinal(position + 1)));
+                let what = format!("rule \"{}\"{} took it{to}", rule.name, which.unwrap_or_default());
                 self.tell("rule", head, None, what);
             }
             None if record.pool.is_some() => {

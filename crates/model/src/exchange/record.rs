@@ -52,7 +52,7 @@ pub struct Request {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    pub position: usize,
+    pub position: Option<usize>,
     pub name: Box<str>,
 }
 

@@ -215,7 +215,7 @@ impl Node {
             Boss::start(control, clock, sink, wake, traffic, orders.clone()).map_err(system("control thread"))?;
         let side = Side::start(orders, ordered, boss.clone(), clock, epoch, resolved).map_err(system("side thread"))?;
 
-        let trace = Trace::start(&plan, clock.now()).map_err(system("trace thread"))?;
+        let trace = Trace::start(&plan, clock.now(), epoch).map_err(system("trace thread"))?;
         let connections_max = match plan.node.connections {
             0 => (files / 2).saturating_sub(64).max(16),
             connections => connections,
@@ -231,7 +231,7 @@ impl Node {
             let (commands, commanded) = channel();
             let (registry, reader, loop_id) = (Arc::clone(&registry), reader.clone(), loop_id.clone());
             let gates = Arc::clone(&gates);
-            let recorder = trace.recorder(log.as_ref().map(|log| log.buffer(epoch)), epoch);
+            let recorder = trace.recorder(log.as_ref().map(|log| log.buffer(epoch)));
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let roster = Roster::new(index, seed, registry, gates);
                 let origin = Origin { process: seed, worker: index as u16 };
@@ -412,6 +412,7 @@ impl View {
         render(&self.registry, &mut out);
         let health = crate::health_metrics::page(&self.boss).unwrap_or_default();
         out.push_str(&health);
+        self.requests.metrics(&mut out);
         if let Some(dropped) = &self.log_dropped {
             let dropped = dropped.load(Ordering::Relaxed);
             out.push_str(

@@ -34,6 +34,7 @@ mod commands;
 mod hooks;
 mod keeper;
 mod names;
+pub mod post;
 mod program;
 mod resolve;
 mod said;

@@ -9,6 +9,7 @@
 //!                                                                └──► spans to the collector
 //! ```
 
+use std::fmt::Write;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,20 +17,23 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use evenkeel_model::exchange::{ExchangeId, Record};
-use evenkeel_model::{Instant, limits};
+use evenkeel_model::{Epoch, Instant, limits};
 use evenkeel_observe::{Digest, LineBuffer, Ring, Struck};
-use evenkeel_plan::Plan;
-use tokio::sync::{broadcast, mpsc};
+use evenkeel_plan::{Plan, Traces};
+use tokio::sync::{broadcast, mpsc, watch};
 
+mod exporter;
 pub mod from_log;
 mod live;
 mod recorder;
+mod spans;
 mod told;
 
 pub use live::{Lines, LiveReader, Said};
 pub use recorder::Recorder;
 pub use told::{Written, told};
 
+use exporter::{Counts, Exporter};
 use recorder::Batch;
 
 /// Everything others may ask for; cheap to hand around.
@@ -50,6 +54,7 @@ struct Shared {
     dropped: AtomicU64,
     /// Records that were not kept because others of their cause were.
     sampled_out: AtomicU64,
+    traced: Arc<Counts>,
 }
 
 #[derive(Debug)]
@@ -91,6 +96,38 @@ impl Requests {
         LiveReader::new(&self.0, which)
     }
 
+    /// Lines for the metrics page.
+    pub fn metrics(&self, out: &mut String) {
+        let traced = &self.0.traced;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let rows = [
+            (
+                "kept_requests_sampled_out",
+                "Failed or slow requests counted and not kept, since others of their cause were.",
+                self.sampled_out(),
+            ),
+            (
+                "kept_requests_dropped",
+                "Failed or slow requests, and lines of the live stream, lost between worker and keeper.",
+                self.dropped(),
+            ),
+            ("traces_sent", "Traced requests that the collector took.", read(&traced.sent)),
+            ("traces_dropped", "Traced requests that the collector never got.", read(&traced.dropped)),
+            (
+                "traces_failed",
+                "Batches of spans that the collector did not take, each try counted.",
+                read(&traced.failed),
+            ),
+        ];
+        for (name, help, value) in rows {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                out,
+                "# HELP evenkeel_{name}_total {help}\n# TYPE evenkeel_{name}_total counter\nevenkeel_{name}_total {value}\n"
+            );
+        }
+    }
+
     /// How many failed or slow requests, and lines of the live stream, were lost between worker and thread.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
@@ -102,18 +139,23 @@ impl Requests {
     }
 }
 
+/// Time for the last spans at the end.
+const FAREWELL: Duration = Duration::from_millis(limits::HOOK_FAREWELL.value);
+
 /// The running thread.
 #[derive(Debug)]
 pub struct Trace {
     shared: Arc<Shared>,
     batches: mpsc::Sender<Batch>,
+    traces: watch::Sender<Option<Arc<Traces>>>,
+    epoch: Epoch,
     thread: JoinHandle<()>,
 }
 
 impl Trace {
     /// # Errors
     /// When the process is out of files or threads.
-    pub fn start(plan: &Plan, now: Instant) -> io::Result<Trace> {
+    pub fn start(plan: &Plan, now: Instant, epoch: Epoch) -> io::Result<Trace> {
         let line_room = limits::LIVE_LINES.value as usize;
         let shared = Arc::new(Shared {
             slow: AtomicU64::new(slow(plan)),
@@ -124,24 +166,38 @@ impl Trace {
             readers_of_failed: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
             sampled_out: AtomicU64::new(0),
+            traced: Arc::default(),
         });
         let (batches, mut gathered) = mpsc::channel::<Batch>(limits::KEPT_QUEUE.value as usize);
         let keeping = Arc::clone(&shared);
+        let (traces, followed) = watch::channel(traces(plan));
+        let (spans, records) = mpsc::channel(limits::TRACES_QUEUE.value as usize);
+        let exporter = Exporter { records, traces: followed, epoch, counts: Arc::clone(&shared.traced) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("trace".to_owned()).spawn(move || {
             runtime.block_on(async {
+                let mut exporting = tokio::spawn(exporter.run());
                 // Ends when the last worker is gone.
-                while let Some(batch) = gathered.recv().await {
+                while let Some(mut batch) = gathered.recv().await {
+                    for record in std::mem::take(&mut batch.traced) {
+                        if spans.try_send(record).is_err() {
+                            keeping.traced.dropped.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
                     keep(&keeping, batch);
                 }
+                drop(spans);
+                // The collector has a moment for what is left; a node that stops does not wait for it.
+                let _ = tokio::time::timeout(FAREWELL, &mut exporting).await;
             });
+            runtime.shutdown_background();
         })?;
-        Ok(Trace { shared, batches, thread })
+        Ok(Trace { shared, batches, traces, epoch, thread })
     }
 
     /// A worker's end. `lines` writes its access log.
-    pub fn recorder(&self, lines: Option<LineBuffer>, epoch: evenkeel_model::Epoch) -> Recorder {
-        Recorder::new(lines, epoch, Arc::clone(&self.shared), self.batches.clone())
+    pub fn recorder(&self, lines: Option<LineBuffer>) -> Recorder {
+        Recorder::new(lines, self.epoch, Arc::clone(&self.shared), self.batches.clone())
     }
 
     pub fn requests(&self) -> Requests {
@@ -152,6 +208,7 @@ impl Trace {
     pub fn plan(&self, plan: &Plan) {
         self.shared.slow.store(slow(plan), Ordering::Relaxed);
         self.shared.kept().ring.set_room(plan.node.kept_requests);
+        self.traces.send_replace(traces(plan));
     }
 
     /// Waits until all that was handed over is kept. All recorders must be gone by then.
@@ -160,6 +217,10 @@ impl Trace {
         // A panic of the thread was printed by itself.
         let _ = self.thread.join();
     }
+}
+
+fn traces(plan: &Plan) -> Option<Arc<Traces>> {
+    plan.node.traces.clone().map(Arc::new)
 }
 
 fn slow(plan: &Plan) -> u64 {

@@ -83,9 +83,10 @@ struct Listening {
 }
 
 impl<D: Driver> Worker<D> {
-    pub fn new(mut core: Core<D>, http: Http, mut reader: Reader, commands: Receiver<Command<D::Bound>>) -> Self {
+    pub fn new(mut core: Core<D>, mut http: Http, mut reader: Reader, commands: Receiver<Command<D::Bound>>) -> Self {
         let snapshot = Arc::clone(reader.load());
         core.roster.follow(&snapshot);
+        http.follow_traces(&core);
         let sessions = Sessions::new(&core);
         Worker {
             core,

@@ -19,11 +19,16 @@ const GATHERED: Duration = Duration::from_millis(limits::KEPT_GATHERED.value);
 /// Most text of live lines in one batch; more in a tenth of a second is more than anybody reads.
 const LIVE_BYTES: usize = limits::ACCESS_LOG_BUFFER.value as usize;
 
+/// Most traced requests in one batch.
+const TRACED: usize = limits::TRACES_QUEUE.value as usize;
+
 /// What a worker gathered since the last time.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub records: Vec<Record>,
     pub tallies: Vec<Tallied>,
+    /// For the collector of traces.
+    pub traced: Vec<Record>,
     text: Vec<u8>,
     /// Where each line of the text ends, and whether it is one of a failure.
     ends: Vec<(usize, bool)>,
@@ -85,6 +90,13 @@ impl Recorder {
         if self.is_watched(failed) {
             self.show(outcome, failed);
         }
+        if outcome.trace.is_some() {
+            if self.batch.traced.len() < TRACED {
+                self.batch.traced.push(Record::of(outcome));
+            } else {
+                self.shared.traced.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         if failed || slow {
             if self.sampler.keeps(outcome) {
                 self.batch.records.push(Record::of(outcome));
@@ -111,6 +123,7 @@ impl Recorder {
         if let Err(TrySendError::Full(batch) | TrySendError::Closed(batch)) = self.batches.try_send(batch) {
             let lost = batch.records.len() + batch.ends.len();
             self.shared.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+            self.shared.traced.dropped.fetch_add(batch.traced.len() as u64, Ordering::Relaxed);
             // Counts are never lost: they go with the next batch.
             self.tally.give_back(batch.tallies);
         }
@@ -126,7 +139,7 @@ impl Observer for Recorder {
         let slow = nanos(outcome.times.ended - outcome.times.started) >= self.shared.slow.load(Ordering::Relaxed);
         // A connection of tcp or a session of udp is long when it is used long, which is no news.
         let slow = slow && outcome.request.is_some();
-        if failed || slow || self.is_watched(false) {
+        if failed || slow || outcome.trace.is_some() || self.is_watched(false) {
             self.attend(outcome, slow);
         }
     }

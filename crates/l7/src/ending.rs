@@ -326,7 +326,7 @@ impl Http {
             rule: ruled.and_then(|ruled| Some(RuleTaken { position: Some(ruled.position), name: &ruled.rule()?.name })),
             timer: cause.and_then(|cause| client.timer(cause, detail)),
             then: Question::of(&then),
-            trace: None,
+            trace: exchange.trace,
         };
         core.observer.ended(&outcome);
     }

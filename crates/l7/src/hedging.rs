@@ -59,6 +59,10 @@ impl Http {
             },
         };
         let Some(client) = self.clients.get_mut(key) else { return };
+        // The first try has sent all its bytes, so that the second may change them.
+        if client.exchange.trace.is_some() {
+            client.exchange.try_begins(client.attempt.attempts.len() as u64 + 2);
+        }
         client.attempt.hedge = Some(Hedge { backend: made, picked, started: now, sent: 0 });
         self.send_hedge(core, key);
     }

@@ -4,11 +4,13 @@
 //! `answering` and `ending`. A timeout has one meaning, that of the `Wait` it was set for.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_l4::{Accepted, Arena, Core, Key, ListenerSlot, Owner, PoolSlot, token};
 use evenkeel_model::exchange::Detail;
 use evenkeel_model::{Cause, Epoch, Instant, limits};
+use evenkeel_plan::Traces;
 use evenkeel_reactor::{Close, Driver, Event, Recv};
 use evenkeel_tls::Session;
 
@@ -38,6 +40,8 @@ pub struct Http {
     pub(crate) loop_id: Rc<[u8]>,
     /// Dates tokens.
     pub(crate) epoch: Epoch,
+    /// `None`: nothing is traced.
+    pub(crate) traces: Option<Arc<Traces>>,
 }
 
 impl Http {
@@ -52,6 +56,7 @@ impl Http {
             head: Vec::with_capacity(4096),
             loop_id: loop_id.into(),
             epoch,
+            traces: None,
         }
     }
 
@@ -238,6 +243,7 @@ impl Http {
 
     /// The plan changed: connections kept for backends that are gone are of no more use.
     pub fn plan_changed<D: Driver>(&mut self, core: &mut Core<D>, now: Instant) {
+        self.follow_traces(core);
         for key in self.backends.keys() {
             let Some(backend) = self.backends.get(key).filter(|backend| backend.slot.is_removed()) else { continue };
             match backend.state {

@@ -25,6 +25,7 @@ mod requesting;
 mod routing;
 mod secured;
 mod securing;
+mod traced;
 mod trying;
 mod tunnel;
 

@@ -140,6 +140,9 @@ impl Http {
             if arrival == Arrival::Woken {
                 client.exchange.times.dequeued = Some(now);
             }
+            if client.exchange.trace.is_some() {
+                client.exchange.try_begins(client.attempt.attempts.len() as u64 + 1);
+            }
             client.attempt.started = now;
             client.attempt.picked = Some(picked);
             if connection == Connection::Any

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use evenkeel_l4::{Core, Key, PoolSlot};
 use evenkeel_model::exchange::Detail;
 use evenkeel_model::{Cause, Instant};
-use evenkeel_plan::{Action, Asked, Coding, HeaderEdits, Listener, Rule, StickyMode};
+use evenkeel_plan::{Action, Asked, Coding, HeaderEdits, Listener, Rule, StickyMode, Traces};
 use evenkeel_reactor::Driver;
 use evenkeel_wire::encoding::Accepted;
 use evenkeel_wire::{ClientCertificate, Forwarding, RequestEdits, RequestHead, cookie, forward};
@@ -20,6 +20,7 @@ use crate::dialing::is_one_clients;
 use crate::http::Http;
 use crate::machine::{Patience, is_grpc};
 use crate::requesting::Connection;
+use crate::traced;
 
 /// A request as rules and schedules ask about it.
 struct Seen<'a, 'h, 'b>(&'a RequestHead<'h, 'b>);
@@ -91,11 +92,15 @@ impl Http {
         if client.link.is_stream() {
             client.exchange.line.came_by_http2();
         }
+        if let Some(traces) = &self.traces {
+            client.exchange.trace = traced::decide(traces, head, client.exchange.id);
+        }
         client.attempt.wants.grpc = grpc_type(head);
         let destination = destination(client, &settings, head);
         if let Destination::Pool(pool, ruled) = &destination {
             let unix = self.epoch.unix_nanos_at(now) / 1_000_000_000;
-            prepare(client, pool, ruled.as_ref(), &settings, head, &forwarding, unix);
+            let traces = self.traces.as_deref();
+            prepare(client, pool, ruled.as_ref(), &settings, head, &forwarding, unix, traces);
             pool.budget().request(now);
         }
         // First of all, since what is behind this request is another's, whatever becomes of this one.
@@ -214,6 +219,7 @@ fn prepare(
     head: &RequestHead<'_, '_>,
     forwarding: &Forwarding<'_>,
     unix: u64,
+    traces: Option<&Traces>,
 ) {
     let rule = ruled.and_then(Ruled::rule);
     let wants = &mut client.attempt.wants;
@@ -250,6 +256,7 @@ fn prepare(
     if let Some((rule, replacement)) = rule.and_then(|rule| Some((rule, rule.rewrite_path.as_ref()?))) {
         evenkeel_wire::rewrite_path(head.path, rule.path.as_bytes(), replacement.as_bytes(), &mut path);
     }
+    let traceparent = client.exchange.trace.map(|trace| traced::value(trace, client.exchange.id));
     let edits = RequestEdits {
         path: (!path.is_empty()).then_some(&path[..]),
         headers: rule.map_or(evenkeel_wire::HeaderEdits::NONE, |rule| edits_of(&rule.request_headers)),
@@ -260,8 +267,12 @@ fn prepare(
         }),
         // The backend need not keep what will not be used again. Of a connection that is to change its protocol it knows.
         close: exclusive && head.upgrade.is_none(),
+        trace: traced::field(traces, client.exchange.trace, traceparent.as_ref().map_or(&[], |value| &value[..])),
     };
     forward::write_request_edited(head, forwarding, &edits, client.exchange.request_buffer());
+    if let Some(traceparent) = &traceparent {
+        client.exchange.traced(traceparent);
+    }
     client.attempt.wants.ruled = ruled.cloned();
     client.attempt.pool = Some(Rc::clone(pool));
 }

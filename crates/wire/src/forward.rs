@@ -14,7 +14,8 @@ use crate::field::Fields;
 
 pub use edits::HeaderEdits;
 pub use request::{
-    ClientCertificate, Forwarding, RequestEdits, client_address, has_loop, write_request, write_request_edited,
+    ClientCertificate, Forwarding, RequestEdits, TraceField, client_address, has_loop, write_request,
+    write_request_edited,
 };
 pub use response::{
     AnswerEdits, Connection, CookieMark, OutFraming, ResponseEdits, write_response, write_response_edited,

@@ -24,12 +24,13 @@ pub mod request;
 pub mod response;
 pub mod rewrite;
 mod scan;
+pub mod trace_context;
 
 pub use body::{BodyReader, Progress, is_refused_trailer};
 pub use field::{FieldSlots, Fields, content_length};
 pub use forward::{
     AnswerEdits, ClientCertificate, Connection, CookieMark, Forwarding, HeaderEdits, OutFraming, RequestEdits,
-    ResponseEdits, client_address, has_loop, write_request, write_request_edited, write_response,
+    ResponseEdits, TraceField, client_address, has_loop, write_request, write_request_edited, write_response,
     write_response_edited,
 };
 pub use host::host_fault;

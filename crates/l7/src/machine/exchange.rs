@@ -10,8 +10,9 @@
 //! the whole request fits the buffer a failed attempt can be made again from its start; once it has outgrown it, what
 //! was sent is let go and the exchange is no longer replayable.
 
-use evenkeel_model::exchange::{Detail, ExchangeId, Times};
+use evenkeel_model::exchange::{Detail, ExchangeId, Times, Traced};
 use evenkeel_model::{Cause, Instant, Phase, limits};
+use evenkeel_wire::trace_context::{SPAN_AT, write_hex};
 use evenkeel_wire::{Asked, BodyReader, Framing, RequestHead, ResponseHead, Version};
 
 use super::line::Line;
@@ -52,6 +53,9 @@ pub struct Exchange {
     pub stage: Stage,
     pub status: Option<u16>,
     pub failure: Option<(Cause, Option<Detail>)>,
+    pub trace: Option<Traced>,
+    /// Where in the request's bytes the span of the try stands.
+    span_at: usize,
     pub bytes_in: u64,
     pub bytes_out: u64,
     request: Vec<u8>,
@@ -83,6 +87,8 @@ impl Default for Exchange {
             stage: Stage::Connecting,
             status: None,
             failure: None,
+            trace: None,
+            span_at: 0,
             bytes_in: 0,
             bytes_out: 0,
             request: Vec::new(),
@@ -132,6 +138,20 @@ impl Exchange {
     /// Where the head goes before any of the body is taken in.
     pub fn request_buffer(&mut self) -> &mut Vec<u8> {
         &mut self.request
+    }
+
+    /// The head for the backend is in [`Exchange::request_buffer`], with `traceparent` as its value.
+    pub fn traced(&mut self, traceparent: &[u8]) {
+        let mut windows = self.request.windows(traceparent.len());
+        self.span_at = windows.position(|window| window == traceparent).map_or(0, |at| at + SPAN_AT);
+    }
+
+    /// Try number `number`, from 1 on, begins: its span takes the place of the one before. All the request's bytes are there
+    /// still, or there would be no further try.
+    pub fn try_begins(&mut self, number: u64) {
+        if let Some(digits) = self.request.get_mut(self.span_at..self.span_at + 16).filter(|_| self.span_at > 0) {
+            write_hex(&Traced::span(self.id, number), digits);
+        }
     }
 
     /// Whether the head announces a body that is over the limit.

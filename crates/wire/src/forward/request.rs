@@ -51,11 +51,43 @@ pub struct RequestEdits<'a> {
     pub client_certificate: Option<ClientCertificate<'a>>,
     /// The backend's connection serves no further request.
     pub close: bool,
+    pub trace: TraceField<'a>,
+}
+
+/// What becomes of `traceparent` and `tracestate`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TraceField<'a> {
+    #[default]
+    AsIs,
+    Removed,
+    /// A trace of our own, with this `traceparent`.
+    Begun(&'a [u8]),
+    /// The client's trace, with this `traceparent` in the place of its own; its `tracestate` stays.
+    Continued(&'a [u8]),
+}
+
+impl TraceField<'_> {
+    /// Whether a field that the client sent stays behind.
+    fn takes(self, name: &[u8]) -> bool {
+        match self {
+            TraceField::AsIs => false,
+            TraceField::Continued(_) => name.eq_ignore_ascii_case(b"traceparent"),
+            TraceField::Removed | TraceField::Begun(_) => {
+                name.eq_ignore_ascii_case(b"traceparent") || name.eq_ignore_ascii_case(b"tracestate")
+            }
+        }
+    }
 }
 
 impl RequestEdits<'_> {
-    pub const NONE: RequestEdits<'static> =
-        RequestEdits { path: None, headers: HeaderEdits::NONE, cut: None, client_certificate: None, close: false };
+    pub const NONE: RequestEdits<'static> = RequestEdits {
+        path: None,
+        headers: HeaderEdits::NONE,
+        cut: None,
+        client_certificate: None,
+        close: false,
+        trace: TraceField::AsIs,
+    };
 }
 
 /// What became of asking the client for a certificate.
@@ -79,6 +111,7 @@ pub fn write_request_edited(
 ) {
     let fields = head.fields;
     let edited = !edits.headers.is_empty() || edits.cut.is_some();
+    let traced = edits.trace != TraceField::AsIs;
     let host = if edited { edits.headers.sets(b"host") } else { None };
     out.reserve(fields.head.len() + ADDED);
     let mut copy = Rewrite { fields, out, from: 0 };
@@ -103,6 +136,7 @@ pub fn write_request_edited(
             {
                 false
             }
+            Kind::Plain if traced && edits.trace.takes(fields.headers[position].name.as_bytes()) => false,
             Kind::Plain if edited && cut_out(&mut copy, position, edits.cut) => continue,
             Kind::Plain | Kind::UserAgent | Kind::CdnLoop | Kind::Trailer => true,
             Kind::Host => {
@@ -149,6 +183,9 @@ pub fn write_request_edited(
     }
     if let Some(certificate) = edits.client_certificate {
         write_client_certificate(certificate, out);
+    }
+    if let TraceField::Begun(value) | TraceField::Continued(value) = edits.trace {
+        put_field(out, &[b"traceparent: "], value);
     }
     if edited {
         edits.headers.write(out, |name| name.eq_ignore_ascii_case(b"host"));

@@ -42,6 +42,7 @@ enum Ask {
     Refused {
         problems: usize,
         first: Arc<str>,
+        by: Arc<str>,
     },
     /// A command probe ended.
     Probed {
@@ -155,8 +156,8 @@ impl Boss {
         answered
     }
 
-    pub fn refused(&self, problems: usize, first: Arc<str>) {
-        self.ask(Ask::Refused { problems, first });
+    pub fn refused(&self, problems: usize, first: Arc<str>, by: Arc<str>) {
+        self.ask(Ask::Refused { problems, first, by });
     }
 
     /// A command probe of this key ended. Nobody listens any more when it was cancelled.
@@ -282,8 +283,8 @@ impl Room {
                             self.askers.push_back(answer);
                             self.control.handle(of.asks(wish, now), now);
                         }
-                        Ask::Refused { problems, first } => {
-                            self.control.handle(Event::PlanRefused { problems, first }, now);
+                        Ask::Refused { problems, first, by } => {
+                            self.control.handle(Event::PlanRefused { problems, first, by }, now);
                         }
                         Ask::Probed { key, finding } => {
                             if self.away.remove(&key) {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use evenkeel_config::Format;
 use evenkeel_model::Epoch;
-use evenkeel_model::event::{Beside, Event};
+use evenkeel_model::event::{Beside, Event, Way};
 use evenkeel_plan::{Plan, Resolved};
 use evenkeel_reactor::Clock;
 use evenkeel_tls::Tickets;
@@ -296,7 +296,7 @@ impl Service {
             Ok(text) => self.take(text).await,
             Err(text) => Err(NotTaken::File(text)),
         };
-        self.tell("node.reloaded", by, taken)
+        self.tell(Way::Reloaded, by, taken)
     }
 
     /// Runs with a text that somebody brought.
@@ -319,13 +319,16 @@ impl Service {
             let _ = self.take(before).await;
             taken = Err(NotTaken::File(unwritten));
         }
-        self.tell("node.applied", by, taken)
+        self.tell(Way::Applied, by, taken)
     }
 
-    fn tell(&self, event: &str, by: &str, taken: Result<Running, NotTaken>) -> Result<Running, NotTaken> {
+    fn tell(&self, way: Way, by: &str, taken: Result<Running, NotTaken>) -> Result<Running, NotTaken> {
+        let boss = self.node.boss();
         match &taken {
-            Ok(running) => self.say(event, &format!("by {by}: {}", describe(&running.plan))),
-            Err(why) => self.node.boss().refused(why.count(), why.to_string().into()),
+            Ok(running) => {
+                boss.noted(Beside::ConfigTaken { way, by: by.into(), now: describe(&running.plan).into() });
+            }
+            Err(why) => boss.refused(why.count(), why.to_string().into(), by.into()),
         }
         taken
     }

@@ -28,8 +28,12 @@ use crate::status::shape::ConfigState;
 /// What runs.
 #[derive(Serialize, ToSchema)]
 pub struct Config {
-    #[serde(flatten)]
-    state: ConfigState,
+    file: String,
+    /// SHA-256 of the text that runs.
+    hash: String,
+    /// The same of the file as it is now; `null` when it cannot be read.
+    file_hash: Option<String>,
+    same: bool,
     /// `toml`, `yaml` or `json`.
     format: &'static str,
     /// What runs, without comments, and with `***` for what may be secret.
@@ -153,8 +157,12 @@ pub async fn config(State(admin): Shared) -> Result<Response, Problem> {
     answer(move || {
         let changes = boss.look(|control| control.changes().collect::<Vec<_>>()).ok_or_else(Problem::stopping)?;
         let changes: Vec<Change> = changes.iter().map(|change| Change::of(change, epoch)).collect();
+        let ConfigState { file, hash, file_hash, same, changes: _ } = state_of(&running, changes.len());
         Ok(Config {
-            state: state_of(&running, changes.len()),
+            file,
+            hash,
+            file_hash,
+            same,
             format: running.text.format.word(),
             text: secrets(&running.text.source()).hide(&running.text.text),
             changes,

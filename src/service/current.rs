@@ -34,7 +34,7 @@ impl Current {
         known.retain(|name, _| node.plan().names.contains(name));
         self.known = Arc::new(known);
         if let Err(refused) = node.reload(Arc::new(self.recipe.plan(&self.known)), Arc::clone(&self.known)) {
-            node.boss().refused(1, refused.to_string().into());
+            node.boss().refused(1, refused.to_string().into(), "a name of backends".into());
         }
     }
 

@@ -75,7 +75,7 @@ pub enum Event {
     /// A configuration was read and compiled. Listeners of the new plan are bound before this.
     PlanChanged(Arc<Plan>),
     /// A configuration was read and has problems; only for the record.
-    PlanRefused { problems: usize, first: Arc<str> },
+    PlanRefused { problems: usize, first: Arc<str>, by: Arc<str> },
     /// Something beside traffic and probes changed; only for the record.
     Noted(event::Beside),
     /// A started probe ended. Answers to cancelled probes are ignored.
@@ -186,7 +186,9 @@ impl Control {
                 let change = self.adopt(plan);
                 self.record(now, What::PlanChanged(change));
             }
-            Event::PlanRefused { problems, first } => self.record(now, What::PlanRefused { problems, first }),
+            Event::PlanRefused { problems, first, by } => {
+                self.record(now, What::PlanRefused { problems, first, by });
+            }
             Event::Noted(beside) => self.record(now, What::Beside(beside)),
             Event::ProbeDone { key, finding } => self.probe_done(key, finding),
             Event::Ordered { pool, backend, order, until, keep, by } => {

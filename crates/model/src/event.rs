@@ -20,7 +20,7 @@ mod silence;
 mod trouble;
 mod verdict;
 
-pub use beside::{Beside, Lost};
+pub use beside::{Beside, Lost, Way};
 pub use operated::{Asked, Operated, Operation, Refused};
 pub use silence::Silence;
 pub use trouble::{Ground, Hampered, Struck, Voids};
@@ -67,6 +67,8 @@ pub enum What {
     PlanRefused {
         problems: usize,
         first: Arc<str>,
+        /// Who wanted it.
+        by: Arc<str>,
     },
     /// Most checks of unrelated pools turned to failing together, or most probes say nothing for faults of our own (SPEC W7).
     SelfSuspected(Ground),
@@ -296,9 +298,10 @@ impl Event {
                 each("age", Value::Time(*age));
                 each("max_age", Value::Time(*max_age));
             }
-            What::PlanRefused { problems, first } => {
+            What::PlanRefused { problems, first, by } => {
                 each("problems", Value::Count(*problems as u64));
                 each("first", Value::Text(first));
+                each("by", Value::Text(by));
             }
             What::SelfSuspected(ground) => ground.fields(each),
             What::HoldBegan { at_most } => each("at_most", Value::Time(*at_most)),
@@ -400,7 +403,7 @@ impl fmt::Display for Event {
             What::StateTooOld { age, max_age } => {
                 write!(f, "state of {} ago is older than {} and was forgotten", Short(*age), Short(*max_age))
             }
-            What::PlanRefused { problems, first } => {
+            What::PlanRefused { problems, first, by: _ } => {
                 write!(f, "plan refused, the old one stays: {}, first: {first}", Counted(*problems as u64, "problem"))
             }
             What::SelfSuspected(ground) => write!(f, "this node suspects itself: {ground}"),

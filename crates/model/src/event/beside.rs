@@ -1,4 +1,4 @@
-//! Events of what is done beside traffic and probes: hooks, names of backends, the state file.
+//! Events of what is done beside traffic and probes: hooks, names of backends, the state file, changes of the config.
 //!
 //! Each is told when it turns from working to failing and when it turns back, not once per try. A hook that failed all night is
 //! two lines in the morning.
@@ -61,6 +61,22 @@ pub enum Beside {
     UpgradeFailed {
         why: Arc<str>,
     },
+    /// Another config runs.
+    ConfigTaken {
+        way: Way,
+        by: Arc<str>,
+        /// What it has, in short.
+        now: Arc<str>,
+    },
+}
+
+/// How a config came to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The file was read again.
+    Reloaded,
+    /// Somebody brought it.
+    Applied,
 }
 
 /// Why an event never reached a hook.
@@ -84,6 +100,8 @@ impl Beside {
             Beside::StateIgnored { .. } => "state.ignored",
             Beside::StateFailed { .. } => "state.failed",
             Beside::StateRecovered { .. } => "state.recovered",
+            Beside::ConfigTaken { way: Way::Reloaded, .. } => "node.reloaded",
+            Beside::ConfigTaken { way: Way::Applied, .. } => "node.applied",
             Beside::UpgradeFailed { .. } => "node.upgrade_failed",
         }
     }
@@ -99,7 +117,8 @@ impl Beside {
             Beside::HookRecovered { .. }
             | Beside::NameChanged { .. }
             | Beside::NameRecovered { .. }
-            | Beside::StateRecovered { .. } => Level::Info,
+            | Beside::StateRecovered { .. }
+            | Beside::ConfigTaken { .. } => Level::Info,
         }
     }
 
@@ -138,6 +157,10 @@ impl Beside {
                 each("because", Value::Text(why));
             }
             Beside::StateRecovered { path } => each("path", Value::Text(path)),
+            Beside::ConfigTaken { way: _, by, now } => {
+                each("by", Value::Text(by));
+                each("now", Value::Text(now));
+            }
             Beside::UpgradeFailed { why } => each("because", Value::Text(why)),
         }
     }
@@ -194,6 +217,7 @@ impl fmt::Display for Beside {
                 write!(f, "no other process took over, this one goes on as before: {why}")
             }
             Beside::StateRecovered { path } => write!(f, "state file \"{path}\" is written again"),
+            Beside::ConfigTaken { way: _, by, now } => write!(f, "by {by}: {now}"),
         }
     }
 }

@@ -3,7 +3,7 @@
 import type { Kind } from '../lib/wrong.ts';
 import type { About, Told, Words } from './en.ts';
 
-const backends = ({ count, of, who, pool }: About) => (count > 1 ? `后端池 ${pool} 的 ${count}/${of} 台后端服务器` : `后端服务器 ${who}`);
+const backends = ({ count, of, who, pool }: About) => (count > 1 ? `后端池 ${pool} 的 ${count}/${of} 台后端服务器` : `后端服务器 ${who} `);
 const left = (about: About) => (about.left ? `，剩余 ${about.left}` : '');
 
 const wrong: Record<Kind, (about: About) => Told> = {
@@ -376,7 +376,8 @@ export const zh: Words = {
     noNewWork: '从现在起不再接收新请求。',
     drains: (number) => (number > 0 ? `其上进行中的 ${number} 个请求或连接会正常结束。` : '其上目前没有进行中的请求。'),
     maintains: (number) => (number > 0 ? `其上进行中的 ${number} 个请求或连接会正常结束；会话保持的客户端也不再到达。` : '其上目前没有进行中的请求；会话保持的客户端也不再到达。'),
-    sticky: '会话保持的客户端仍会到达。',
+    sticky: '在排空超时之前，会话保持的客户端仍会到达；健康检查继续。',
+    unprobed: '期间不做健康检查。',
     moves: (percent, rest) => `后端池约 ${percent} % 的请求转到其余 ${rest} 台后端服务器。`,
     movesNothing: '没有请求转移：它本来就不接收请求。',
     refuses: (pool) => `它是最后一台：后端池 ${pool} 将拒绝所有新请求，客户端收到 503。`,

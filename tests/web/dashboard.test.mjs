@@ -103,6 +103,79 @@ test('failures are told by cause, and a cause opens its explanation', async () =
   await settle();
 });
 
+test('a failed request is found again, with each of its phases and the timer that ended it', async () => {
+  assert.equal(await node.get('/never?story'), 504);
+  const { page, go, settle } = await open(chromium, node.url);
+  await go('requests');
+  await page.getByRole('link', { name: '/never?story' }).first().click();
+  await says(page, '.steps li', 'wait for answer');
+  await says(page, 'main', 'pool.response_timeout');
+  const where = await page.locator('main').innerText();
+  assert.match(where, /evenkeel\.toml:\d+/, 'the line of the config is not told');
+  await settle();
+});
+
+test('requests are seen as they end', async () => {
+  const { page, go, settle } = await open(chromium, node.url);
+  await go('requests', 'live');
+  await says(page, '[role=status]', 'As they end.');
+  assert.equal(await node.get('/seen-live'), 200);
+  await says(page, 'main li', '/seen-live');
+  await settle();
+});
+
+test('a backend is drained after a question that says what will happen, and serves again after another', async () => {
+  const { page, go, settle } = await open(chromium, node.url);
+  const { address } = servers[2];
+  const name = `shop/${address}`;
+  const order = async () => (await node.status()).pools[0].backends.find((one) => one.address === address).order;
+  await go('pools', 'shop', address);
+  await page.getByRole('button', { name: 'Drain' }).click();
+  const dialog = page.getByRole('dialog', { name: `Drain ${name}?` });
+  await dialog.getByText("About 33 % of the pool's work moves to the other 2 backends.").waitFor();
+  assert.equal(await order(), 'serve', 'the order was given before it was confirmed');
+  await dialog.getByLabel('For').selectOption('10m');
+  await dialog.getByRole('button', { name: 'Drain' }).click();
+  await says(page, '.notice', `${name}: order drain given`);
+  await says(page, 'main', 'drain, healthy');
+  assert.equal(await order(), 'drain');
+  await go('now');
+  const line = await says(page, 'main li', `Backend ${name} is drained`);
+  assert.match(await line.innerText(), /(10 min|9 min \d+ s) left/);
+  await line.getByRole('button', { name: 'Serve' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Serve' }).click();
+  await page.locator('main li', { hasText: name }).filter({ hasText: 'drained' }).waitFor({ state: 'detached' });
+  assert.equal(await order(), 'serve');
+  await settle();
+});
+
+test('the last backend of a pool is not drained without a warning in so many words', async () => {
+  const { page, go, settle } = await open(chromium, node.url);
+  await go('pools', 'api', servers[3].address);
+  await page.getByRole('button', { name: 'Maintain' }).click();
+  await page.getByRole('dialog').getByText('pool api then refuses all new work').waitFor();
+  await page.keyboard.press('Escape');
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  await settle();
+});
+
+test('a file that differs from what runs is told with the difference, and a reload takes it', async () => {
+  const { page, go, settle } = await open(chromium, node.url);
+  await go('config');
+  await says(page, 'main', 'What runs is what the file says');
+  await node.write((listen) => config(listen).replace('response_timeout = "300ms"', 'response_timeout = "400ms"'));
+  await go('now');
+  await says(page, 'main li', 'The config file differs from what runs');
+  await go('config');
+  await says(page, 'main', 'The file differs from what runs');
+  await says(page, 'main', 'response_timeout');
+  await page.getByRole('button', { name: 'Reload' }).click();
+  await page.getByRole('dialog', { name: 'Reload the config?' }).getByRole('button', { name: 'Reload' }).click();
+  await says(page, '.notice', 'Reloaded');
+  await says(page, 'main', 'What runs is what the file says');
+  await settle();
+});
+
 test('a route is tested with its rule and its backend', async () => {
   const { page, go, settle } = await open(chromium, node.url);
   await go('rules');

@@ -47,7 +47,9 @@ export interface Check {
 
 export interface Backend {
   address: string;
+  /** Of the file, or of an order. */
   weight: number;
+  weight_of_file?: number;
   effective_weight: number;
   verdict: Verdict;
   since: string;

@@ -431,7 +431,7 @@ export const en = {
     keep: 'Keep it over a restart',
     weight: 'Weight',
     fileWeight: 'As the file says',
-    weighs: (own: number, now: number) => `Its share of new work relative to the others of its pool. Its weight is ${own}${own === now ? '' : `, of which ${now} is in force`}.`,
+    weighs: (own: number, now: number, file: number) => `Its share of new work relative to the others of its pool. Its weight is ${own}${own === now ? '' : `, of which ${now} is in force`}${own === file ? '' : `; the file says ${file}`}.`,
     weightZero: 'With 0 it gets no new work.',
   },
   done: {

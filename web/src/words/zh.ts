@@ -389,7 +389,7 @@ export const zh: Words = {
     keep: '重启后保留',
     weight: '权重',
     fileWeight: '按文件',
-    weighs: (own, now) => `相对于同一后端池其他后端服务器的新请求份额。其权重为 ${own}${own === now ? '' : `，当前生效 ${now}`}。`,
+    weighs: (own, now, file) => `相对于同一后端池其他后端服务器的新请求份额。其权重为 ${own}${own === now ? '' : `，当前生效 ${now}`}${own === file ? '' : `，文件为 ${file}`}。`,
     weightZero: '设为 0 则不接收新请求。',
   },
   done: {

@@ -50,6 +50,8 @@ struct Shared {
     /// Readers of the live stream, so that workers know whether anybody listens.
     readers_of_all: AtomicUsize,
     readers_of_failed: AtomicUsize,
+    /// Records that were kept, whether or not they have made room for others since.
+    taken: AtomicU64,
     /// Records and lines that were not handed over.
     dropped: AtomicU64,
     /// Records that were not kept because others of their cause were.
@@ -96,35 +98,36 @@ impl Requests {
         LiveReader::new(&self.0, which)
     }
 
-    /// Lines for the metrics page.
+    /// Rows for the metrics page.
     pub fn metrics(&self, out: &mut String) {
         let traced = &self.0.traced;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let rows = [
+        let families = [
             (
-                "kept_requests_sampled_out",
-                "Failed or slow requests counted and not kept, since others of their cause were.",
-                self.sampled_out(),
+                "evenkeel_kept_requests_total",
+                "Failed and slow requests: kept for explain, only counted since others of their cause were kept, or lost on the way.",
+                [
+                    ("kept", read(&self.0.taken)),
+                    ("sampled_out", read(&self.0.sampled_out)),
+                    ("dropped", read(&self.0.dropped)),
+                ],
             ),
             (
-                "kept_requests_dropped",
-                "Failed or slow requests, and lines of the live stream, lost between worker and keeper.",
-                self.dropped(),
-            ),
-            ("traces_sent", "Traced requests that the collector took.", read(&traced.sent)),
-            ("traces_dropped", "Traced requests that the collector never got.", read(&traced.dropped)),
-            (
-                "traces_failed",
-                "Batches of spans that the collector did not take, each try counted.",
-                read(&traced.failed),
+                "evenkeel_traced_requests_total",
+                "Traced requests: those that the collector took, those that it never got; and batches that it did not take, each try counted.",
+                [
+                    ("sent", read(&traced.sent)),
+                    ("dropped", read(&traced.dropped)),
+                    ("batch_failed", read(&traced.failed)),
+                ],
             ),
         ];
-        for (name, help, value) in rows {
+        for (family, help, rows) in families {
             // Writing to a String cannot fail.
-            let _ = write!(
-                out,
-                "# HELP evenkeel_{name}_total {help}\n# TYPE evenkeel_{name}_total counter\nevenkeel_{name}_total {value}\n"
-            );
+            let _ = write!(out, "# HELP {family} {help}\n# TYPE {family} counter\n");
+            for (result, value) in rows {
+                let _ = writeln!(out, "{family}{{result=\"{result}\"}} {value}");
+            }
         }
     }
 
@@ -164,6 +167,7 @@ impl Trace {
             failed: broadcast::Sender::new(line_room),
             readers_of_all: AtomicUsize::new(0),
             readers_of_failed: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             sampled_out: AtomicU64::new(0),
             traced: Arc::default(),
@@ -244,6 +248,7 @@ fn keep(shared: &Shared, batch: Batch) {
     for tallied in batch.tallies {
         kept.digest.add(tallied);
     }
+    shared.taken.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
     for record in batch.records {
         kept.ring.keep(record);
     }

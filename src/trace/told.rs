@@ -1,4 +1,7 @@
 //! One request as it is told: its line of the access log, and the story that `diagnose` makes of its record.
+//!
+//! The line is written by the code that writes the log, so the two can never differ. The story needs to know where settings
+//! stand, which only a config at hand can say.
 
 use evenkeel_config::{Of, Recipe};
 use evenkeel_diagnose::timeline::{Config, Timeline, Told};

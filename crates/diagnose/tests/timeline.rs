@@ -1,4 +1,7 @@
 //! Every cause tells its story: where it struck, who is to blame, which time ran out and where that is set.
+//!
+//! Records are made as the data plane makes them: what comes behind the phase of a cause did not happen. That real faults make such
+//! records is seen in `tests/e2e/explain.rs`.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use evenkeel_wire::{
     AnswerEdits, Asked, ClientCertificate, Connection, CookieMark, FieldSlots, Forwarding, HeaderEdits, OutFraming,
-    Parsed, RequestEdits, ResponseEdits, Version, parse_request, parse_response, write_request_edited,
+    Parsed, RequestEdits, ResponseEdits, TraceField, Version, parse_request, parse_response, write_request_edited,
     write_response_edited,
 };
 
@@ -435,4 +435,34 @@ fn caches_are_told_once_that_the_answer_varies() {
             "Transfer-Encoding: chunked",
         ],
     );
+}
+
+#[test]
+fn fields_of_a_trace_are_left_removed_or_replaced_and_no_others_are() {
+    let parent = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let received = [
+        "GET / HTTP/1.1",
+        "Host: a",
+        "TraceParent: 00-1",
+        "X-A: 1",
+        "tracestate: a=b",
+        "traceparent: 00-2",
+        "Tracestates: c",
+    ];
+    let ours = parent.strip_prefix("traceparent: ").expect("a value").as_bytes();
+    let table: [(TraceField<'_>, Vec<&str>); 4] = [
+        (TraceField::AsIs, [&received[..], &["CDN-Loop: keel"]].concat()),
+        (TraceField::Removed, vec!["GET / HTTP/1.1", "Host: a", "X-A: 1", "Tracestates: c", "CDN-Loop: keel"]),
+        (
+            TraceField::Begun(ours),
+            vec!["GET / HTTP/1.1", "Host: a", "X-A: 1", "Tracestates: c", parent, "CDN-Loop: keel"],
+        ),
+        (
+            TraceField::Continued(ours),
+            vec!["GET / HTTP/1.1", "Host: a", "X-A: 1", "tracestate: a=b", "Tracestates: c", parent, "CDN-Loop: keel"],
+        ),
+    ];
+    for (trace, sent) in table {
+        assert_request(&received, &silent(), &RequestEdits { trace, ..RequestEdits::NONE }, &sent);
+    }
 }

@@ -1,4 +1,7 @@
 //! Failed and slow requests: those that are kept, the story of one, and lines of the access log as they come.
+//!
+//! The words of a story are `diagnose`'s. Where settings stand is asked of the service each time, so that a line that moved with a
+//! reload is told as it is now.
 
 use std::net::SocketAddr;
 

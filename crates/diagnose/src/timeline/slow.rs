@@ -1,4 +1,7 @@
 //! Where the time of a slow request went, when nothing failed.
+//!
+//! The longest part is named and nothing else: an operator asks whom to ask next, and a list of eight numbers, which the steps
+//! are anyway, does not say.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
 //! Numbers and foreign bytes as people read them.
+//!
+//! What a client chose is escaped here and not by whoever prints it, because one place that forgets is enough for a request to
+//! write on an operator's terminal.
 
 use std::fmt::Write;
 use std::time::Duration;

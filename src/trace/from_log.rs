@@ -71,7 +71,7 @@ pub fn record(line: &[u8]) -> Option<Record> {
     };
     let backend = address(&line["backend"]);
     let timer = line["timer"].as_str().and_then(Timer::from_key);
-    let attempts = match line["attempts"].as_array() {
+    let mut attempts: Box<[Attempt]> = match line["attempts"].as_array() {
         Some(attempts) => attempts.iter().filter_map(|attempt| tried(attempt, started)).collect(),
         // A single good try is left out of the line.
         None => backend
@@ -80,6 +80,10 @@ pub fn record(line: &[u8]) -> Option<Record> {
             .into_iter()
             .collect(),
     };
+    // What the line says of its cause is what the last try met.
+    if let Some(last) = attempts.last_mut().filter(|last| last.cause.is_some() && last.cause == cause) {
+        (last.detail, last.timer) = (detail, timer);
+    }
     let phase = line["phase"].as_str().and_then(|word| {
         // Every phase there is stands with some cause.
         Cause::ALL.iter().map(|cause| cause.entry().phase).find(|phase| phase.word() == word)

@@ -7,12 +7,15 @@
 
 mod client;
 mod host;
+mod log;
 pub(super) mod node;
 mod plan;
 mod straight;
 mod url;
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,7 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evenkeel::files;
 use evenkeel_diagnose::doctor::facts::{Connect, Facts, Listener, Node, Question, Scheme, Try};
-use evenkeel_diagnose::doctor::{self, Outcome};
+use evenkeel_diagnose::doctor::{self, Extra, Outcome};
 use evenkeel_model::limits;
 use evenkeel_plan::Plan;
 use evenkeel_tls::{Offers, Witness};
@@ -47,7 +50,8 @@ const AT_ONCE: usize = 10;
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The URL that fails: http, https, tcp://HOST:PORT or udp://HOST:PORT.
-    url: String,
+    #[arg(required_unless_present = "log")]
+    url: Option<String>,
     /// The config of the balancer, for when the node cannot be asked; TOML, or YAML or JSON by its name.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -78,14 +82,23 @@ pub struct Arguments {
     /// Seconds that each request may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     timeout: u64,
+    /// Write everything a stranger needs to help into one file, without secrets.
+    #[arg(long, value_name = "FILE", conflicts_with = "log")]
+    report: Option<PathBuf>,
+    /// Ask a captured access log instead of a running node; with a URL, its host and path only.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
     /// One JSON document instead of text.
     #[arg(long)]
     json: bool,
 }
 
 pub fn doctor(arguments: &Arguments) -> ExitCode {
-    let facts = match collect(arguments) {
-        Ok(facts) => facts,
+    if let Some(file) = &arguments.log {
+        return log::doctor(file, arguments.url.as_deref(), arguments.json);
+    }
+    let (facts, known) = match collect(arguments) {
+        Ok(collected) => collected,
         Err(why) => {
             eprintln!("{why}");
             return ExitCode::from(2);
@@ -93,29 +106,53 @@ pub fn doctor(arguments: &Arguments) -> ExitCode {
     };
     let diagnosis = doctor::diagnose(&facts);
     if arguments.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&doctor::json(&diagnosis)).expect("texts and numbers always have a JSON form")
-        );
+        let document = doctor::json(&diagnosis);
+        println!("{}", serde_json::to_string_pretty(&document).expect("texts and numbers always have a JSON form"));
     } else {
         print!("{}", doctor::text(&diagnosis));
     }
-    match diagnosis.judgement.outcome {
+    if let Some(file) = &arguments.report {
+        let text = doctor::report(&facts, &diagnosis, &extra(arguments, known));
+        // Who may read it is the operator's to say.
+        let written = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
+        if let Err(error) = written.and_then(|mut file| file.write_all(text.as_bytes())) {
+            eprintln!("the report {} cannot be written: {error}", file.display());
+            return ExitCode::from(2);
+        }
+        eprintln!("the report is in {}; read it before you pass it on", file.display());
+    }
+    exit_code(diagnosis.judgement.outcome)
+}
+
+const fn exit_code(outcome: Outcome) -> ExitCode {
+    match outcome {
         Outcome::NothingWrong => ExitCode::SUCCESS,
-        Outcome::Fault(_) | Outcome::CannotTell => ExitCode::from(1),
+        Outcome::Fault(_) | Outcome::CannotTell => ExitCode::FAILURE,
+    }
+}
+
+fn extra(arguments: &Arguments, known: Known) -> Extra {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let headers = arguments.headers.iter().filter_map(|field| Some(field.split_once(':')?.1.trim().to_owned()));
+    Extra {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        system: format!("Linux {}, {}", read("/proc/sys/kernel/osrelease"), std::env::consts::ARCH),
+        config: known.text,
+        secrets: headers.chain(arguments.data.clone()).chain(known.token).collect(),
     }
 }
 
 /// # Errors
 /// Says what is wrong with the question.
-fn collect(arguments: &Arguments) -> Result<Facts, String> {
-    let url = Url::read(&arguments.url)?;
+fn collect(arguments: &Arguments) -> Result<(Facts, Known), String> {
+    let asked = arguments.url.as_deref().unwrap_or_default();
+    let url = Url::read(asked)?;
     let head = head(arguments, &url)?;
     let patience = Duration::from_secs(arguments.timeout.clamp(1, 3600));
     let count = arguments.count.clamp(1, COUNT_MAX);
     let mut facts = Facts {
         question: Question {
-            url: arguments.url.clone(),
+            url: asked.to_owned(),
             scheme: url.scheme,
             method: arguments.method.clone(),
             authority: url.authority.clone(),
@@ -131,6 +168,7 @@ fn collect(arguments: &Arguments) -> Result<Facts, String> {
     if !arguments.json {
         announce(&facts.question, count);
     }
+    let before = host::look(None);
     let (resolution, addresses) = url::resolve(&url, &arguments.resolve);
     facts.name = Some(resolution);
     let to = connects(&url, &addresses, &mut facts);
@@ -141,7 +179,7 @@ fn collect(arguments: &Arguments) -> Result<Facts, String> {
     let pid =
         known.status.as_ref().and_then(|status| status["node"]["pid"].as_u64()).and_then(|pid| u32::try_from(pid).ok());
     let is_here = matches!(&facts.node, Node::Answered(told) if told.is_here);
-    facts.host = Some(host::look(pid.filter(|_| is_here)));
+    facts.host = Some(host::look_again(pid.filter(|_| is_here), &before));
     match &known.plan {
         Ok(plan) => {
             let to = to.or_else(|| addresses.first().map(|address| SocketAddr::new(*address, url.port)));
@@ -150,7 +188,7 @@ fn collect(arguments: &Arguments) -> Result<Facts, String> {
         Err(why) => facts.no_config = Some(why.clone()),
     }
     recount(&known, &mut facts);
-    Ok(facts)
+    Ok((facts, known))
 }
 
 fn announce(question: &Question, count: usize) {
@@ -286,6 +324,9 @@ fn repeat(count: usize, ask: impl Fn() -> Try + Sync) -> Vec<Try> {
 /// What is known of the balancer besides its answers.
 struct Known {
     plan: Result<Plan, String>,
+    /// The config's name and text.
+    text: Option<(String, String)>,
+    token: Option<String>,
     status: Option<serde_json::Value>,
     causes: Option<serde_json::Value>,
 }
@@ -309,7 +350,7 @@ fn ask_node(arguments: &Arguments, facts: &mut Facts) -> Known {
             None => vec![Place::Socket(PathBuf::from(SOCKET)), Place::Address(ADMIN)],
         },
     };
-    let mut known = Known { plan: Err(String::new()), status: None, causes: None };
+    let mut known = Known { plan: Err(String::new()), text: None, token: token.clone(), status: None, causes: None };
     for place in places {
         let admin = Admin { place, token: token.clone() };
         match admin.get("/status") {
@@ -324,8 +365,9 @@ fn ask_node(arguments: &Arguments, facts: &mut Facts) -> Known {
         }
     }
     let named = known.status.as_ref().and_then(|status| status["config"]["file"].as_str()).map(PathBuf::from);
+    let file = arguments.config.clone().or(named).unwrap_or_else(|| PathBuf::from(CONFIG));
+    known.text = std::fs::read_to_string(&file).ok().map(|text| (file.display().to_string(), text));
     known.plan = from_file.unwrap_or_else(|| {
-        let file = named.unwrap_or_else(|| PathBuf::from(CONFIG));
         if Path::new(&file).exists() {
             plan::read(&file)
         } else {

@@ -9,7 +9,9 @@
 
 pub mod facts;
 mod judge;
+mod log;
 mod render;
+mod report;
 mod seen;
 mod steps;
 
@@ -17,7 +19,9 @@ use evenkeel_model::{Blame, Cause};
 
 pub use facts::Facts;
 pub use judge::judge;
+pub use log::{Log, Wanted};
 pub use render::{json, text};
+pub use report::{Extra, report};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnosis {

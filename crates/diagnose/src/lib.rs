@@ -8,6 +8,7 @@ pub mod doctor;
 mod evidence;
 pub mod explain;
 pub mod host;
+pub mod redact;
 pub mod route;
 pub mod timeline;
 pub mod window;

@@ -148,6 +148,11 @@ fn secure(
     Ok(stream)
 }
 
+/// Without the second it was, so that equal refusals are equal.
+fn timeless(why: String) -> String {
+    why.split(": verification time").next().map(str::to_owned).unwrap_or(why)
+}
+
 /// A handshake with anybody, described.
 pub fn shake_hands(
     to: SocketAddr,
@@ -212,9 +217,9 @@ fn open(way: &Way, connected: &mut Option<Duration>, began: Instant) -> Result<L
         stream.write_all(&written(ours, way.to)).map_err(|_| Failure::Reset)?;
     }
     match &way.tls {
-        Some((config, name)) => {
-            secure(stream, config, name).map(|stream| Link::Secured(Box::new(stream))).map_err(Failure::Tls)
-        }
+        Some((config, name)) => secure(stream, config, name)
+            .map(|stream| Link::Secured(Box::new(stream)))
+            .map_err(|why| Failure::Tls(timeless(why))),
         None => Ok(Link::Plain(stream)),
     }
 }
@@ -317,7 +322,7 @@ fn read_body(link: &mut Link, answer: &mut Answer, framing: Framing, first: &[u8
             break End::BrokenChunks;
         }
         hash.add(&payload);
-        kept.extend_from_slice(&payload[..payload.len().min(LOOKED_AT.saturating_sub(kept.len()))]);
+        keep(&mut kept, &payload);
         if body.is_done() {
             break End::Whole;
         }
@@ -335,6 +340,14 @@ fn read_body(link: &mut Link, answer: &mut Answer, framing: Framing, first: &[u8
     answer.body_bytes = body.payload_bytes();
     answer.body_hash = hash.0;
     answer.looks = looks(answer, &kept);
+}
+
+/// The beginning of a body and its end, where an application that failed in the middle says so.
+fn keep(kept: &mut Vec<u8>, payload: &[u8]) {
+    kept.extend_from_slice(payload);
+    if kept.len() > 2 * LOOKED_AT {
+        kept.drain(LOOKED_AT..kept.len() - LOOKED_AT);
+    }
 }
 
 /// Answers before the answer are read over.
@@ -387,8 +400,16 @@ fn looks(answer: &Answer, body: &[u8]) -> Looks {
     let server = answer.field("server").unwrap_or_default().to_ascii_lowercase();
     let of_type =
         |kind: &str| answer.field("content-type").is_some_and(|value| value.to_ascii_lowercase().contains(kind));
-    if has("<b>Fatal error</b>") || has("PHP Fatal error") || has("<b>Parse error</b>") || has("PHP Parse error") {
+    let failed = ["PHP Fatal error: ", "PHP Parse error: "].into_iter().any(|words| answer.status >= 500 && has(words));
+    if failed || has("<b>Fatal error</b>: ") || has("<b>Parse error</b>: ") {
         Looks::PhpError
+    } else if has("plain HTTP request was sent to HTTPS port")
+        || has("speaking plain HTTP to an SSL-enabled server port")
+        || body.starts_with(b"Client sent an HTTP request to an HTTPS server")
+    {
+        Looks::WantsTls
+    } else if body.starts_with(b"File not found.") {
+        Looks::PhpNotFound
     } else if has("<center>nginx") || matches!(answer.status, 502 | 504) && server.starts_with("nginx") {
         Looks::NginxError
     } else if has("<address>Apache") || matches!(answer.status, 502 | 504) && server.starts_with("apache") {

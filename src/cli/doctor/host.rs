@@ -19,6 +19,7 @@ pub fn look(pid: Option<u32>) -> Host {
         reuse_time_wait: setting("net/ipv4/tcp_tw_reuse"),
         listen_overflows: overflows,
         listen_drops: drops,
+        overflows_meanwhile: None,
         source_ports,
         ports_in_use: source_ports.map(ports_in_use),
         conntrack: setting("net/netfilter/nf_conntrack_count").zip(setting("net/netfilter/nf_conntrack_max")),
@@ -34,6 +35,13 @@ pub fn look(pid: Option<u32>) -> Host {
             Some(((load * 100.0) as u64, cpus))
         }),
     }
+}
+
+/// The same, with what has happened since.
+pub fn look_again(pid: Option<u32>, before: &Host) -> Host {
+    let now = look(pid);
+    let more = now.listen_overflows.zip(before.listen_overflows).map(|(now, before)| now.saturating_sub(before));
+    Host { overflows_meanwhile: more, ..now }
 }
 
 fn read(path: &str) -> Option<String> {

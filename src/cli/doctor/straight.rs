@@ -21,6 +21,8 @@ use super::{Arguments, CONNECT_PATIENCE, plan, with_body};
 const BACKENDS_MAX: usize = 24;
 /// Requests to each, so that one that comes and goes is seen.
 const TRIES: usize = 3;
+/// Longer answers are not asked for more often than they must be.
+const SLOW: Duration = Duration::from_secs(1);
 /// Backends asked at once.
 const AT_ONCE: usize = 8;
 
@@ -99,6 +101,7 @@ impl Round<'_> {
                 break;
             }
         }
+        self.neighbour(&way, &mut backend);
         self.other_requests(&way, &mut backend);
         backend
     }
@@ -190,6 +193,21 @@ impl Round<'_> {
         Some(way)
     }
 
+    /// Whether the application behind a web server runs at all, where that is the question.
+    fn neighbour(&self, way: &Way, backend: &mut Backend) {
+        let doubtful = |attempt: &facts::Try| match &attempt.outcome {
+            Outcome::Answered(answer) => matches!(answer.status, 502..=504) || attempt.whole >= SLOW,
+            Outcome::Failed(failure) => *failure == facts::Failure::Silent,
+            Outcome::Relayed(_) => false,
+        };
+        if backend.straight.iter().any(doubtful)
+            && let Some(request) = beside_script(&self.request, self.method)
+        {
+            let way = Way { patience: CONNECT_PATIENCE.min(self.patience), ..way.clone() };
+            backend.neighbour = Some(client::ask(&way, &request, "GET"));
+        }
+    }
+
     /// The check's own request, and the request with the check's Host.
     fn other_requests(&self, way: &Way, backend: &mut Backend) {
         let found = self.pool.checks.iter().enumerate().find_map(|(number, check)| match &check.settings.probe {
@@ -216,16 +234,23 @@ impl Round<'_> {
             passes,
         });
         if let Some(request) = with_host(&self.request, &host)
-            && !backend.straight.iter().any(is_late)
+            && !backend.straight.iter().any(|attempt| attempt.whole >= SLOW)
         {
             backend.other_host = Some((host, client::ask(way, &request, self.method)));
         }
     }
 }
 
-/// Nothing is learnt from asking one that hangs once more.
-fn is_late(attempt: &facts::Try) -> bool {
-    matches!(attempt.outcome, Outcome::Failed(_))
+/// The same head for a script beside the asked one that is surely not there; `None` where no script was asked for.
+fn beside_script(request: &[u8], method: &str) -> Option<Vec<u8>> {
+    let text = String::from_utf8_lossy(request);
+    let (line, rest) = text.split_once("\r\n")?;
+    let target = line.split(' ').nth(1)?;
+    let script = target.split('?').next()?;
+    let at = script.find(".php")?;
+    let folder = &script[..script[..at].rfind('/')? + 1];
+    matches!(method, "GET" | "HEAD")
+        .then(|| format!("GET {folder}evenkeel-doctor-no-such-script.php HTTP/1.1\r\n{rest}").into_bytes())
 }
 
 fn facts_port(plan: &Plan, pool: &Pool, check: usize, address: SocketAddr) -> u16 {
@@ -269,6 +294,18 @@ fn proxy_v2(ours: SocketAddr, to: SocketAddr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_that_is_not_there_is_asked_for_beside_the_one_that_is() {
+        let asked = |target: &str, method| {
+            let made = beside_script(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(), method)?;
+            Some(String::from_utf8(made).expect("ASCII").split(' ').nth(1).expect("a target").to_owned())
+        };
+        assert_eq!(asked("/app.php?x=/y.php", "GET").as_deref(), Some("/evenkeel-doctor-no-such-script.php"));
+        assert_eq!(asked("/shop/index.php/cart", "GET").as_deref(), Some("/shop/evenkeel-doctor-no-such-script.php"));
+        assert_eq!(asked("/page?x.php", "GET"), None);
+        assert_eq!(asked("/app.php", "POST"), None);
+    }
 
     #[test]
     fn a_request_can_be_put_to_another_host_and_keeps_the_rest() {

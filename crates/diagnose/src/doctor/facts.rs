@@ -202,6 +202,10 @@ pub enum Looks {
     NginxError,
     ApacheError,
     PhpError,
+    /// "The plain HTTP request was sent to HTTPS port", in one server's words or another's.
+    WantsTls,
+    /// What php-fpm says of a script that is not there: it runs, and has a worker.
+    PhpNotFound,
     /// Our own explanation of a failure.
     Evenkeel,
     Markup,
@@ -341,6 +345,8 @@ pub struct Backend {
     pub straight: Vec<Try>,
     /// The request of its http check.
     pub probe: Option<ProbeLike>,
+    /// The request for a script beside it that is not there: whether the application runs at all.
+    pub neighbour: Option<Try>,
     /// The request with another Host: the check's, where it differs.
     pub other_host: Option<(String, Try)>,
     /// The listener of this very balancer that has the same address.
@@ -357,6 +363,7 @@ impl Backend {
             tls: None,
             straight: Vec::new(),
             probe: None,
+            neighbour: None,
             other_host: None,
             is_listener: None,
         }
@@ -415,6 +422,8 @@ pub struct Host {
     /// Since the host came up.
     pub listen_overflows: Option<u64>,
     pub listen_drops: Option<u64>,
+    /// Since the diagnosis began.
+    pub overflows_meanwhile: Option<u64>,
     pub source_ports: Option<(u16, u16)>,
     /// Connections that use a port of that range, TIME_WAIT included.
     pub ports_in_use: Option<u64>,

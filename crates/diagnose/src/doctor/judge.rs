@@ -33,7 +33,7 @@ pub fn judge(facts: &Facts) -> Judgement {
 }
 
 impl Judgement {
-    fn new(outcome: Outcome, sentence: impl Into<String>) -> Self {
+    pub(super) fn new(outcome: Outcome, sentence: impl Into<String>) -> Self {
         Judgement {
             outcome,
             cause: None,
@@ -46,36 +46,36 @@ impl Judgement {
         }
     }
 
-    fn fault(whose: Whose, sentence: impl Into<String>) -> Self {
+    pub(super) fn fault(whose: Whose, sentence: impl Into<String>) -> Self {
         Judgement::new(Outcome::Fault(whose), sentence)
     }
 
-    fn cause(mut self, cause: Cause) -> Self {
+    pub(super) fn cause(mut self, cause: Cause) -> Self {
         self.cause = Some(cause);
         self
     }
 
-    fn about(mut self, about: impl Into<String>) -> Self {
+    pub(super) fn about(mut self, about: impl Into<String>) -> Self {
         self.about = Some(about.into());
         self
     }
 
-    const fn confidence(mut self, confidence: Confidence) -> Self {
+    pub(super) const fn confidence(mut self, confidence: Confidence) -> Self {
         self.confidence = confidence;
         self
     }
 
-    fn because(mut self, evidence: impl Into<String>) -> Self {
+    pub(super) fn because(mut self, evidence: impl Into<String>) -> Self {
         self.evidence.push(evidence.into());
         self
     }
 
-    fn because_all(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn because_all(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
         self.evidence.extend(evidence);
         self
     }
 
-    fn next(mut self, step: impl Into<String>) -> Self {
+    pub(super) fn next(mut self, step: impl Into<String>) -> Self {
         self.next.push(step.into());
         self
     }

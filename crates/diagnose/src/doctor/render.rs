@@ -22,7 +22,7 @@ pub fn text(diagnosis: &Diagnosis) -> String {
     out
 }
 
-fn put_step(out: &mut String, step: &Step) {
+pub(super) fn put_step(out: &mut String, step: &Step) {
     let mark = match step.mark {
         Mark::Good => "ok",
         Mark::Skipped => "-",
@@ -93,10 +93,6 @@ pub(super) fn wrap(out: &mut String, label: &str, text: &str, indent: usize) {
 /// `evenkeel doctor --json`.
 pub fn json(diagnosis: &Diagnosis) -> Value {
     let Diagnosis { steps, judgement } = diagnosis;
-    let whose = match judgement.outcome {
-        Outcome::Fault(whose) => Some(whose.word()),
-        Outcome::NothingWrong | Outcome::CannotTell => None,
-    };
     value!({
         "steps": steps.iter().map(|step| value!({
             "name": step.name,
@@ -104,17 +100,25 @@ pub fn json(diagnosis: &Diagnosis) -> Value {
             "seen": step.seen,
             "means": step.means,
         })).collect::<Vec<_>>(),
-        "judgement": {
-            "outcome": judgement.outcome.word(),
-            "whose": whose,
-            "blame": judgement.cause.map(|cause| cause.entry().blame.word()),
-            "cause": judgement.cause.map(evenkeel_model::Cause::code),
-            "about": judgement.about,
-            "confidence": judgement.confidence.word(),
-            "sentence": judgement.sentence,
-            "evidence": judgement.evidence,
-            "next": judgement.next,
-            "beside": judgement.beside,
-        },
+        "judgement": judgement_json(judgement),
+    })
+}
+
+pub(super) fn judgement_json(judgement: &Judgement) -> Value {
+    let whose = match judgement.outcome {
+        Outcome::Fault(whose) => Some(whose.word()),
+        Outcome::NothingWrong | Outcome::CannotTell => None,
+    };
+    value!({
+        "outcome": judgement.outcome.word(),
+        "whose": whose,
+        "blame": judgement.cause.map(|cause| cause.entry().blame.word()),
+        "cause": judgement.cause.map(evenkeel_model::Cause::code),
+        "about": judgement.about,
+        "confidence": judgement.confidence.word(),
+        "sentence": judgement.sentence,
+        "evidence": judgement.evidence,
+        "next": judgement.next,
+        "beside": judgement.beside,
     })
 }

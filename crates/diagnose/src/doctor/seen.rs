@@ -48,6 +48,9 @@ impl Condition {
         }
         match (&answer.end, answer.status) {
             (End::Whole | End::NotReadOn, status @ 500..) => Condition::ServerError(status, answer.looks),
+            (End::Whole | End::NotReadOn, status @ 100..400) if answer.looks == Looks::PhpError => {
+                Condition::ServerError(status, Looks::PhpError)
+            }
             (End::Whole | End::NotReadOn, status @ 400..500) => Condition::ClientError(status),
             (End::Whole | End::NotReadOn, status) => Condition::Good(status),
             (end, _) => Condition::Cut(end.clone()),
@@ -120,7 +123,8 @@ fn by(looks: Looks) -> &'static str {
         Looks::NginxError => " on nginx's own error page",
         Looks::ApacheError => " on Apache's own error page",
         Looks::PhpError => " with an error of PHP in the page",
-        Looks::Other | Looks::Empty | Looks::Evenkeel | Looks::Markup | Looks::Json => "",
+        Looks::WantsTls => " and wants TLS on that port",
+        Looks::Other | Looks::Empty | Looks::PhpNotFound | Looks::Evenkeel | Looks::Markup | Looks::Json => "",
     }
 }
 
@@ -128,7 +132,9 @@ pub(super) fn failed(failure: &Failure) -> String {
     match failure {
         Failure::Refused => "refuses the connection".to_owned(),
         Failure::NoAnswerToSyn => "does not answer the connection attempt".to_owned(),
-        Failure::Unreachable { errno, text } => format!("cannot be reached: {text} (errno {errno})"),
+        Failure::Unreachable { errno, text } => {
+            format!("cannot be reached: {} (errno {errno})", text.split(" (os error").next().unwrap_or(text))
+        }
         Failure::Tls(why) => format!("fails the TLS handshake: {why}"),
         Failure::Reset => "resets the connection instead of an answer".to_owned(),
         Failure::Closed => "closes the connection without an answer".to_owned(),

@@ -32,6 +32,7 @@ pub(super) fn steps(facts: &Facts) -> Vec<Step> {
     if http {
         steps.extend([
             behind::health_page(facts),
+            behind::application(facts),
             behind::other_host(facts),
             behind::sizes(facts),
             behind::times(facts),

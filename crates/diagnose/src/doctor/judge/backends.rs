@@ -34,8 +34,12 @@ pub(super) fn sick(facts: &Facts, cause: Option<Cause>) -> Option<Judgement> {
             unfit.then_some(Sick { backend, condition: late.unwrap_or(condition) })
         })
         .collect();
-    let first =
-        all.iter().find(|sick| cause.is_some() && sick.condition.as_cause() == cause).or_else(|| all.first())?;
+    let same = |sick: &&Sick<'_>| cause.is_some() && sick.condition.as_cause() == cause;
+    // The same fault may look a little different from here, but a refusal is no explanation for a slow answer.
+    let akin = |sick: &&Sick<'_>| {
+        cause.is_none_or(|cause| sick.condition.as_cause().map(is_of_connect) == Some(is_of_connect(cause)))
+    };
+    let first = all.iter().find(same).or_else(|| all.iter().find(akin))?;
     let (kind, condition) = (first.condition.as_cause(), first.condition.clone());
     let same: Vec<&Sick<'_>> = all.iter().filter(|sick| sick.condition.as_cause() == kind).collect();
     let addresses: Vec<SocketAddr> = same.iter().map(|sick| sick.backend.address).collect();
@@ -46,6 +50,18 @@ pub(super) fn sick(facts: &Facts, cause: Option<Cause>) -> Option<Judgement> {
         _ => judgement,
     };
     let mut judgement = judgement.about(list(&addresses));
+    match application(first.backend) {
+        Some(Application::Runs) => {
+            judgement = judgement.because("a script that is not there is answered by the application at once: it runs, and has workers free; it is this request that fails");
+        }
+        Some(Application::Down) => {
+            judgement = judgement.because("a script that is not there ends in 502 too: it is the whole application, which is down or whose queue is full, and not this request");
+        }
+        Some(Application::Busy) => {
+            judgement = judgement.because("a script that is not there is not answered either: all workers of the application are busy (php-fpm: pm.max_children)");
+        }
+        None => {}
+    }
     for sick in same.iter().take(3) {
         judgement = judgement.because(straight(sick.backend));
     }
@@ -106,6 +122,35 @@ fn late(facts: &Facts, backend: &Backend) -> Option<Condition> {
     backend.straight.iter().any(|attempt| is_late(&attempt)).then_some(Condition::Failed(Failure::Silent))
 }
 
+const fn is_of_connect(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::BackendConnectRefused
+            | Cause::BackendConnectTimeout
+            | Cause::BackendUnreachable
+            | Cause::BackendTlsFailed
+    )
+}
+
+/// What a script that is not there says of the application that should run it.
+enum Application {
+    Runs,
+    Down,
+    Busy,
+}
+
+fn application(backend: &Backend) -> Option<Application> {
+    let neighbour = backend.neighbour.as_ref()?;
+    if answer(neighbour).is_some_and(|answer| answer.looks == Looks::PhpNotFound) {
+        return Some(Application::Runs);
+    }
+    match Condition::of(neighbour) {
+        Condition::ServerError(502, _) => Some(Application::Down),
+        Condition::ServerError(504, _) | Condition::Failed(Failure::Silent) => Some(Application::Busy),
+        _ => None,
+    }
+}
+
 /// The web server is there; it is the application, or the request, that is not.
 const fn answers(condition: &Condition) -> bool {
     matches!(
@@ -142,10 +187,21 @@ fn straight(backend: &Backend) -> String {
 }
 
 fn judged(facts: &Facts, who: &str, condition: &Condition, backend: &Backend) -> Judgement {
+    if let Some((host, attempt)) = &backend.other_host
+        && matches!(Condition::of(attempt), Condition::Good(_))
+        && matches!(condition, Condition::Failed(Failure::Reset | Failure::Closed) | Condition::ServerError(..))
+    {
+        return wrong_host(facts, who, condition, host);
+    }
     match condition {
         Condition::ServerError(status, looks) | Condition::PassedOn(status, looks) => {
             let slowest = backend.straight.iter().map(waited).max().unwrap_or_default();
-            let (sentence, next) = server_error(*status, *looks, slowest);
+            let (sentence, next) = match (application(backend), looks) {
+                (Some(application), Looks::NginxError | Looks::ApacheError) => {
+                    told_apart(&application, *status, slowest)
+                }
+                _ => server_error(*status, *looks, slowest),
+            };
             let judgement =
                 Judgement::fault(Whose::Backend, format!("{who} {sentence}")).cause(Cause::BackendAnsweredError);
             next.into_iter().fold(judgement, Judgement::next)
@@ -171,6 +227,17 @@ fn judged(facts: &Facts, who: &str, condition: &Condition, backend: &Backend) ->
             Judgement::fault(Whose::Backend, format!("{who} {}.", condition.does()))
         }
     }
+}
+
+/// The same request with the check's Host is answered well.
+pub(super) fn wrong_host(facts: &Facts, who: &str, condition: &Condition, host: &str) -> Judgement {
+    let sent = &facts.question.authority;
+    Judgement::fault(
+        Whose::Operator,
+        format!("{who} {} when the Host is \"{sent}\", and serves \"{host}\": it knows the site by another name.", condition.does()),
+    )
+    .because(format!("the same request with Host: {host} is answered well"))
+    .next(format!("add \"{}\" to the names the backend serves (server_name in nginx), or let a rule set the Host it knows: request_headers = {{ set = {{ Host = \"{host}\" }} }}", facts.question.host))
 }
 
 /// What a 5xx of a backend says, and what to do: the words behind "the backend".
@@ -212,6 +279,46 @@ pub(super) fn server_error(status: u16, looks: Looks, waited: Duration) -> (Stri
     }
 }
 
+/// The same, when a script that is not there has told whether the application runs.
+fn told_apart(application: &Application, status: u16, slowest: Duration) -> (String, Vec<String>) {
+    let (sentence, next) = match application {
+        Application::Down => (
+            format!(
+                "answers {status} on its web server's own page for every script: its application (php-fpm, say) is down, or all its workers are busy and its queue is full."
+            ),
+            "systemctl status 'php*-fpm'; if it runs, its log says \"server reached pm.max_children\", and the web server's \"(11: Resource temporarily unavailable)\"",
+        ),
+        Application::Busy => (
+            format!(
+                "answers {status} on its web server's own page after {}: all workers of its application are busy (pm.max_children of php-fpm), so requests wait until the web server gives up.",
+                time(slowest)
+            ),
+            "find out what keeps the workers: php-fpm's status page with ?full, its slowlog; then raise pm.max_children if memory allows",
+        ),
+        Application::Runs if status == 504 => (
+            format!(
+                "answers 504 on its web server's own page after {}: this script takes longer than the web server waits (fastcgi_read_timeout, proxy_read_timeout); the application runs and has workers free.",
+                time(slowest)
+            ),
+            "php-fpm's slowlog says where this script spends its time",
+        ),
+        Application::Runs if slowest >= SLOW => (
+            format!(
+                "answers {status} on its web server's own page after {}: the worker was ended while this script ran, by a limit of time (request_terminate_timeout) or a crash; the application runs.",
+                time(slowest)
+            ),
+            "php-fpm's log says \"execution timed out, terminating\" or \"exited on signal\"; its slowlog says where this script spends its time",
+        ),
+        Application::Runs => (
+            format!(
+                "answers {status} on its web server's own page at once for this request: the application runs, but its worker dies of this script, or answers with a head larger than the web server takes."
+            ),
+            "the web server's error log: \"(104: Connection reset\" or \"prematurely closed\" is a worker that died (php-fpm's log: \"exited on signal\"), \"too big header\" an answer over fastcgi_buffer_size",
+        ),
+    };
+    (sentence, vec![next.to_owned()])
+}
+
 fn failing(facts: &Facts, who: &str, failure: &Failure, backend: &Backend) -> Judgement {
     let pool = facts.pool.as_ref();
     match failure {
@@ -226,12 +333,13 @@ fn failing(facts: &Facts, who: &str, failure: &Failure, backend: &Backend) -> Ju
                 .next("is the host up? ip neigh; ping; its console")
                 .next("if it is up: nft list ruleset, and ss -ltn for a full accept queue"),
         },
-        Failure::Unreachable { text, .. } => Judgement::fault(Whose::Network, format!("{who} cannot be reached: {text}. The network or a firewall that rejects says so; the service was not asked."))
+        Failure::Unreachable { text, .. } => Judgement::fault(Whose::Network, format!("{who} cannot be reached: {}. The network or a firewall that rejects says so; the service was not asked.", text.split(" (os error").next().unwrap_or(text)))
             .next(format!("ip route get {}; firewalls on the way and on the backend", backend.address.ip())),
         Failure::Tls(why) => secured(facts, who, why, backend),
         Failure::Silent => silent(facts, who, pool, backend),
         Failure::Reset => Judgement::fault(Whose::Backend, format!("{who} takes the request and resets the connection instead of an answer: the application crashes on it, or its worker is killed."))
-            .next("read the application's log at this moment; dmesg for the kernel's OOM killer"),
+            .next("read the application's log at this moment; dmesg for the kernel's OOM killer")
+            .next("if every request ends so, the port may speak another protocol: php-fpm's own (FastCGI, usually port 9000), TLS, or one that wants a PROXY header"),
         Failure::Closed => Judgement::fault(Whose::Backend, format!("{who} takes the request and closes the connection without an answer."))
             .next("read the application's log at this moment; it may expect another protocol (TLS, a PROXY header) on that port"),
         Failure::HeadEndless { bytes } => Judgement::fault(Whose::Backend, format!("{who} sends a head of more than {bytes} bytes: more than any balancer takes."))

@@ -5,7 +5,7 @@
 
 use evenkeel_model::Cause;
 
-use super::super::facts::{Backend, Check, Facts, Failure};
+use super::super::facts::{Backend, Check, Facts, Failure, Scheme};
 use super::super::seen::{Condition, list, time, waited, worst};
 use super::super::steps;
 use super::{Confidence, Judgement, Whose, backends, is_elsewhere, through};
@@ -66,6 +66,11 @@ pub(super) fn explained(facts: &Facts, cause: Cause) -> Judgement {
 
 fn by_table(facts: &Facts, cause: Cause) -> Judgement {
     let entry = cause.entry();
+    if cause == Cause::TlsHandshakeFailed && facts.question.scheme == Scheme::Http {
+        return Judgement::fault(Whose::Client, "Plain HTTP was sent to a port that speaks TLS.")
+            .cause(cause)
+            .next("ask with https://; a listener for port 80 with redirect_to_https sends browsers there");
+    }
     let judgement = Judgement::fault(cause.into(), entry.meaning).cause(cause).next(entry.advice);
     match &facts.pool {
         Some(pool) => judgement.about(format!("pool \"{}\"", pool.name)),
@@ -174,8 +179,11 @@ fn wrong_check(facts: &Facts) -> Option<Judgement> {
     {
         let seen = Condition::of(&probe.seen).does();
         let asked = probe.host.as_ref().map_or_else(String::new, |host| format!(" with Host: {host}"));
-        let host_matters = matches!(Condition::of(&probe.seen), Condition::ClientError(_))
-            && probe.host.as_deref() != Some(&facts.question.authority);
+        // The asked path with the check's Host tells whether it is the Host or the path.
+        let host_matters = backend
+            .other_host
+            .as_ref()
+            .is_some_and(|(_, attempt)| !matches!(Condition::of(attempt), Condition::Good(_)));
         let judgement = Judgement::fault(
             Whose::Operator,
             format!(

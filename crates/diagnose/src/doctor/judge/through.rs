@@ -215,6 +215,25 @@ fn refused_by_backend(facts: &Facts) -> Option<Judgement> {
             .next(format!("add \"{}\" to the names the backend serves (server_name in nginx), or let a rule set the Host it knows: request_headers = {{ set = {{ Host = \"{host}\" }} }}", facts.question.host)),
         );
     }
+    let wants_tls = facts
+        .backends
+        .iter()
+        .flat_map(|backend| &backend.straight)
+        .chain(&facts.through)
+        .filter_map(answer)
+        .any(|answer| answer.looks == Looks::WantsTls);
+    if wants_tls {
+        let pool = facts.pool.as_ref().map_or_else(|| "the pool".to_owned(), |pool| format!("pool \"{}\"", pool.name));
+        return Some(
+            Judgement::fault(
+                Whose::Operator,
+                format!("The backends want TLS on that port, and {pool} speaks to them without."),
+            )
+            .because(seen)
+            .because("the answer says so in its page")
+            .next("add [pool.tls] to the pool, or use the backends' plain port"),
+        );
+    }
     let one_host = facts.backends.iter().filter_map(worst).any(|condition| matches!(condition, Condition::Good(_)));
     let judgement = if matches!(status, 401 | 403 | 407 | 429) {
         Judgement::fault(

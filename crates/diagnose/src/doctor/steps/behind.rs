@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use evenkeel_model::Cause;
 
-use super::super::facts::{Backend, Facts, Failure, Relayed, Scheme, Try};
+use super::super::facts::{Backend, Facts, Failure, Looks, Relayed, Scheme, Try};
 use super::super::judge::last_failure;
 use super::super::seen::{Condition, answer, failed, list, time, waited, worst};
 use super::super::{Mark, Step};
@@ -155,6 +155,31 @@ pub(super) fn health_page(facts: &Facts) -> Step {
         (Mark::Good, String::new())
     };
     Step::new("health page", mark, means).saw_all(lines)
+}
+
+pub(super) fn application(facts: &Facts) -> Step {
+    let asked: Vec<_> =
+        facts.backends.iter().filter_map(|backend| Some((backend, backend.neighbour.as_ref()?))).collect();
+    if asked.is_empty() {
+        return Step::skipped("application", "asked only where a .php page ends in 502, 503, 504 or silence");
+    }
+    let lines = asked.iter().map(|(backend, attempt)| {
+        let runs = answer(attempt).is_some_and(|answer| answer.looks == Looks::PhpNotFound);
+        let by = if runs { " by php-fpm itself" } else { "" };
+        format!(
+            "{}: a script that is not there: it {}{by}, after {}",
+            backend.address,
+            Condition::of(attempt).does(),
+            time(waited(attempt))
+        )
+    });
+    let runs = asked.iter().all(|(_, attempt)| Condition::of(attempt).is_fit());
+    let (mark, means) = if runs {
+        (Mark::Note, "the application runs: it is this request that fails")
+    } else {
+        (Mark::Bad, "no script is run at all")
+    };
+    Step::new("application", mark, means).saw_all(lines)
 }
 
 pub(super) fn other_host(facts: &Facts) -> Step {

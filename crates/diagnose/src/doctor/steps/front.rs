@@ -81,7 +81,9 @@ pub(super) fn tallied(tries: &[Try]) -> Vec<String> {
                 tries.iter().filter(|attempt| Condition::of(attempt) == *condition).map(waited).collect();
             times.sort_unstable();
             let range = match (times.first(), times.last()) {
-                (Some(first), Some(last)) if times.len() > 1 => format!("after {} to {}", time(*first), time(*last)),
+                (Some(first), Some(last)) if time(*first) != time(*last) => {
+                    format!("after {} to {}", time(*first), time(*last))
+                }
                 (Some(only), _) => format!("after {}", time(*only)),
                 (None, _) => String::new(),
             };

@@ -48,8 +48,8 @@ fn of(host: &Host) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if let Some(overflows) = host.listen_overflows.filter(|count| *count > 0) {
-        found.push(format!("accept queues of this host have overflowed {overflows} times since it came up (TcpExtListenOverflows); nstat shows whether it goes on"));
+    if let Some(overflows) = host.overflows_meanwhile.filter(|count| *count > 0) {
+        found.push(format!("accept queues of this host overflowed {overflows} times while this command ran (TcpExtListenOverflows): a service here takes its connections too slowly"));
     }
     if let (Some(used), Some((first, last))) = (host.ports_in_use, host.source_ports) {
         let all = u64::from(last.saturating_sub(first)) + 1;
@@ -93,6 +93,7 @@ fn settings(host: &Host) -> Vec<String> {
     );
     say("conntrack", host.conntrack.map(|(used, most)| format!("{used}/{most}")));
     say("files", host.files.map(|(open, most)| format!("{open}/{most}")));
+    say("accept queue overflows since the host came up", host.listen_overflows.map(|value| value.to_string()));
     say("listen drops", host.listen_drops.map(|value| value.to_string()));
     vec![line.join(", ")]
 }

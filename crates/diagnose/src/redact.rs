@@ -63,7 +63,7 @@ static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         ),
         (r"(?i)\b(bearer|basic|digest|negotiate)(\s+)[A-Za-z0-9+/=._~:-]{4,}", "${1}${2}(removed)"),
         (
-            r#"(?i)\b([a-z0-9_-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|credential|session|sessid|private[_-]?key)[a-z0-9_-]*)(["']?\s*[:=]\s*)("[^"\n]*"|'[^'\n]*'|[^\s,;}\])"']+)"#,
+            r#"(?i)\b([a-z0-9_-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|credential|session|sessid|private[_-]?key)[a-z0-9_-]*)(["']?\s*[:=]\s*)(\(removed\)|"[^"\n]*"|'[^'\n]*'|[^\s,;}\])"']+)"#,
             "${1}${2}(removed)",
         ),
         // Three parts of base64 with dots between them.

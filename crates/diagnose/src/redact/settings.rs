@@ -25,55 +25,83 @@ const FIRST_SHOWN: &[&str] = &["command"];
 /// TOML, YAML or JSON.
 pub fn config(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
-    let mut lines = source.split_inclusive('\n').peekable();
     // Set while everything below a `[table]` of headers is secret.
     let mut in_secret_table = false;
-    while let Some(line) = lines.next() {
+    let mut rest = source;
+    while !rest.is_empty() {
+        let line = first_line(rest);
         let trimmed = line.trim_start();
-        let indent = line.len() - trimmed.len();
         if trimmed.starts_with('[') && !trimmed.contains('=') {
             let name = trimmed.trim_matches(|c: char| "[] \t\r\n".contains(c));
             in_secret_table = name.split('.').any(|part| is(SECRET, part) && part != "token");
-            out.push_str(line);
+        } else if in_secret_table && let Some(value) = value_of(trimmed) {
+            let value = line.len() - trimmed.len() + value;
+            out.push_str(&line[..value]);
+            rest = secret_value(&mut out, &rest[value..], line, false);
+            rest = behind(&mut out, rest);
             continue;
         }
-        if in_secret_table && let Some((key, _)) = split_key(trimmed) {
-            let mut whole = line.to_owned();
-            while !is_balanced(&whole) {
-                let Some(more) = lines.next() else { break };
-                whole.push_str(more);
-            }
-            out.push_str(&format!("{}{key} = {REMOVED}\n", &line[..indent]));
-            continue;
-        }
-        let Some(at) = secret_key(line) else {
-            out.push_str(line);
-            continue;
-        };
-        let mut whole = line.to_owned();
-        while !is_balanced(&whole[at.value..]) {
-            let Some(more) = lines.next() else { break };
-            whole.push_str(more);
-        }
-        out.push_str(&whole[..at.value]);
-        let value = &whole[at.value..];
-        if value.trim().is_empty() || value.trim_start().starts_with(['|', '>']) {
-            // YAML: the value is the block below, which is indented deeper; a list may begin where its key does.
-            out.push_str(value);
-            while let Some(next) = lines.peek() {
-                let deeper = next.len() - next.trim_start().len() > indent;
-                let item = next.len() - next.trim_start().len() == indent && next.trim_start().starts_with("- ");
-                if !deeper && !item && !next.trim().is_empty() {
-                    break;
-                }
-                let next = lines.next().unwrap_or_default();
-                out.push_str(&block_line(next));
-            }
-            continue;
-        }
-        out.push_str(&without_texts(value, at.first_shown));
+        rest = behind(&mut out, rest);
     }
     text(&out)
+}
+
+/// Puts out what is left of a line, and of the values that begin in it.
+fn behind<'s>(out: &mut String, mut rest: &'s str) -> &'s str {
+    loop {
+        let line = first_line(rest);
+        let Some(key) = secret_key(line) else {
+            out.push_str(line);
+            return &rest[line.len()..];
+        };
+        out.push_str(&line[..key.value]);
+        let block = line[key.value..].trim();
+        if block.is_empty() || block.starts_with(['|', '>']) {
+            out.push_str(&line[key.value..]);
+            return put_block(out, &rest[line.len()..], line.len() - line.trim_start().len());
+        }
+        rest = secret_value(out, &rest[key.value..], line, key.first_shown);
+    }
+}
+
+/// YAML: the value is the block below, which is indented deeper; a list may begin where its key does.
+fn put_block<'s>(out: &mut String, mut rest: &'s str, indent: usize) -> &'s str {
+    while !rest.is_empty() {
+        let line = first_line(rest);
+        let depth = line.len() - line.trim_start().len();
+        let item = depth == indent && line.trim_start().starts_with("- ");
+        if depth <= indent && !item && !line.trim().is_empty() {
+            break;
+        }
+        out.push_str(&block_line(line));
+        rest = &rest[line.len()..];
+    }
+    rest
+}
+
+/// Puts out a value that `rest` begins with, without its texts, and gives what is behind it.
+fn secret_value<'s>(out: &mut String, rest: &'s str, line: &str, first_shown: bool) -> &'s str {
+    let end = value_end(rest, line);
+    out.push_str(&without_texts(&rest[..end], first_shown));
+    &rest[end..]
+}
+
+fn first_line(rest: &str) -> &str {
+    rest.find('\n').map_or(rest, |end| &rest[..=end])
+}
+
+/// Where a value ends that begins behind its `=` or `:`.
+fn value_end(rest: &str, line: &str) -> usize {
+    let spaces = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+    let value = &rest[spaces..];
+    let length = match value.chars().next() {
+        Some('"' | '\'') => text_end(value).unwrap_or_else(|| first_line(value).len()),
+        Some('{' | '[') => balanced_end(value),
+        // A plain word of YAML goes on to the end of its line, commas and all; others end where the next key may begin.
+        _ if line.contains('{') => value.find([',', '}', ']', '\n']).unwrap_or(value.len()),
+        _ => value.find('\n').unwrap_or(value.len()),
+    };
+    spaces + length
 }
 
 struct SecretKey {
@@ -86,7 +114,6 @@ struct SecretKey {
 fn secret_key(line: &str) -> Option<SecretKey> {
     let bytes = line.as_bytes();
     let mut at = 0;
-    let mut found: Option<SecretKey> = None;
     while at < bytes.len() {
         // The value of a harmless key may hold the word.
         let begins = at == 0 || !is_word(bytes[at - 1]);
@@ -97,17 +124,24 @@ fn secret_key(line: &str) -> Option<SecretKey> {
             let first_shown = is(FIRST_SHOWN, word);
             if (first_shown || is(SECRET, word)) && rest.starts_with(['=', ':']) {
                 let value = line.len() - rest.len() + 1;
-                found = Some(SecretKey { value, first_shown });
-                break;
+                return Some(SecretKey { value, first_shown });
             }
             at = end;
         } else if bytes[at] == b'#' {
             break;
+        } else if let Some(end) = harmless_text(&line[at..]) {
+            at += end;
         } else {
             at += 1;
         }
     }
-    found
+    None
+}
+
+/// The length of a text that is no name: what looks like a comment or a key in it is neither.
+fn harmless_text(rest: &str) -> Option<usize> {
+    let end = rest.starts_with(['"', '\'']).then(|| text_end(rest))??;
+    (!rest[end..].trim_start().starts_with(['=', ':'])).then_some(end)
 }
 
 fn is(list: &[&str], word: &str) -> bool {
@@ -119,30 +153,23 @@ const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
-/// `key = value` or `key: value`.
-fn split_key(line: &str) -> Option<(&str, &str)> {
-    if line.starts_with('#') {
-        return None;
-    }
-    let at = line.find(['=', ':'])?;
-    Some((line[..at].trim(), &line[at + 1..]))
+/// Where the value of `key = value` begins.
+fn value_of(line: &str) -> Option<usize> {
+    if line.starts_with('#') { None } else { line.find('=').map(|at| at + 1) }
 }
 
-/// Whether brackets and texts that begin in `value` end in it.
-fn is_balanced(value: &str) -> bool {
+/// Where the bracket that `value` begins with is closed again; the end of everything where it is not.
+fn balanced_end(value: &str) -> usize {
     let mut depth = 0_i32;
     let mut rest = value;
     while let Some(first) = rest.chars().next() {
         match first {
-            '"' | '\'' => match text_end(rest) {
-                Some(end) => {
-                    rest = &rest[end..];
-                    continue;
-                }
-                None => return false,
-            },
-            '{' | '[' | '(' => depth += 1,
-            '}' | ']' | ')' => depth -= 1,
+            '"' | '\'' => {
+                rest = &rest[text_end(rest).unwrap_or(rest.len())..];
+                continue;
+            }
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
             '#' => {
                 rest = rest.find('\n').map_or("", |end| &rest[end..]);
                 continue;
@@ -150,8 +177,11 @@ fn is_balanced(value: &str) -> bool {
             _ => {}
         }
         rest = &rest[first.len_utf8()..];
+        if depth <= 0 {
+            break;
+        }
     }
-    depth <= 0
+    value.len() - rest.len()
 }
 
 /// Where the text ends that `rest` begins with, quotes included. `None`: not in here.
@@ -266,6 +296,9 @@ timeout = "3s"
 [pool.check.headers]
 Cookie = "{S}"
 "X-Two" = '{S}'
+[[node.hook]]
+on = ["a # b"]
+hook = {{ name = "a # b", url = "https://h.example/{S}" }}
 [[pool.check]]
 steps = [ {{ send = 'AUTH {S}\r\n' }}, {{ expect = "+OK" }} ]
 "#

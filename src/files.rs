@@ -4,6 +4,7 @@
 //! One value serves a process from its start through all reloads, since the ticket keys in it are what lets clients
 //! resume their sessions after one. It judges nothing; what is in the files is for the config room to say.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use evenkeel_config::Files;
 use evenkeel_tls::{Clock, TicketSecrets, Tickets};
+use sha2::{Digest, Sha256};
 
 /// Far beyond any bundle of certificates; a path that leads to a device must not fill the memory.
 const LARGEST: u64 = 16 << 20;
@@ -28,6 +30,16 @@ const BUNDLES: [&str; 4] = [
 pub struct DiskFiles {
     folder: PathBuf,
     tickets: Tickets,
+    /// What was asked for since [`DiskFiles::forget`].
+    seen: Content,
+}
+
+/// What files held, by a digest; `None`: it could not be read.
+pub type Content = BTreeMap<PathBuf, Option<[u8; 32]>>;
+
+/// The digest of a file's bytes.
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 impl DiskFiles {
@@ -38,7 +50,16 @@ impl DiskFiles {
 
     /// With the ticket keys of the process before.
     pub fn with_tickets(file: &Path, tickets: Tickets) -> Self {
-        DiskFiles { folder: file.parent().unwrap_or(Path::new("")).to_owned(), tickets }
+        DiskFiles { folder: file.parent().unwrap_or(Path::new("")).to_owned(), tickets, seen: Content::new() }
+    }
+
+    /// Files that were read, or were not there, since they were forgotten last.
+    pub fn seen(&self) -> &Content {
+        &self.seen
+    }
+
+    pub fn forget(&mut self) {
+        self.seen.clear();
     }
 
     /// For the process that takes this one's place, and nobody else.
@@ -49,7 +70,10 @@ impl DiskFiles {
 
 impl Files for DiskFiles {
     fn read(&mut self, path: &Path) -> Result<Vec<u8>, String> {
-        read(&self.folder.join(path))
+        let path = self.folder.join(path);
+        let bytes = read(&path);
+        self.seen.insert(path, bytes.as_deref().ok().map(digest));
+        bytes
     }
 
     fn authorities(&mut self) -> Option<Vec<u8>> {

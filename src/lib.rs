@@ -16,6 +16,7 @@ pub mod route;
 pub mod service;
 pub mod side;
 pub mod status;
+mod systemd;
 pub mod trace;
 pub mod upgrade;
 pub mod worker;

@@ -8,8 +8,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -56,6 +56,7 @@ pub struct Node {
     unopened: Option<Told>,
     secret: [u8; 32],
     loop_id: String,
+    stopping: Arc<AtomicBool>,
     /// How often sockets were given to workers.
     round: u64,
 }
@@ -129,6 +130,8 @@ pub struct View {
     pub requests: Requests,
     /// What changed.
     pub feed: Feed,
+    /// The node was told to stop, and is not ready for anybody new.
+    pub stopping: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -176,9 +179,7 @@ impl Node {
             AccessLog::Off => None,
             AccessLog::Stdout => Some(LogWriter::start(Box::new(io::stdout())).map_err(system("access log thread"))?),
             AccessLog::File(path) => {
-                let file = fs::OpenOptions::new().append(true).create(true).open(path);
-                let file = file.map_err(|error| Refused::AccessLog { path: path.clone(), error })?;
-                Some(LogWriter::start(Box::new(file)).map_err(system("access log thread"))?)
+                Some(LogWriter::start(Box::new(log_file(path)?)).map_err(system("access log thread"))?)
             }
         };
         let mut ports = Ports::new(worker_count, std::mem::take(&mut legacy.sockets));
@@ -261,6 +262,7 @@ impl Node {
             unopened: Some(told),
             secret,
             loop_id: drawn,
+            stopping: Arc::default(),
             round: 0,
         })
     }
@@ -326,7 +328,23 @@ impl Node {
             log_dropped: self.log.as_ref().map(LogWriter::dropped),
             requests: self.trace.requests(),
             feed: self.feed.clone(),
+            stopping: Arc::clone(&self.stopping),
         }
+    }
+
+    /// Opens the access log anew, for one that was renamed. `None` when it is no file.
+    ///
+    /// # Errors
+    /// When it cannot be opened. The one that is open is written on.
+    pub fn reopen_log(&self) -> Result<Option<PathBuf>, Refused> {
+        let (Some(log), AccessLog::File(path)) = (&self.log, &self.plan.node.access_log) else { return Ok(None) };
+        log.replace(Box::new(log_file(path)?));
+        Ok(Some(path.clone()))
+    }
+
+    /// Says to whoever asks `/ready` that nobody new should be sent.
+    pub fn announce_stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     /// What another process needs to take this one's place. Blocks until the control thread has answered.
@@ -443,6 +461,11 @@ fn recalled(plan: Arc<Plan>, now: Instant, seed: u64) -> Control {
             control
         }
     }
+}
+
+fn log_file(path: &Path) -> Result<fs::File, Refused> {
+    let file = fs::OpenOptions::new().append(true).create(true).open(path);
+    file.map_err(|error| Refused::AccessLog { path: path.to_owned(), error })
 }
 
 /// The names that the metrics of a plan's backends have.

@@ -6,6 +6,7 @@
 mod admin_server;
 mod current;
 mod desk;
+mod watch;
 
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
@@ -23,21 +24,25 @@ use evenkeel_tls::Tickets;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::files::DiskFiles;
+use crate::files::{Content, DiskFiles, digest};
 use crate::node::Node;
+use crate::systemd::{self, Notify};
 use crate::upgrade::{Legacy, Predecessor, Successor};
 
 pub use desk::{Ask, ConfigText, Desk, Judged, Keep, NotTaken, Running};
 
 use admin_server::AdminServer;
 use current::{Current, answers};
+use watch::Watch;
 
 /// Who asks when nobody of a name does.
 const BY_SIGNAL: &str = "SIGHUP";
+const BY_WATCH: &str = "node.watch";
 
 /// Runs until the process is told to stop. `files` stay for all reloads, since clients resume their TLS sessions by what is
 /// in them.
 pub fn run(file: &Path, lacks: impl Fn(&Plan) -> String) -> ExitCode {
+    let given = systemd::sockets();
     let (predecessor, mut legacy) = match Predecessor::meet() {
         Ok(Some((predecessor, legacy))) => (Some(predecessor), legacy),
         Ok(None) => (None, Legacy::default()),
@@ -68,6 +73,16 @@ pub fn run(file: &Path, lacks: impl Fn(&Plan) -> String) -> ExitCode {
     let known = runtime.block_on(answers(&recipe, &Resolved::new()));
     let plan = Arc::new(recipe.plan(&known));
     let current = Current { file: file.to_owned(), text, recipe, known: Arc::clone(&known) };
+    if predecessor.is_none() {
+        legacy.sockets = given.sockets;
+        legacy.admin = given.local;
+        // One address for the admin side among them: it is no listener's.
+        let admin = plan.admin.as_ref().and_then(|admin| admin.listen);
+        for socket in legacy.sockets.extract_if(.., |socket| Some(socket.address) == admin) {
+            legacy.admin.push((socket.address.to_string(), socket.sock));
+        }
+        given.refused.iter().for_each(|text| eprintln!("systemd's {text}"));
+    }
     eprint!("{}", lacks(&plan));
     let (clock, epoch) = Clock::start();
     let sink = Box::new(move |event: &Event| print_event(event, epoch));
@@ -79,7 +94,17 @@ pub fn run(file: &Path, lacks: impl Fn(&Plan) -> String) -> ExitCode {
         }
     };
     let (desk, asked) = Desk::open();
-    let service = Service { node, current, files, epoch, admin: None, desk, asked };
+    let service = Service {
+        node,
+        current,
+        files,
+        epoch,
+        admin: None,
+        desk,
+        asked,
+        notify: Notify::from_environment(),
+        watch: None,
+    };
     runtime.block_on(service.serve(predecessor, legacy.admin))
 }
 
@@ -91,6 +116,8 @@ struct Service {
     admin: Option<AdminServer>,
     desk: Desk,
     asked: mpsc::Receiver<Ask>,
+    notify: Notify,
+    watch: Option<Watch>,
 }
 
 /// How the service ends.
@@ -104,8 +131,15 @@ enum End {
 struct Signals {
     hangup: Signal,
     upgrade: Signal,
+    reopen: Signal,
+    stop: Stop,
+}
+
+/// The node is to stop.
+struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
 }
 
 impl Signals {
@@ -113,9 +147,23 @@ impl Signals {
         Ok(Signals {
             hangup: signal(SignalKind::hangup())?,
             upgrade: signal(SignalKind::user_defined2())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            stop: Stop {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                quit: signal(SignalKind::quit())?,
+            },
         })
+    }
+}
+
+impl Stop {
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
+        }
     }
 }
 
@@ -133,6 +181,9 @@ impl Service {
             self.leave(predecessor.is_some());
             return ExitCode::from(1);
         }
+        for address in self.node.unclaimed() {
+            self.say("node.socket_unused", &format!("{address} was given to this process, and no listener has it"));
+        }
         let place = match self.take_place(predecessor) {
             Ok(place) => place,
             Err(error) => {
@@ -143,12 +194,22 @@ impl Service {
         };
         // Last, so that whoever waits for this line may ask the admin pages at once.
         self.say("node.started", &format!("{}{place}", describe(self.node.plan())));
+        self.notify.ready(&describe(self.node.plan()));
+        let content = self.content();
+        self.watch(content);
+        let watchdog = systemd::watchdog();
+        let mut alive = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3600)));
         let mut names = self.node.names();
         let end = loop {
             let until = self.node.poll_timeout();
             let patience = until.map_or(Duration::MAX, |until| until - self.node.view().clock.now());
             tokio::select! {
                 () = tokio::time::sleep(patience), if until.is_some() => self.node.handle_timeout(),
+                () = changed(&mut self.watch), if self.watch.is_some() => {
+                    let _ = self.reload(BY_WATCH).await;
+                }
+                _ = alive.tick(), if watchdog.is_some() => self.prove_life(),
+                _ = signals.reopen.recv() => self.reopen_log(),
                 _ = signals.hangup.recv() => {
                     // What is wrong is in the log by then.
                     let _ = self.reload(BY_SIGNAL).await;
@@ -175,8 +236,7 @@ impl Service {
                         break End::Succeeded;
                     }
                 }
-                _ = signals.terminate.recv() => break End::Told,
-                _ = signals.interrupt.recv() => break End::Told,
+                () = signals.stop.told() => break End::Told,
             }
         };
         self.stop(signals, end).await
@@ -207,13 +267,12 @@ impl Service {
         match upgraded {
             Ok(successor) => {
                 let pid = successor.pid();
+                // First, so that what the other says is heard as the main process's.
+                self.notify.succeeded(pid);
                 successor.farewell();
                 // Whoever wanted the node to stop meanwhile did not mean this process only.
-                let told = [signals.terminate.recv(), signals.interrupt.recv()];
-                for told in told {
-                    if tokio::time::timeout(Duration::ZERO, told).await.is_ok() {
-                        terminate(pid);
-                    }
+                if tokio::time::timeout(Duration::ZERO, signals.stop.told()).await.is_ok() {
+                    terminate(pid);
                 }
                 self.say("node.succeeded", &format!("process {pid} serves from now on"));
                 Ok(pid)
@@ -238,7 +297,65 @@ impl Service {
         started.map_err(|error| error.to_string())?.map_err(|failed| failed.to_string())
     }
 
-    async fn stop(self, mut signals: Signals, end: End) -> ExitCode {
+    /// Other lines go to a file of the old name from now on.
+    fn reopen_log(&self) {
+        match self.node.reopen_log() {
+            Ok(Some(path)) => self.say("node.log_reopened", &format!("\"{}\"", path.display())),
+            Ok(None) => self.say("node.log_reopened", "the access log is no file, so there is nothing to reopen"),
+            Err(refused) => self.node.boss().noted(Beside::LogStuck { why: refused.to_string().into() }),
+        }
+    }
+
+    /// Alive is who decides: a control thread that hangs, or a loop that does not come here, is not.
+    fn prove_life(&self) {
+        let (boss, notify) = (self.node.boss().clone(), self.notify.clone());
+        tokio::task::spawn_blocking(move || {
+            if boss.look(|_| ()).is_some() {
+                notify.alive();
+            }
+        });
+    }
+
+    /// What the config and the files it names held when they were read.
+    fn content(&self) -> Content {
+        let mut content = self.files.seen().clone();
+        content.insert(self.current.file.clone(), Some(digest(self.current.text.text.as_bytes())));
+        content
+    }
+
+    /// Watches files, if the plan says so.
+    fn watch(&mut self, content: Content) {
+        self.watch = None;
+        if !self.node.plan().node.watch {
+            return;
+        }
+        match Watch::new(content) {
+            Ok(watch) => self.watch = Some(watch),
+            Err(error) => self.node.boss().noted(Beside::WatchFailed { why: error.to_string().into() }),
+        }
+    }
+
+    async fn stop(mut self, mut signals: Signals, end: End) -> ExitCode {
+        let delay = self.node.plan().node.shutdown_delay;
+        if matches!(end, End::Told) {
+            self.notify.stopping();
+            self.node.announce_stop();
+            if !delay.is_zero() {
+                self.say(
+                    "node.stopping",
+                    &format!("not ready from now on, and drains in {delay:?}; a second signal drains at once"),
+                );
+                let until = tokio::time::Instant::now() + delay;
+                loop {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(until) => break,
+                        () = signals.stop.told() => break,
+                        // Whoever decides whether to send somebody asks the pages, and those ask here.
+                        Some(ask) = self.asked.recv() => self.answer(ask).await,
+                    }
+                }
+            }
+        }
         let timeout = self.node.plan().node.drain_timeout;
         self.say("node.draining", &format!("for at most {timeout:?}; a second signal stops at once"));
         let node = self.node;
@@ -251,8 +368,7 @@ impl Service {
         };
         tokio::select! {
             _ = drained => ExitCode::SUCCESS,
-            _ = signals.terminate.recv() => ExitCode::from(1),
-            _ = signals.interrupt.recv() => ExitCode::from(1),
+            () = signals.stop.told() => ExitCode::from(1),
         }
     }
 
@@ -292,10 +408,24 @@ impl Service {
 
     /// Reads the file again. Whatever is wrong with it is reported, and the running plan stays.
     async fn reload(&mut self, by: &str) -> Result<Running, NotTaken> {
-        let taken = match current::read(&self.current.file) {
-            Ok(text) => self.take(text).await,
-            Err(text) => Err(NotTaken::File(text)),
+        self.notify.reloading();
+        let before = self.content();
+        self.files.forget();
+        let (read, taken) = match current::read(&self.current.file) {
+            Ok(text) => (Some(digest(text.text.as_bytes())), self.take(text).await),
+            Err(text) => (None, Err(NotTaken::File(text))),
         };
+        // What was refused is not tried again before it is another, and where reading came to an early end the rest is watched as before.
+        let mut content = self.files.seen().clone();
+        if taken.is_err() {
+            content.extend(before.into_iter().filter(|(file, _)| !self.files.seen().contains_key(file)));
+        }
+        content.insert(self.current.file.clone(), read);
+        self.watch(content);
+        self.notify.ready(&match &taken {
+            Ok(running) => describe(&running.plan),
+            Err(why) => format!("the config was refused, the one before runs: {why}").replace('\n', " "),
+        });
         self.tell(Way::Reloaded, by, taken)
     }
 
@@ -318,6 +448,11 @@ impl Service {
             // What runs and what a restart would run must not part over a full disk.
             let _ = self.take(before).await;
             taken = Err(NotTaken::File(unwritten));
+        }
+        // A file that was written here is no news.
+        if taken.is_ok() && keep == Keep::InFile {
+            let content = self.content();
+            self.watch(content);
         }
         self.tell(Way::Applied, by, taken)
     }
@@ -354,6 +489,13 @@ impl Service {
     /// A line about the process itself, in the form of the events.
     fn say(&self, name: &str, text: &str) {
         eprintln!("{} info {name} {text}", self.epoch.rfc3339(self.node.view().clock.now()));
+    }
+}
+
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -42,7 +42,7 @@ pub fn ready(control: &Control) -> shape::Ready {
             }
         }
     }
-    shape::Ready { ready: refusing.is_empty(), refusing }
+    shape::Ready { ready: refusing.is_empty(), stopping: false, refusing }
 }
 
 /// Everything the node knows, as one document. `None` when it has stopped.

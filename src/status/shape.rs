@@ -231,6 +231,8 @@ pub struct Event {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Ready {
     pub ready: bool,
+    /// The node was told to stop.
+    pub stopping: bool,
     pub refusing: Vec<Refusing>,
 }
 

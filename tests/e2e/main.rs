@@ -7,6 +7,7 @@ mod aborts;
 mod affinity;
 mod backend;
 mod causes;
+mod change;
 mod checks;
 mod client;
 mod counting;

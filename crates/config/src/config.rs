@@ -43,6 +43,8 @@ pub(crate) struct Node {
     pub workers: u64,
     pub connections: u64,
     pub drain_timeout: Duration,
+    pub shutdown_delay: Duration,
+    pub watch: bool,
     pub access_log: AccessLog,
     pub cluster: Option<String>,
     pub sticky_secret: Option<At<String>>,

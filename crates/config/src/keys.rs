@@ -188,6 +188,8 @@ pub(crate) const KEYS: &[Key] = &[
     number(Node, "workers", Count(limits::WORKERS), Everywhere),
     number(Node, "connections", Count(limits::CONNECTIONS), Everywhere),
     number(Node, "drain_timeout", duration(limits::DRAIN_TIMEOUT), Everywhere),
+    number(Node, "shutdown_delay", duration(limits::SHUTDOWN_DELAY), Everywhere),
+    key(Node, "watch", Flag, LeftOut::Flag(false), Everywhere, "Whether the node reloads by itself when this file, or one that it names, has other content. A file with an error changes nothing and is told, as with SIGHUP."),
     key(Node, "access_log", Other("`\"off\"`, `\"stdout\"` or a path with a `/`"), Text("stdout"), Everywhere, "Where one JSON line for each request, relayed connection and udp session goes. A path has a `/`, so that a misspelt word does not become a file."),
     key(Node, "cluster", Other("name of letters, digits and `!#$%&'*+-.^_|~`"), Is("a random name for each process"), Everywhere, "Name signed into CDN-Loop. Nodes that share it refuse a request that one of them has forwarded before, which is how loops over several nodes are found."),
     key(Node, "sticky_secret", Other("path of a file"), Is("a random secret for each process"), Everywhere, "At least 32 random bytes (`head -c 32 /dev/urandom > sticky.key`), which sticky cookies are authenticated with. Nodes that share it know each other's cookies, and cookies outlive a restart."),

@@ -31,6 +31,8 @@ pub(crate) fn plan(config: &Config, material: &Material, resolved: &Resolved) ->
             workers: small(config.node.workers),
             connections: small(config.node.connections),
             drain_timeout: config.node.drain_timeout,
+            shutdown_delay: config.node.shutdown_delay,
+            watch: config.node.watch,
             access_log: config.node.access_log.clone(),
             cluster: config.node.cluster.as_deref().map(Arc::from),
             sticky_secret: material.sticky_secret.clone(),

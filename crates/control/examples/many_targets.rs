@@ -147,6 +147,8 @@ fn plan(targets: usize, interval: Duration) -> Arc<Plan> {
             sticky_secret: None,
             hold_on_suspicion: None,
             slow_request: None,
+            shutdown_delay: Duration::ZERO,
+            watch: false,
             kept_requests: 0,
             traces: None,
             state: None,

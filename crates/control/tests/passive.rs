@@ -45,6 +45,8 @@ fn watched(backends: &[u8], passive: Option<PassiveSettings>) -> Arc<Plan> {
             sticky_secret: None,
             hold_on_suspicion: None,
             slow_request: None,
+            shutdown_delay: Duration::ZERO,
+            watch: false,
             kept_requests: 0,
             traces: None,
             state: None,

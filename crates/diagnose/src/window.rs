@@ -209,6 +209,8 @@ mod tests {
             sticky_secret: None,
             hold_on_suspicion: None,
             slow_request: None,
+            shutdown_delay: Duration::ZERO,
+            watch: false,
             kept_requests: 0,
             traces: None,
             state: None,

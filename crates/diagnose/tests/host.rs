@@ -44,6 +44,8 @@ fn plan(protocols: &[Protocol], backends: &[&str], change: impl Fn(&mut Listener
             sticky_secret: None,
             hold_on_suspicion: None,
             slow_request: None,
+            shutdown_delay: Duration::ZERO,
+            watch: false,
             kept_requests: 0,
             traces: None,
             state: None,

@@ -107,6 +107,8 @@ fn snapshot(listener: Listener, pools: Vec<(Pool, &[u32])>) -> (Control, Arc<Sna
         sticky_secret: None,
         hold_on_suspicion: None,
         slow_request: None,
+        shutdown_delay: Duration::ZERO,
+        watch: false,
         kept_requests: 0,
         traces: None,
         state: None,

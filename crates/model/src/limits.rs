@@ -102,6 +102,8 @@ settings! {
         "Threads that forward traffic; 0 means one for each CPU the process may use. More than one per CPU only adds context switches.";
     CONNECTIONS: Count u64 = "node.connections", 0, 0, 10_000_000, None,
         "Client connections the node holds at once; 0 derives it from the file limit, two files for each connection. Beyond it new clients get balancer_overloaded instead of a crash for want of files.";
+    SHUTDOWN_DELAY: Duration Duration = "node.shutdown_delay", Duration::ZERO, Duration::ZERO, secs(600), None,
+        "How long the node goes on as before after SIGTERM while `/ready` already says no, so that a balancer in front of it, or a name server, sends nobody new any more when it stops to listen. 0: it stops at once.";
     DRAIN_TIMEOUT: Duration Duration = "node.drain_timeout", secs(30), Duration::ZERO, DAY, None,
         "How long running exchanges may go on after SIGTERM or after their listener was removed. systemd kills after 90 s by default; 30 s leaves room.";
 
@@ -501,6 +503,10 @@ fixed! {
         "Connections taken from one listener before others get their turn.";
     LISTEN_FAREWELL = 250, "ms",
         "A listening socket that is to be closed takes nobody new and goes on accepting for this time, so that a handshake that has begun is not answered by a reset. A round trip to the other side of the world; whoever comes meanwhile asks again after 1 s, as TCP does, and is refused then.";
+    WATCH_SETTLE = 300, "ms",
+        "A watched file is read when nothing has happened to it and its neighbours for this time: editors and deployments write in several steps, and a certificate without its key is an error.";
+    WATCH_SETTLE_MOST = 3000, "ms",
+        "But no later than this after the first of them: a file beside it that never rests must not keep a change out.";
     UPGRADE_WAIT = 30, "s",
         "A new process that takes the place of a running one says within this time that it is ready, or it is killed and the running one goes on. Reading a large config takes a second, names of backends up to five.";
     WATCH_AFTER = 5, "ms",

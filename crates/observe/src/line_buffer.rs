@@ -4,10 +4,11 @@
 //! cannot keep up the buffer is dropped and its lines are counted, because a log that stops traffic
 //! is worse than a log with a gap that says how large it is.
 
+use std::fmt;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,28 +22,46 @@ use crate::access_log::{DateCache, write_line_with};
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
 /// The thread that writes.
-#[derive(Debug)]
 pub struct LogWriter {
     queue: SyncSender<Vec<u8>>,
     dropped: Arc<AtomicU64>,
+    next: Next,
     thread: thread::JoinHandle<()>,
 }
+
+/// The sink that takes the place of the one in use.
+type Next = Arc<Mutex<Option<Sink>>>;
+
+type Sink = Box<dyn Write + Send>;
 
 impl LogWriter {
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(mut sink: Box<dyn Write + Send>) -> std::io::Result<Self> {
+    pub fn start(mut sink: Sink) -> std::io::Result<Self> {
         let (queue, waiting): (_, Receiver<Vec<u8>>) = sync_channel(limits::ACCESS_LOG_QUEUE.value as usize);
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&dropped);
+        let next = Next::default();
+        let newer = Arc::clone(&next);
         let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             for lines in waiting {
+                if let Some(newer) = newer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    sink = newer;
+                }
                 if sink.write_all(&lines).and_then(|()| sink.flush()).is_err() {
                     lost.fetch_add(count_lines(&lines), Ordering::Relaxed);
                 }
             }
         })?;
-        Ok(LogWriter { queue, dropped, thread })
+        Ok(LogWriter { queue, dropped, next, thread })
+    }
+
+    /// Writes there from now on: every line that is not written yet is written to the new sink, so that none is lost when a
+    /// file was renamed and another one opened.
+    pub fn replace(&self, sink: Sink) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
+        // An empty buffer, so that the old one is let go now and not with the next line. A full queue does it too.
+        let _ = self.queue.try_send(Vec::new());
     }
 
     pub fn buffer(&self, epoch: Epoch) -> LineBuffer {
@@ -66,6 +85,12 @@ impl LogWriter {
         drop(self.queue);
         // A panic of the writer has been printed by its own thread.
         let _ = self.thread.join();
+    }
+}
+
+impl fmt::Debug for LogWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogWriter").finish_non_exhaustive()
     }
 }
 

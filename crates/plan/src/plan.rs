@@ -39,6 +39,10 @@ pub struct Node {
     /// Client connections at once; 0 derives it from the file limit.
     pub connections: usize,
     pub drain_timeout: Duration,
+    /// After SIGTERM the node is not ready and goes on for so long before it drains.
+    pub shutdown_delay: Duration,
+    /// Reload when a file has other content.
+    pub watch: bool,
     pub access_log: AccessLog,
     /// Name this cluster signs CDN-Loop with; a random one per process when `None`.
     pub cluster: Option<Arc<str>>,

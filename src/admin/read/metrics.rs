@@ -1,5 +1,7 @@
 //! `/metrics` and `/ready`, for machines that look every few seconds.
 
+use std::sync::atomic::Ordering;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -29,7 +31,10 @@ pub async fn metrics(State(admin): Shared) -> Result<Response, Problem> {
 )]
 pub async fn ready(State(admin): Shared) -> Result<Response, Problem> {
     let boss = admin.view.boss.clone();
-    let ready = run(move || boss.look(crate::status::ready)).await.flatten().ok_or_else(Problem::stopping)?;
+    let mut ready = run(move || boss.look(crate::status::ready)).await.flatten().ok_or_else(Problem::stopping)?;
+    if admin.view.stopping.load(Ordering::Relaxed) {
+        (ready.ready, ready.stopping) = (false, true);
+    }
     let status = if ready.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok((status, Json(ready)).into_response())
 }

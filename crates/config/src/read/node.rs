@@ -23,6 +23,8 @@ pub(super) fn node<'d>(top: &mut Reader<'d, '_>, empty: &'d Table) -> NodeSettin
         workers: reader.count(limits::WORKERS),
         connections: reader.count(limits::CONNECTIONS),
         drain_timeout: reader.duration(limits::DRAIN_TIMEOUT),
+        shutdown_delay: reader.duration(limits::SHUTDOWN_DELAY),
+        watch: reader.flag("watch"),
         access_log: reader.text("access_log", access_log).map_or(AccessLog::Stdout, |at| at.value),
         cluster: reader.text("cluster", cluster).map(|at| at.value),
         sticky_secret: file(&mut reader, "sticky_secret"),

@@ -86,6 +86,8 @@ pub fn plan(pools: &[PoolSpec]) -> Arc<Plan> {
         sticky_secret: None,
         hold_on_suspicion: None,
         slow_request: None,
+        shutdown_delay: Duration::ZERO,
+        watch: false,
         kept_requests: 0,
         traces: None,
         state: Some(StateFile { path: "/state".into(), max_age: Duration::from_secs(600) }),

@@ -61,6 +61,8 @@ fn plan(backends: usize, change: impl FnOnce(&mut Pool)) -> Arc<Plan> {
             sticky_secret: None,
             hold_on_suspicion: None,
             slow_request: None,
+            shutdown_delay: Duration::ZERO,
+            watch: false,
             kept_requests: 0,
             traces: None,
             state: None,

@@ -61,6 +61,14 @@ pub enum Beside {
     UpgradeFailed {
         why: Arc<str>,
     },
+    /// Files cannot be watched.
+    WatchFailed {
+        why: Arc<str>,
+    },
+    /// The access log cannot be opened anew, and the open one is written on.
+    LogStuck {
+        why: Arc<str>,
+    },
     /// Another config runs.
     ConfigTaken {
         way: Way,
@@ -103,6 +111,8 @@ impl Beside {
             Beside::ConfigTaken { way: Way::Reloaded, .. } => "node.reloaded",
             Beside::ConfigTaken { way: Way::Applied, .. } => "node.applied",
             Beside::UpgradeFailed { .. } => "node.upgrade_failed",
+            Beside::WatchFailed { .. } => "node.watch_failed",
+            Beside::LogStuck { .. } => "node.log_stuck",
         }
     }
 
@@ -113,7 +123,9 @@ impl Beside {
             | Beside::NameFailed { .. }
             | Beside::StateIgnored { .. }
             | Beside::StateFailed { .. }
-            | Beside::UpgradeFailed { .. } => Level::Warn,
+            | Beside::UpgradeFailed { .. }
+            | Beside::WatchFailed { .. }
+            | Beside::LogStuck { .. } => Level::Warn,
             Beside::HookRecovered { .. }
             | Beside::NameChanged { .. }
             | Beside::NameRecovered { .. }
@@ -161,7 +173,9 @@ impl Beside {
                 each("by", Value::Text(by));
                 each("now", Value::Text(now));
             }
-            Beside::UpgradeFailed { why } => each("because", Value::Text(why)),
+            Beside::UpgradeFailed { why } | Beside::WatchFailed { why } | Beside::LogStuck { why } => {
+                each("because", Value::Text(why))
+            }
         }
     }
 }
@@ -213,6 +227,8 @@ impl fmt::Display for Beside {
             Beside::StateFailed { path, why } => {
                 write!(f, "state file \"{path}\" cannot be written, a restart would begin with what it has now: {why}")
             }
+            Beside::WatchFailed { why } => write!(f, "files are not watched until the next reload: {why}"),
+            Beside::LogStuck { why } => write!(f, "lines go where they went before: {why}"),
             Beside::UpgradeFailed { why } => {
                 write!(f, "no other process took over, this one goes on as before: {why}")
             }

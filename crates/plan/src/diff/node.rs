@@ -28,7 +28,7 @@ fn take(name: &str, sentences: Sentences, part: &mut Part) {
 
 fn node(old: &Node, new: &Node, to: &mut Sentences) {
     compare!(to, old, new, Node {
-        workers, connections, drain_timeout, access_log, cluster, hold_on_suspicion, slow_request, kept_requests;
+        workers, connections, drain_timeout, shutdown_delay, watch, access_log, cluster, hold_on_suspicion, slow_request, kept_requests;
         sticky_secret, state, hooks, resolver, traces
     });
     to.compare_unseen("sticky_secret", &old.sticky_secret, &new.sticky_secret);

@@ -12,14 +12,15 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use evenkeel_config::{Format, Secrets, secrets};
 use evenkeel_control::{Changed, RuntimeChange};
+use evenkeel_health::settings::ProbeSettings;
 use evenkeel_model::Epoch;
-use evenkeel_plan::Plan;
+use evenkeel_plan::{AccessLog, HookTo, Plan};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::ask::{Query, body, media_type, unsupported};
 use super::diff::{Diff, diff};
-use super::guard::Asker;
+use super::guard::{Asker, LOOPBACK};
 use super::problem::{Fault, Problem};
 use super::{Admin, Shared, answer, run};
 use crate::service::{ConfigText, Desk, Keep, Running};
@@ -227,7 +228,7 @@ pub async fn reload(State(admin): Shared, Extension(Asker(by)): Extension<Asker>
 #[utoipa::path(
     put, path = "/api/v1/config", tag = "config", params(How),
     request_body(content(
-        (String = "application/toml", example = "[[listener]]\nlisten = \"0.0.0.0:80\"\npool = \"web\"\n"),
+        (String = "application/toml"),
         (String = "application/yaml"),
         (serde_json::Value = "application/json"),
     )),
@@ -261,6 +262,15 @@ pub async fn apply(
     let judged = desk(&admin)?.judge(Some((Arc::clone(&text), format))).await;
     let judged = judged.map_err(|why| Problem::not_taken(&why))?;
     let Some(mut plan) = judged.plan.clone() else { return Err(Problem::judged(&judged)) };
+    if *by == *LOOPBACK
+        && let Some(reach) = reaches_further(&before.plan, &plan)
+    {
+        let detail = format!(
+            "{reach}, which whoever comes over loopback without a token may not bring; write it into the file and reload, or \
+             come by the socket or with a token"
+        );
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
     if !how.dry_run {
         let keep = if how.keep { Keep::InFile } else { Keep::UntilReload };
         let taken = desk(&admin)?.apply(text, format, keep, by).await;
@@ -273,4 +283,35 @@ pub async fn apply(
         Ok(Taken { applied: !how.dry_run, kept: how.keep, hash: judged.text.hash(), diff, warnings })
     })
     .await
+}
+
+/// What a config would do to this host in evenkeel's name that the running one does not: run another program, write another
+/// file. Every account of the host can connect to loopback, and must not become evenkeel's by it.
+fn reaches_further(old: &Plan, new: &Plan) -> Option<String> {
+    let programs = |plan: &Plan| {
+        let hooks = plan.node.hooks.iter().filter_map(|hook| match &hook.to {
+            HookTo::Command(words) => Some(words.clone()),
+            HookTo::Url(_) => None,
+        });
+        let checks = plan.pools.iter().flat_map(|pool| &pool.checks).filter_map(|check| match &check.settings.probe {
+            ProbeSettings::Command(probe) => Some(probe.command.to_vec()),
+            _ => None,
+        });
+        hooks.chain(checks).collect::<Vec<_>>()
+    };
+    let known = programs(old);
+    if programs(new).iter().any(|program| !known.contains(program)) {
+        return Some("it runs a program that the running config does not".to_owned());
+    }
+    if new.node.access_log != old.node.access_log && matches!(new.node.access_log, AccessLog::File(_)) {
+        return Some("it writes access_log to another file".to_owned());
+    }
+    if new.node.state != old.node.state && new.node.state.is_some() {
+        return Some("it writes another state_file".to_owned());
+    }
+    let socket = |plan: &Plan| plan.admin.as_ref().and_then(|admin| admin.socket.clone());
+    if socket(new) != socket(old) && socket(new).is_some() {
+        return Some("it makes another admin.socket".to_owned());
+    }
+    None
 }

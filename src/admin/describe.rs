@@ -11,7 +11,9 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 
 use super::read::{causes, events, history, host, metrics, requests, route, status};
 use super::{Admin, Problem, config, order};
@@ -56,7 +58,41 @@ pub fn document() -> String {
         .build();
     document.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(token));
     document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    for (path, item) in &mut document.paths.paths {
+        let changes = [&mut item.post, &mut item.put].into_iter().flatten().map(|operation| (operation, true));
+        let looks = item.get.iter_mut().map(|operation| (operation, false));
+        for (operation, changes) in changes.chain(looks) {
+            describe_refusals(path, operation, changes);
+        }
+    }
     document.to_pretty_json().expect("a description always has a JSON form") + "\n"
+}
+
+/// What every path of its kind may be answered with, by the guard or by what reads the request.
+fn describe_refusals(path: &str, operation: &mut Operation, changes: bool) {
+    if path == "/ready" {
+        return;
+    }
+    let takes_body = operation.request_body.is_some();
+    let mut add = |status: &str, what: &str| {
+        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let refused = ResponseBuilder::new().description(what).content("application/problem+json", problem).build();
+        operation.responses.responses.entry(status.to_owned()).or_insert(refused.into());
+    };
+    add("401", "There is no token, or none that is known");
+    add("421", "Without tokens: Host is neither an IP address nor localhost");
+    add("503", "The node is stopping");
+    if path.contains('{') {
+        add("400", "A name in the path is not percent-encoded UTF-8");
+    }
+    if changes {
+        add("403", "The token has another role, or the request comes from another page");
+    }
+    if takes_body {
+        add("408", "The body was not here in time");
+        add("413", "The body is too large");
+        add("415", "The body is of another type");
+    }
 }
 
 /// This document.

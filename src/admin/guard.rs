@@ -56,6 +56,9 @@ pub enum Door {
     Network,
 }
 
+/// What somebody is called who came over loopback and needed no token.
+pub const LOOPBACK: &str = "loopback";
+
 /// Who asks, as events tell it: the name of a token, `socket` or `loopback`.
 #[derive(Clone, Debug)]
 pub struct Asker(pub Arc<str>);
@@ -95,7 +98,7 @@ fn admit(came: &Came, method: &Method, path: &str, headers: &HeaderMap, pages: &
     let Wants::Role(wanted) = wants else { return Ok(Asker("anybody".into())) };
     let (name, role) = match (came.door, &*tokens) {
         (Door::Socket, _) => ("socket".into(), Role::Operate),
-        (Door::Loopback, []) => ("loopback".into(), Role::Operate),
+        (Door::Loopback, []) => (LOOPBACK.into(), Role::Operate),
         (Door::Loopback | Door::Network, tokens) => known(tokens, headers)?,
     };
     if role < wanted {

@@ -4,6 +4,10 @@
 //! fails with EVENKEEL_REQUIRE_ALL=1.
 
 mod aborts;
+mod admin;
+mod admin_client;
+mod admin_guard;
+mod admin_schema;
 mod affinity;
 mod backend;
 mod causes;

@@ -25,7 +25,7 @@ pub struct Wanted {
     /// Only those behind this number.
     after: Option<u64>,
     /// At most so many: the first behind `after`, or without it the latest.
-    #[param(minimum = 1, maximum = 1000)]
+    #[param(minimum = 1, maximum = 5000)]
     limit: Option<u64>,
 }
 

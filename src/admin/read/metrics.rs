@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use crate::admin::{Problem, Shared, run};
 use crate::status::shape::Ready;
 
-/// Counters in the text format of Prometheus.
+/// Counters in the text format of Prometheus. On loopback it wants no token.
 #[utoipa::path(
-    get, path = "/metrics", tag = "machines",
+    get, path = "/metrics", tag = "machines", security((), ("token" = [])),
     responses((status = 200, description = "The counters", body = String, content_type = "text/plain")),
 )]
 pub async fn metrics(State(admin): Shared) -> Result<Response, Problem> {

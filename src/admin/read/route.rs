@@ -10,6 +10,7 @@ use evenkeel_diagnose::route;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, SchemaFormat, Type};
 
 use crate::admin::ask::Json;
 use crate::admin::config::running_secrets;
@@ -30,12 +31,19 @@ pub struct Asked {
     #[serde(default)]
     headers: BTreeMap<String, String>,
     /// The client's address, for access lists and schedules that hash it.
+    #[schema(schema_with = address)]
     client: Option<String>,
     /// The listener's name, where the URL does not tell which one.
     listener: Option<String>,
     /// Protocols that a client of a tls-passthrough listener offers.
     #[serde(default)]
     alpn: Vec<String>,
+}
+
+/// An IP address of either family, or none.
+fn address() -> Schema {
+    let of = |format: &str| ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom(format.to_owned())));
+    AnyOfBuilder::new().item(of("ipv4")).item(of("ipv6")).item(ObjectBuilder::new().schema_type(Type::Null)).build().into()
 }
 
 /// Which listener, rule, pool and backend a request would come to, and why: as `evenkeel route test --json`. Nothing is sent.

@@ -69,7 +69,11 @@ fn a_drained_backend_gets_no_new_work_and_with_all_drained_clients_hear_the_caus
     order(&daemon, two, r#"{"order":"drain"}"#);
     let refused = Wire::open(listen).get("/all");
     assert_eq!(refused.status, 503);
-    assert!(refused.field("proxy-status").is_some_and(|value| value.contains("all_backends_drained")), "{}", refused.head);
+    assert!(
+        refused.field("proxy-status").is_some_and(|value| value.contains("all_backends_drained")),
+        "{}",
+        refused.head
+    );
     assert_eq!(daemon.wait_log("/all")["cause"], "all_backends_drained");
     assert_eq!(get(&daemon, "/api/v1/pools/web")["refusal"], "all_backends_drained");
     let causes = until("the cause in the digest", || {
@@ -94,7 +98,10 @@ fn maintenance_with_a_time_limit_ends_by_itself() {
     assert!(told["backend"]["order_until"].is_string(), "{told}");
     assert_eq!(answered_by(listen, 4), ["200 two"]);
     let change = &get(&daemon, "/api/v1/config")["changes"][0];
-    assert_eq!((&change["what"], &change["value"], &change["by"]), (&json!("order"), &json!("maintain"), &json!("loopback")));
+    assert_eq!(
+        (&change["what"], &change["value"], &change["by"]),
+        (&json!("order"), &json!("maintain"), &json!("loopback"))
+    );
     daemon.wait_event(0, &[" backend.order_over ", &one.to_string()]);
     assert_eq!(answered_by(listen, 4), ["200 one", "200 two"]);
 }
@@ -191,7 +198,10 @@ fn what_cannot_be_done_is_answered_with_what_can() {
         assert!(told.problem().contains(detail), "{asked}: {told:?}");
     }
     let told = ask(daemon.admin, &format!("POST {}", of(&here, "order")), &["Content-Type: text/plain"], Some("x"));
-    assert_eq!((told.status, told.problem()), (415, "the body has to be application/json, but it is text/plain".into()));
+    assert_eq!(
+        (told.status, told.problem()),
+        (415, "the body has to be application/json, but it is text/plain".into())
+    );
 }
 
 #[test]
@@ -259,7 +269,8 @@ fn events_are_numbered_and_a_stream_goes_on_where_it_broke() {
     live.until("\r\n\r\n");
     order(&daemon, one, r#"{"order":"drain"}"#);
     let told = live.until("\"backend.ordered\"").to_owned();
-    let id = told.split("id: ").nth(1).and_then(|rest| rest.split('\n').next()).expect("events have ids").trim().to_owned();
+    let id =
+        told.split("id: ").nth(1).and_then(|rest| rest.split('\n').next()).expect("events have ids").trim().to_owned();
     drop(live);
     order(&daemon, one, r#"{"order":"maintain"}"#);
     let mut again = Stream::open(daemon.admin, "/api/v1/events/stream", &[&format!("Last-Event-ID: {id}")]);
@@ -292,8 +303,10 @@ fn who_may_open_the_socket_may_operate_and_only_a_dead_one_is_replaced() {
     let other = daemon.config().with_file_name("second.toml");
     let text = fs::read_to_string(daemon.config()).expect("it is there");
     let text = text.replace(&listen.to_string(), &free_address().to_string());
-    fs::write(&other, text.replace(&daemon.admin.to_string(), &free_address().to_string())).expect("the folder can be written");
-    let second = std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel")).arg("run").arg("--config").arg(&other).output();
+    fs::write(&other, text.replace(&daemon.admin.to_string(), &free_address().to_string()))
+        .expect("the folder can be written");
+    let second =
+        std::process::Command::new(env!("CARGO_BIN_EXE_evenkeel")).arg("run").arg("--config").arg(&other).output();
     let second = second.expect("the binary was built for this test");
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success() && said.contains("another process listens there"), "{said}");
@@ -324,7 +337,10 @@ fn nothing_secret_is_in_an_answer_or_in_the_log() {
     for path in ["config", "status", "events", "requests", "causes", "host", "history"] {
         told.push(ask(daemon.admin, &format!("GET /api/v1/{path}"), &[], None));
     }
-    assert_eq!(told.iter().map(|told| told.status).collect::<Vec<_>>(), [200, 422, 200, 422, 200, 200, 200, 200, 200, 200, 200, 200]);
+    assert_eq!(
+        told.iter().map(|told| told.status).collect::<Vec<_>>(),
+        [200, 422, 200, 422, 200, 200, 200, 200, 200, 200, 200, 200]
+    );
     for told in told {
         assert!(!told.text.contains("s3cret"), "{}", told.text);
     }

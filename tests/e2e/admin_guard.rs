@@ -128,7 +128,12 @@ fn a_browser_cannot_be_made_to_read_or_change_anything_by_a_page_from_elsewhere(
         assert_eq!(told.status, status, "{fields:?}: {told:?}");
         told.problem();
     }
-    let asked = ask(daemon.admin, "OPTIONS /api/v1/config", &["Origin: http://evil.example", "Access-Control-Request-Method: PUT"], None);
+    let asked = ask(
+        daemon.admin,
+        "OPTIONS /api/v1/config",
+        &["Origin: http://evil.example", "Access-Control-Request-Method: PUT"],
+        None,
+    );
     assert_eq!(asked.status, 403);
     assert!(!asked.head.to_ascii_lowercase().contains("access-control"), "{asked:?}");
     assert_eq!(daemon.backend("web", &one.to_string())["order"], "serve");
@@ -142,12 +147,14 @@ fn who_comes_over_loopback_without_a_token_cannot_run_programs_or_write_files_as
     let daemon = Daemon::start("admin_escalation", &site(listen, one));
     let file = std::fs::read_to_string(daemon.config()).expect("the daemon reads it too");
     let with = |what: &str| file.replacen("[node]\n", &format!("[node]\n{what}\n"), 1);
-    let hook = with("allow_commands = true").replacen("[admin]", "[[node.hook]]\ncommand = [\"/bin/true\"]\n[admin]", 1);
+    let hook =
+        with("allow_commands = true").replacen("[admin]", "[[node.hook]]\ncommand = [\"/bin/true\"]\n[admin]", 1);
     let check = with("allow_commands = true")
         .replace("check = \"off\"", "[pool.check]\nkind = \"command\"\ncommand = [\"/bin/true\"]");
     let log = file.replace("access.log", "other.log");
     let state = with("state_file = \"/tmp/evenkeel-of-somebody-else\"");
-    for (text, why) in [(hook, "runs a program"), (check, "runs a program"), (log, "access_log"), (state, "state_file")] {
+    for (text, why) in [(hook, "runs a program"), (check, "runs a program"), (log, "access_log"), (state, "state_file")]
+    {
         let kind = "Content-Type: application/toml";
         let told = ask(daemon.admin, "PUT /api/v1/config", &[kind], Some(&text));
         assert_eq!(told.status, 403, "{why}: {told:?}");
@@ -190,11 +197,7 @@ fn too_much_is_refused_and_too_slow_is_cut_while_others_are_answered() {
         (&first == b"HTTP/1.1 200").then_some(())
     });
     // Half a head, half a body, and nothing at all, on as many connections as there are: they are cut, and others come in.
-    let half = [
-        "GET /sta".to_owned(),
-        format!("{head}Content-Length: 10\r\n\r\nab"),
-        String::new(),
-    ];
+    let half = ["GET /sta".to_owned(), format!("{head}Content-Length: 10\r\n\r\nab"), String::new()];
     let slow: Vec<Wire> = (0..128)
         .map(|number: usize| {
             let mut wire = Wire::open(daemon.admin);

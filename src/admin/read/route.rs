@@ -42,8 +42,15 @@ pub struct Asked {
 
 /// An IP address of either family, or none.
 fn address() -> Schema {
-    let of = |format: &str| ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom(format.to_owned())));
-    AnyOfBuilder::new().item(of("ipv4")).item(of("ipv6")).item(ObjectBuilder::new().schema_type(Type::Null)).build().into()
+    let of = |format: &str| {
+        ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom(format.to_owned())))
+    };
+    AnyOfBuilder::new()
+        .item(of("ipv4"))
+        .item(of("ipv6"))
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .build()
+        .into()
 }
 
 /// Which listener, rule, pool and backend a request would come to, and why: as `evenkeel route test --json`. Nothing is sent.

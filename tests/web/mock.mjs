@@ -24,8 +24,9 @@ function finding(ms, result, text, more = {}) {
   return { kind: 'http', started: ago(ms), duration_ms: 1.4, result, text, ...more };
 }
 
-const PASSED = 'status 200 after 1.4 ms';
-const REFUSED = 'connect: refused after 0.2 ms';
+const PASSED = 'http passed after 1.4ms: status 200';
+const REFUSED = 'http failed in connect after 0.2ms: refused';
+const LATE = 'http failed in first byte after 1000ms: timed out';
 
 function check(verdict, since, more = {}) {
   const failing = verdict === 'unhealthy';
@@ -59,7 +60,7 @@ function status(world) {
   const pools = [
     pool('web', with_orders('web', [
       backend('10.0.3.7:8080', {}, check('unhealthy', 3.4 * MINUTE, { progress: null })),
-      backend('10.0.3.8:8080', { in_flight: 14 }, check('healthy', 47 * MINUTE, { progress: { toward: 'unhealthy', results: 2, needed: 3 }, recent: [finding(600, 'failed', 'first byte: timed out after 1 s', { phase: 'first_byte', reason: 'timed_out' }), finding(3600, 'failed', 'first byte: timed out after 1 s'), finding(6800, 'passed', PASSED)] })),
+      backend('10.0.3.8:8080', { in_flight: 14 }, check('healthy', 47 * MINUTE, { progress: { toward: 'unhealthy', results: 2, needed: 3 }, recent: [finding(600, 'failed', LATE, { phase: 'first_byte', reason: 'timed_out' }), finding(3600, 'failed', LATE), finding(6800, 'passed', PASSED)] })),
       backend('10.0.3.9:8080', { in_flight: 9 }),
       backend('10.0.3.10:8080', { order: 'drain', order_until: new Date(Date.now() + 24 * MINUTE).toISOString(), in_flight: 2 }),
       backend('10.0.3.11:8080', { ramp_percent: 40, effective_weight: 4 }, check('healthy', 21_000)),
@@ -89,7 +90,7 @@ function status(world) {
 function events(world) {
   const behind = [finding(3.4 * MINUTE, 'failed', REFUSED), finding(3.45 * MINUTE, 'failed', REFUSED), finding(3.5 * MINUTE, 'failed', REFUSED)];
   const all = [
-    { time: once(3.4 * MINUTE), event: 'backend.unhealthy', level: 'warn', pool: 'web', backend: '10.0.3.7:8080', check: 'http', from: 'healthy', to: 'unhealthy', text: `backend 10.0.3.7:8080 of pool "web" is unhealthy: 3 probes in a row failed, last: ${REFUSED}`, findings: behind },
+    { time: once(3.4 * MINUTE), event: 'backend.unhealthy', level: 'warn', pool: 'web', backend: '10.0.3.7:8080', check: 'http', from: 'healthy', to: 'unhealthy', text: `backend 10.0.3.7:8080 of pool "web" is unhealthy: 3 probes in a row failed, last: connect refused after 0.2ms`, findings: behind },
     { time: once(6 * MINUTE), event: 'backend.ordered', level: 'info', pool: 'web', backend: '10.0.3.10:8080', from: 'serve', to: 'drain', by: 'ops', text: 'backend 10.0.3.10:8080 of pool "web": order drain, was serve' },
     { time: once(12_000), event: 'backend.ejected', level: 'warn', pool: 'api', backend: '10.0.4.2:9000', text: 'backend 10.0.4.2:9000 of pool "api" ejected for 30s: it answered 5xx (5 times in a row)' },
     { time: once(21_000), event: 'backend.healthy', level: 'info', pool: 'web', backend: '10.0.3.11:8080', check: 'http', from: 'unhealthy', to: 'healthy', text: 'backend 10.0.3.11:8080 of pool "web" is healthy: 3 probes in a row passed', findings: [finding(21_000, 'passed', PASSED), finding(23_000, 'passed', PASSED)] },

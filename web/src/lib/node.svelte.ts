@@ -3,7 +3,7 @@
 // The next question waits for the answer to the last one, and for four times as long as that took: a node with 100,000
 // backends is not asked each second for a document that costs it a second. While the node is away the last picture stays.
 
-import { Away, get, paths, Refused, stream } from './api.ts';
+import { Away, get, paths, Refused, stream, token } from './api.ts';
 import type { Causes, Event, History, Listener, Status } from './shapes.ts';
 
 const STATUS_EVERY_MS = 1000;
@@ -26,6 +26,7 @@ class Node {
   awayWhy = $state('');
   retryAt = $state(0);
   wantsToken = $state(false);
+  hasToken = $state(token() !== null);
   /** This browser's time, a few times a second, for what counts down. */
   now = $state(Date.now());
 
@@ -64,6 +65,7 @@ class Node {
   /** A token was given or forgotten. */
   again(): void {
     this.wantsToken = false;
+    this.hasToken = token() !== null;
     this.#stop.abort();
     this.#stop = new AbortController();
     void this.#follow();

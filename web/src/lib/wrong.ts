@@ -189,6 +189,7 @@ function ofBackend(pool: Pool, backend: Backend, events: readonly Event[]): Line
     const ejected = latest(events, 'backend.ejected', is);
     lines.push(line('ejected', 'warn', key, about({ since: ejected?.time ?? null, until: backend.ejected_until, text: ejected?.text ?? null })));
   }
+  if (backend.weight_of_file !== undefined && backend.weight !== backend.weight_of_file) lines.push(line('weighed', 'note', key, about({ number: backend.weight, text: String(backend.weight_of_file) })));
   if (backend.agent) lines.push(line('agent', 'note', key, about({ number: backend.agent.percent, text: backend.agent.order })));
   return lines;
 }

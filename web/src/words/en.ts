@@ -87,8 +87,8 @@ const wrong: Record<Kind, (about: About) => Told> = {
     evidence: `${some(number, 'time')} in the last minute; blame: ${blame}`,
     todo: 'Open it: what it means, where it happens, and the requests that had it.',
   }),
-  agent: ({ who, text, number }) => ({
-    title: `Backend ${who}: its agent asks for ${text ?? ''}${number < 100 ? `, ${number} % of its weight` : ''}`,
+  agent: ({ who, count, of, pool, text, number }) => ({
+    title: count > 1 ? `Agents of ${count} of ${of} backends of pool ${pool} ask for less` : `Backend ${who}: its agent asks for ${text ?? ''}${number < 100 ? `, ${number} % of its weight` : ''}`,
   }),
   drained: (about) => ({
     title: `${backends(about)} ${is(about)} drained${about.left ? `, ${about.left} left` : ''}`,
@@ -98,7 +98,7 @@ const wrong: Record<Kind, (about: About) => Told> = {
     title: `${backends(about)} ${is(about)} in maintenance${about.left ? `, ${about.left} left` : ''}`,
     evidence: `By an operator's order${about.by ? ` (${about.by})` : ''}${about.left ? '' : ', without a time limit'}.`,
   }),
-  weighed: ({ who, number }) => ({ title: `Backend ${who} has weight ${number} by an operator's order` }),
+  weighed: (about) => ({ title: about.count > 1 ? `${backends(about)} have another weight than the file says` : `Backend ${about.who} has weight ${about.number} by an operator's order; the file says ${about.text ?? '–'}` }),
 };
 
 const causes: Record<string, string> = {
@@ -219,7 +219,9 @@ export const en = {
     title: 'This node wants a token',
     why: 'Tokens are named in the config under admin.token. Role "read" sees everything here; "operate" may give orders too. It is kept in this tab until it is closed.',
     label: 'Token',
+    another: 'Use another token',
     use: 'Use it',
+    forget: 'Forget the one in use',
     refused: 'The node refused the token that was tried.',
   },
   help: { title: 'Keys', rows: 'Keys for orders act on the backend that is open or whose row has the focus.' },

@@ -51,7 +51,7 @@ const wrong: Record<Kind, (about: About) => Told> = {
     evidence: `最近一分钟 ${number} 次；责任方：${blame}`,
     todo: '点开可看其含义、发生位置及相关请求。',
   }),
-  agent: ({ who, text, number }) => ({ title: `后端服务器 ${who}：其代理程序要求 ${text ?? ''}${number < 100 ? `，权重的 ${number} %` : ''}` }),
+  agent: ({ who, count, of, pool, text, number }) => ({ title: count > 1 ? `后端池 ${pool} 的 ${count}/${of} 台后端服务器的代理程序要求减少请求` : `后端服务器 ${who}：其代理程序要求 ${text ?? ''}${number < 100 ? `，权重的 ${number} %` : ''}` }),
   drained: (about) => ({
     title: `${backends(about)}正在排空${left(about)}`,
     evidence: `由运维人员指令${about.by ? `（${about.by}）` : ''}${about.left ? '' : '，无时间限制'}。`,
@@ -60,7 +60,7 @@ const wrong: Record<Kind, (about: About) => Told> = {
     title: `${backends(about)}维护中${left(about)}`,
     evidence: `由运维人员指令${about.by ? `（${about.by}）` : ''}${about.left ? '' : '，无时间限制'}。`,
   }),
-  weighed: ({ who, number }) => ({ title: `后端服务器 ${who} 的权重被设为 ${number}` }),
+  weighed: (about) => ({ title: about.count > 1 ? `${backends(about)}的权重与文件不同` : `后端服务器 ${about.who} 的权重被设为 ${about.number}，文件为 ${about.text ?? '–'}` }),
 };
 
 const causes: Record<string, string> = {
@@ -177,7 +177,9 @@ export const zh: Words = {
     title: '此节点需要令牌',
     why: '令牌在配置的 admin.token 中命名。read 角色可查看全部内容，operate 角色还可下达指令。令牌只保存在此标签页，关闭后即失效。',
     label: '令牌',
+    another: '换用令牌',
     use: '使用',
+    forget: '忘记当前令牌',
     refused: '节点拒绝了所用的令牌。',
   },
   help: { title: '快捷键', rows: '指令类按键作用于已打开的后端服务器，或焦点所在行的后端服务器。' },

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::process::Child;
 
 use serde_json::Value;
 
@@ -30,6 +31,19 @@ pub struct Told {
     /// Of each backend the latest finding.
     pub findings: Vec<String>,
     pub port: u16,
+    /// The judgement of `evenkeel doctor`.
+    pub doctor: Value,
+    /// Requests that stay until the row is over.
+    pub held: Vec<Child>,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        for child in &mut self.held {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 impl Told {
@@ -48,8 +62,16 @@ impl Told {
                 "a 5xx without Proxy-Status",
             ),
         ];
-        let wrong = wrong.into_iter().find(|(is, _)| *is)?.1;
-        Some(format!("{}: {wrong}: {:?}\n  {line}", row.name, self.seen))
+        if let Some((_, wrong)) = wrong.into_iter().find(|(is, _)| *is) {
+            return Some(format!("{}: {wrong}: {:?}\n  {line}", row.name, self.seen));
+        }
+        let wanted = row.whose.or(row.cause.map(|cause| cause.entry().blame.word())).unwrap_or("nothing_wrong");
+        let whose = self.whose();
+        (whose != wanted).then(|| format!("{}: doctor blames {whose} instead of {wanted}: {}", row.name, self.doctor))
+    }
+
+    fn whose(&self) -> &str {
+        self.doctor["whose"].as_str().or(self.doctor["outcome"].as_str()).unwrap_or_default()
     }
 
     fn client(&self) -> String {
@@ -112,14 +134,16 @@ fn in_order(text: &str) -> String {
     }
 }
 
-/// The latest finding about each backend of a pool, without its time.
+/// The latest finding behind each backend's verdict, without its time. One against it, or a void one, says something of
+/// the machine that the test ran on.
 pub fn findings(status: &Value, pool: &str) -> Vec<String> {
-    let checks =
-        backends(status, pool).into_iter().flat_map(|backend| backend["checks"].as_array().into_iter().flatten());
-    // A void one says something of the machine the test ran on.
-    let counted =
-        checks.filter_map(|check| check["recent"].as_array()?.iter().find(|finding| finding["result"] != "void"));
-    counted.filter_map(|finding| Some(without_time(finding["text"].as_str()?))).collect()
+    let found = backends(status, pool).into_iter().filter_map(|backend| {
+        let wanted = if backend["verdict"] == "unhealthy" { "failed" } else { "passed" };
+        let recent = backend["checks"][0]["recent"].as_array()?;
+        let finding = recent.iter().find(|finding| finding["result"] == wanted)?;
+        Some(without_time(finding["text"].as_str()?))
+    });
+    found.collect()
 }
 
 pub fn backends<'a>(status: &'a Value, pool: &str) -> Vec<&'a Value> {
@@ -137,6 +161,18 @@ fn without_time(finding: &str) -> String {
     }
 }
 
+/// Times of a run are not those of the next.
+fn timeless(text: &str) -> String {
+    let words: Vec<&str> = text.split(' ').collect();
+    let bare = |word: &'_ str| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
+    let is_unit = |word: Option<&&str>| matches!(word.map(|word| bare(word)).as_deref(), Some("s" | "ms" | "days"));
+    let shown = words.iter().enumerate().map(|(at, word)| {
+        let is_time = bare(word).parse::<f64>().is_ok() && is_unit(words.get(at + 1));
+        if is_time { "…" } else { word }
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
 const HEAD: &str = "\
 # The fault lab
 
@@ -146,12 +182,13 @@ these ways and demands the status, cause and blame of the table.
 
 Every pool has two backends, nginx with php-fpm (Debian's packages) on ports and hosts of their own, behind one https listener. The
 check, where nothing else is said, asks for a static file by HTTP. Log lines are shown without times, ids and addresses of
-clients. `received-status` without `error` in `Proxy-Status` marks an answer of the backend's own.
+clients. `received-status` without `error` in `Proxy-Status` marks an answer of the backend's own. The doctor is `evenkeel doctor URL` on the balancer's
+host while the fault lasts; its first sentence is shown, and its words on evidence and next steps are left out.
 ";
 
 pub fn page(rows: &[Row], told: &[Told]) -> String {
     let mut text = HEAD.to_owned();
-    text += "\n| fault | client gets | cause | blame | verdict |\n|---|---|---|---|---|\n";
+    text += "\n| fault | client gets | cause | blame | verdict | doctor blames |\n|---|---|---|---|---|---|\n";
     for (row, told) in rows.iter().zip(told) {
         let (cause, blame) = match row.cause {
             Some(cause) => {
@@ -163,10 +200,11 @@ pub fn page(rows: &[Row], told: &[Told]) -> String {
         let verdict = verdict(row, told);
         let _ = writeln!(
             text,
-            "| [{}](#{}) | {} | {cause} | {blame} | {verdict} |",
+            "| [{}](#{}) | {} | {cause} | {blame} | {verdict} | {} |",
             row.title,
             anchor(row.title),
-            told.client()
+            told.client(),
+            told.whose().replace('_', " ")
         );
     }
     for (row, told) in rows.iter().zip(told) {
@@ -185,6 +223,14 @@ pub fn page(rows: &[Row], told: &[Told]) -> String {
             // More than the limit of a run may have failed by the time it is told.
             let said = said.split(" (").next().unwrap_or_default();
             let _ = writeln!(text, "- Event `backend.ejected`: {said}.");
+        }
+        if let Some(sentence) = told.doctor["sentence"].as_str() {
+            let _ = writeln!(
+                text,
+                "- Doctor blames **{}**: {}",
+                told.whose().replace('_', " "),
+                timeless(&in_order(sentence)).replace(&format!(":{}", told.port), ":80")
+            );
         }
         if !row.note.is_empty() {
             let _ = writeln!(text, "\n{}", row.note);

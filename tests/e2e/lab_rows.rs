@@ -96,6 +96,10 @@ pub struct Row {
     /// The status that the client must see; `None`: no answer.
     pub status: Option<u16>,
     pub cause: Option<Cause>,
+    /// What `evenkeel doctor` is told beside the URL.
+    pub doctor: Vec<String>,
+    /// Whom it must blame; left out: whom the cause blames.
+    pub whose: Option<&'static str>,
     /// Why nothing is wrong in the eyes of the balancer, or what else a reader should know.
     pub note: &'static str,
 }
@@ -117,6 +121,8 @@ impl Row {
             strike: None,
             status: None,
             cause: None,
+            doctor: Vec::new(),
+            whose: None,
             note: "",
         }
     }
@@ -168,6 +174,17 @@ impl Row {
     /// What must come of it.
     fn gives(mut self, status: impl Into<Option<u16>>, cause: impl Into<Option<Cause>>) -> Row {
         (self.status, self.cause) = (status.into(), cause.into());
+        self
+    }
+
+    /// Whom `evenkeel doctor` must blame, where that is not whom the cause blames.
+    fn blames(mut self, whose: &'static str) -> Row {
+        self.whose = Some(whose);
+        self
+    }
+
+    fn doctor<const N: usize>(mut self, arguments: [&str; N]) -> Row {
+        self.doctor = arguments.map(str::to_owned).into();
         self
     }
 
@@ -288,7 +305,7 @@ fn of_the_application(place: &Place) -> Vec<Row> {
         )
         .nginx(&www)
         .asks("half")
-        .gives(200, None)
+        .gives(200, None).blames("nothing_wrong")
         .note("Nothing on the wire tells this answer from a whole one; only the logs of nginx and php have it. Let scripts send a `Content-Length`."),
         Row::new(
             "php-stall",
@@ -349,7 +366,7 @@ fn of_the_web_server(place: &Place) -> Vec<Row> {
         )
         .nginx(&format!("client_max_body_size 10k;\n{}", place.php("www", "")))
         .by(Ask::Once(&["--data-binary", "@long", "-H", "Expect:"]))
-        .gives(413, None)
+        .gives(413, None).doctor(["-X", "POST", "--data", &"u".repeat(40_000)]).blames("backend")
         .note("A 4xx of a backend is passed on and is no failure here. Without `Proxy-Status` it is not ours."),
         Row::new(
             "wrong-host",
@@ -361,7 +378,7 @@ fn of_the_web_server(place: &Place) -> Vec<Row> {
             place.php("www", "")
         ))
         .check("kind = \"http\"\npath = \"/health.html\"\nhost = \"shop.lab.test\"")
-        .gives(404, None)
+        .gives(404, None).blames("operator")
         .note("A 4xx of a backend is passed on and is no failure here. Without `Proxy-Status` it is not ours."),
         Row::new(
             "wrong-host-444",
@@ -373,7 +390,7 @@ fn of_the_web_server(place: &Place) -> Vec<Row> {
             place.php("www", "")
         ))
         .check("kind = \"http\"\npath = \"/health.html\"\nhost = \"shop.lab.test\"")
-        .gives(502, C::BackendClosedBeforeResponse),
+        .gives(502, C::BackendClosedBeforeResponse).blames("operator"),
         Row::new(
             "check-host",
             "The check asks for the wrong Host",
@@ -384,7 +401,7 @@ fn of_the_web_server(place: &Place) -> Vec<Row> {
             place.php("www", "")
         ))
         .is(Verdict::Unhealthy)
-        .gives(502, C::AllBackendsUnhealthy),
+        .gives(502, C::AllBackendsUnhealthy).blames("operator"),
         Row::new(
             "check-path",
             "The check asks for a page that is gone",
@@ -393,7 +410,7 @@ fn of_the_web_server(place: &Place) -> Vec<Row> {
         .nginx(&place.php("www", ""))
         .check("kind = \"http\"\npath = \"/healthz\"")
         .is(Verdict::Unhealthy)
-        .gives(502, C::AllBackendsUnhealthy),
+        .gives(502, C::AllBackendsUnhealthy).blames("operator"),
         Row::new(
             "fastcgi-port",
             "The backend's port is that of php-fpm",
@@ -475,7 +492,7 @@ fn of_tls(ca: &str) -> Vec<Row> {
         .nginx("")
         .pool(&tls("tls-to-plain"))
         .check(CONNECTS)
-        .gives(502, C::BackendTlsFailed),
+        .gives(502, C::BackendTlsFailed).blames("operator"),
         Row::new(
             "plain-to-tls",
             "We speak plain HTTP to a port of TLS",
@@ -483,7 +500,7 @@ fn of_tls(ca: &str) -> Vec<Row> {
         )
         .behind(Behind::Tls(Certificate::Good))
         .check(CONNECTS)
-        .gives(400, None)
+        .gives(400, None).blames("operator")
         .note("A 4xx of a backend is passed on and is no failure here. The text of nginx's page names the mistake; a check by HTTP would have seen it."),
     ]
 }
@@ -514,6 +531,7 @@ fn of_the_network(place: &Place) -> Vec<Row> {
         })
         .by(Ask::UntilSeen)
         .gives(200, None)
+        .blames("backend")
         .note("No client notices: the request went to the next backend. `attempts` says so."),
         Row::new(
             "refused-one-known",
@@ -526,6 +544,7 @@ fn of_the_network(place: &Place) -> Vec<Row> {
         })
         .is(Verdict::FirstUnhealthy)
         .gives(200, None)
+        .blames("backend")
         .note("No client notices: the first host gets no new work until its probes pass again."),
         Row::new(
             "dropped",
@@ -557,7 +576,8 @@ fn of_the_network(place: &Place) -> Vec<Row> {
         }))
         .check(CONNECTS)
         .by(Ask::Once(&["-X", "POST"]))
-        .gives(502, C::BackendResetBeforeResponse),
+        .gives(502, C::BackendResetBeforeResponse)
+        .doctor(["-X", "POST"]),
         Row::new(
             "reset-late",
             "The backend resets in the middle of its answer",
@@ -609,7 +629,8 @@ fn of_the_network(place: &Place) -> Vec<Row> {
         .check("kind = \"http\"\npath = \"/health.html\"\nsource = \"10.98.0.2\"")
         .strike(|lab, port| lab.firewall(&format!("ip saddr 10.98.0.2 tcp dport {port} drop")))
         .is(Verdict::Unhealthy)
-        .gives(502, C::AllBackendsUnhealthy),
+        .gives(502, C::AllBackendsUnhealthy)
+        .blames("network"),
     ]
 }
 
@@ -652,11 +673,13 @@ fn of_the_operator(place: &Place) -> Vec<Row> {
         Row::new("host", "The host is not configured", "No rule names the host, and the listener has no default pool.")
             .at("https://nobody.lab.test/app.php?host")
             .is(Verdict::Unasked)
-            .gives(404, C::HostNotConfigured),
+            .gives(404, C::HostNotConfigured)
+            .blames("rule"),
         Row::new("path", "The path is not configured", "The host has a rule for `/api` alone.")
             .at("https://norule.lab.test/app.php?path")
             .is(Verdict::Unasked)
-            .gives(404, C::RuleNotFound),
+            .gives(404, C::RuleNotFound)
+            .blames("rule"),
         Row::new(
             "no-certificate",
             "No certificate for the name",
@@ -669,7 +692,8 @@ fn of_the_operator(place: &Place) -> Vec<Row> {
             .at("http://www.lab.test/app.php?denied")
             .by(Ask::Once(&["--interface", "10.98.0.3"]))
             .is(Verdict::Unasked)
-            .gives(403, C::ClientDeniedByAcl),
+            .gives(403, C::ClientDeniedByAcl)
+            .blames("nothing_wrong"),
     ]
 }
 
@@ -684,12 +708,14 @@ fn of_the_client(place: &Place) -> Vec<Row> {
         .at("http://www.lab.test/app.php?rate")
         .by(Ask::Burst(10))
         .is(Verdict::Unasked)
-        .gives(429, C::ClientRateLimited),
+        .gives(429, C::ClientRateLimited)
+        .doctor(["--count", "10"]),
         Row::new("big-header", "The request's header is too large", "A cookie of 40,000 bytes.")
             .at("https://www.lab.test/app.php?big-header")
             .by(Ask::Once(&["-H", "@cookie"]))
             .is(Verdict::Unasked)
-            .gives(431, C::ClientHeaderTooLarge),
+            .gives(431, C::ClientHeaderTooLarge)
+            .doctor(["-H", &format!("Cookie: c={}", "c".repeat(40_000))]),
         Row::new("big-uri", "The request's URI is too long", "40,000 bytes of query.")
             .at("https://www.lab.test/app.php?big-uri")
             .by(Ask::Once(&["--get", "--data-urlencode", "uri@long"]))
@@ -699,16 +725,18 @@ fn of_the_client(place: &Place) -> Vec<Row> {
             .at("https://www.lab.test/app.php?big-body")
             .by(Ask::Once(&["--data-binary", "@upload", "-H", "Expect:"]))
             .is(Verdict::Unasked)
-            .gives(413, C::ClientBodyTooLarge),
+            .gives(413, C::ClientBodyTooLarge)
+            .doctor(["-X", "POST", "--data", &"u".repeat(100_000)]),
         Row::new(
             "impatient",
             "The client gives up before the application answers",
-            "The script takes 4 s, and the client waits for one.",
+            "The script takes 4 s, and the client waits for three.",
         )
         .nginx(&place.php("www", ""))
         .asks("slow")
-        .by(Ask::Once(&["--max-time", "1"]))
-        .gives(None, C::ClientAborted),
+        .by(Ask::Once(&["--max-time", "3"]))
+        .gives(None, C::ClientAborted)
+        .blames("nothing_wrong"),
         Row::new("plain-on-tls", "Plain HTTP to the port of HTTPS", "`http://…:443`.")
             .at("http://www.lab.test:443/app.php?plain-on-tls")
             .is(Verdict::Unasked)

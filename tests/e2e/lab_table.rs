@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use evenkeel_model::Cause;
 use serde_json::Value;
@@ -24,6 +25,8 @@ use crate::servers::Server;
 
 const BALANCER: &str = "10.98.0.1";
 const FIRST_PORT: u16 = 8001;
+/// Doctors at once: each waits most of the time, but not for ever in vain.
+const AT_ONCE: usize = 8;
 
 struct Stage<'a> {
     lab: &'a Lab,
@@ -49,10 +52,13 @@ fn every_fault_behind_nginx_and_php_is_blamed_on_whom_it_should_be() {
     let stage = Stage::build(&lab, &place, &forge, &rows);
     stage.strike();
     let stage = &stage;
-    let told = std::thread::scope(|scope| {
+    let mut told = std::thread::scope(|scope| {
         let asked: Vec<_> = rows.iter().enumerate().map(|(at, row)| scope.spawn(move || stage.play(at, row))).collect();
         asked.into_iter().map(|row| row.join().expect("a row panics with its own words")).collect::<Vec<_>>()
     });
+    for (told, judgement) in told.iter_mut().zip(stage.doctor()) {
+        told.doctor = judgement;
+    }
     let wrong: Vec<String> = rows.iter().zip(&told).filter_map(|(row, told)| told.judge(row)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     keep(&page(&rows, &told));
@@ -142,11 +148,46 @@ impl<'a> Stage<'a> {
         let lines = self.lines(row, &seen);
         let ejected = matches!(row.ask, Ask::UntilEjected).then(|| self.ejected(row));
         let findings = findings(&self.on_front_status(), row.name);
-        for mut child in held {
-            let _ = child.kill();
-            let _ = child.wait();
+        Told { seen, lines, ejected, findings, port: port(at), doctor: Value::Null, held }
+    }
+
+    /// What `evenkeel doctor` says of each row, while everything is as it was for the clients.
+    fn doctor(&self) -> Vec<Value> {
+        // Held requests do not stay for ever.
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        order.sort_by_key(|at| !matches!(self.rows[*at].ask, Ask::BesideHeld(..)));
+        let (next, order) = (AtomicUsize::new(0), &order);
+        let judge = || {
+            let own = || next.fetch_add(1, Ordering::Relaxed);
+            let rows = std::iter::repeat_with(own).map_while(|turn| order.get(turn).copied());
+            rows.map(|at| (at, self.judgement(&self.rows[at]))).collect::<Vec<_>>()
+        };
+        let mut judged: Vec<(usize, Value)> = std::thread::scope(|scope| {
+            let doctors: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(judge)).collect();
+            doctors.into_iter().flat_map(|doctor| doctor.join().expect("a doctor panics with its own words")).collect()
+        });
+        judged.sort_by_key(|(at, _)| *at);
+        judged.into_iter().map(|(_, judgement)| judgement).collect()
+    }
+
+    fn judgement(&self, row: &Row) -> Value {
+        let mut command = on_front(self.lab, env!("CARGO_BIN_EXE_evenkeel"));
+        // What curl makes of the URL itself, the doctor has to be told.
+        let long = if row.name == "big-uri" { "u".repeat(40_000) } else { String::new() };
+        command.args(["doctor", &format!("{}{long}", row.url), "--json", "--timeout", "6"]);
+        if !row.doctor.iter().any(|argument| argument == "--count") {
+            command.args(["--count", "2"]);
         }
-        Told { seen, lines, ejected, findings, port: port(at) }
+        let host =
+            row.url.split("://").nth(1).and_then(|rest| rest.split(['/', ':']).next()).expect("a URL has a host");
+        command.args(["--resolve", &format!("{host}:{BALANCER}")]).args(&row.doctor);
+        // What clients of the site trust.
+        command.env("SSL_CERT_FILE", self.forge.ca());
+        let done = command.stdin(Stdio::null()).output().expect("it was built");
+        let said: Value = serde_json::from_slice(&done.stdout)
+            .unwrap_or_else(|error| panic!("{}: {error}: {}", row.name, String::from_utf8_lossy(&done.stderr)));
+        fs::write(self.place.file(&format!("{}.doctor", row.name)), &done.stdout).expect("the folder is ours");
+        said["judgement"].clone()
     }
 
     fn ask(&self, row: &Row) -> Seen {

@@ -244,6 +244,16 @@ fn refused_by_backend(facts: &Facts) -> Option<Judgement> {
         )
         .confidence(Confidence::Likely)
         .next("send what a real client sends: --header \"Authorization: ...\" (it is left out of reports)")
+    } else if matches!(status, 413 | 414 | 431) {
+        let (what, keys) = match status {
+            413 => ("body", "client_max_body_size of nginx, LimitRequestBody of Apache, post_max_size of php"),
+            _ => ("head", "large_client_header_buffers of nginx, LimitRequestLine and LimitRequestFieldSize of Apache"),
+        };
+        Judgement::fault(
+            Whose::Backend,
+            format!("The backend's own limit of a request's {what} answers {status}; the balancer's let it pass."),
+        )
+        .next(format!("raise it there if such requests are meant to work: {keys}"))
     } else if one_host {
         Judgement::fault(
             Whose::Backend,

@@ -137,8 +137,8 @@ impl Observer for Recorder {
         }
         let failed = outcome.cause.is_some();
         let slow = nanos(outcome.times.ended - outcome.times.started) >= self.shared.slow.load(Ordering::Relaxed);
-        // A connection of tcp or a session of udp is long when it is used long, which is no news.
-        let slow = slow && outcome.request.is_some();
+        // What is relayed, over tcp, udp or an upgraded request, is long when it is used long, which is no news.
+        let slow = slow && outcome.request.is_some() && outcome.status != Some(101);
         if failed || slow || outcome.trace.is_some() || self.is_watched(false) {
             self.attend(outcome, slow);
         }

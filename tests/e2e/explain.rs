@@ -338,6 +338,20 @@ fn the_live_stream_shows_all_or_only_what_failed_and_is_silent_when_nobody_reads
     assert_eq!(daemon.page("/api/v1/requests/stream?faild=true").0, 400);
 }
 
+// A 503 that a rule says was booked as the backend's own until each outcome was asked whether a backend had answered at all.
+#[test]
+fn a_rule_that_answers_with_an_error_of_its_own_blames_nobody() {
+    let listen = free_address();
+    let body = format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"{listen}\"\n[[listener.rule]]\npath = \"/closed\"\nanswer = {{ status = 503 }}\n"
+    );
+    let daemon = Daemon::start("explain-rule", &body);
+    assert_eq!(Wire::open(listen).get("/closed").status, 503);
+    let line = daemon.wait_log("/closed");
+    assert_eq!((&line["status"], &line["cause"]), (&503.into(), &Value::Null));
+    assert_eq!(daemon.metric("evenkeel_failures_total", &["backend_answered_error"]), 0.0);
+}
+
 /// The data of server-sent events.
 fn stream(daemon: &Daemon, path: &str) -> impl Iterator<Item = String> {
     let mut stream = TcpStream::connect(daemon.admin).expect("the admin address is served");

@@ -198,7 +198,7 @@ fn then_sentence(record: &Record) -> Option<String> {
     let age = words::span(record.times.ended - then.since);
     let ejected = if then.traffic.is_ejected() { ", set aside for its traffic," } else { "" };
     let mut sentence = format!(
-        "Backend {backend} was {}{ejected} since {age}, under order {}, with {} more in flight on this worker.",
+        "Backend {backend} was {}{ejected} since {age}, under order {}, with {} in flight on this worker.",
         then.verdict.word(),
         then.order.word(),
         then.in_flight,

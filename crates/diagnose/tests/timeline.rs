@@ -267,7 +267,7 @@ fn a_reset_on_a_kept_connection_points_to_keep_alive_times() {
     let timeline = told(&record);
     let all = timeline.explanation.join("\n");
     assert!(all.contains("had lain idle for 4.200 s"), "{all}");
-    assert!(all.contains("was healthy since 1.311 s, under order serve, with 3 more in flight"), "{all}");
+    assert!(all.contains("was healthy since 1.311 s, under order serve, with 3 in flight"), "{all}");
     let then = timeline.backend_then.expect("it was known");
     assert_eq!((&*then.verdict, then.for_ms, then.in_flight), ("healthy", 1311, 3));
     assert!(timeline.steps.iter().any(|step| step.what == "a kept connection that had lain idle for 4.200 s"));

@@ -271,7 +271,10 @@ impl Http {
         let exchange = &mut client.exchange;
         exchange.times.ended = now;
         (exchange.times.accepted, exchange.times.secured) = (Some(client.accepted), client.secured);
-        let backends_own = exchange.status.is_some_and(|status| status >= 500) && exchange.failure.is_none();
+        // A rule may answer with a 5xx by itself: that is nobody's fault, and no backend was asked.
+        let passed_on = exchange.times.first_byte.is_some();
+        let backends_own =
+            passed_on && exchange.status.is_some_and(|status| status >= 500) && exchange.failure.is_none();
         let (cause, detail) = match exchange.failure {
             Some((cause, detail)) => (Some(cause), detail),
             None if backends_own => (Some(Cause::BackendAnsweredError), None),

@@ -134,7 +134,7 @@ impl Secrets {
                     _ => (text[..kept].to_owned(), &text[kept..]),
                 };
                 let whole = before == text[..kept];
-                if secret.is_empty() && whole || secret == "/" && whole {
+                if whole && (secret.is_empty() || secret == "/") {
                     return;
                 }
                 self.word(secret);

@@ -211,7 +211,8 @@ fn each_cause_strikes_at_one_step_of_its_phase_with_blame_advice_and_timer() {
 
 #[test]
 fn a_slow_request_says_who_took_the_time() {
-    let table: [(&str, fn(&mut Record)); 4] = [
+    type Change = fn(&mut Record);
+    let table: [(&str, Change); 4] = [
         ("of which 1.300 s were spent waiting for the first byte of the answer: the backend's application", |_| {}),
         ("of which 9.001 s were spent waiting for the client to take the rest of the answer", |record| {
             record.times.ended = at(10_311);

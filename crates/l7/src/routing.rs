@@ -100,7 +100,8 @@ impl Http {
         if let Destination::Pool(pool, ruled) = &destination {
             let unix = self.epoch.unix_nanos_at(now) / 1_000_000_000;
             let traces = self.traces.as_deref();
-            prepare(client, pool, ruled.as_ref(), &settings, head, &forwarding, unix, traces);
+            let passed = Passed { head, forwarding: &forwarding, traces, unix };
+            prepare(client, pool, ruled.as_ref(), &settings, &passed);
             pool.budget().request(now);
         }
         // First of all, since what is behind this request is another's, whatever becomes of this one.
@@ -210,17 +211,23 @@ fn destination(client: &Client, settings: &Arc<Listener>, head: &RequestHead<'_,
     }
 }
 
+/// A request on its way to a pool.
+struct Passed<'a, 'h, 'b> {
+    head: &'a RequestHead<'h, 'b>,
+    forwarding: &'a Forwarding<'a>,
+    traces: Option<&'a Traces>,
+    unix: u64,
+}
+
 /// Notes what the attempts at a pool need to know, and writes the head for its backends.
 fn prepare(
     client: &mut Client,
     pool: &Rc<PoolSlot>,
     ruled: Option<&Ruled>,
     settings: &Arc<Listener>,
-    head: &RequestHead<'_, '_>,
-    forwarding: &Forwarding<'_>,
-    unix: u64,
-    traces: Option<&Traces>,
+    passed: &Passed<'_, '_, '_>,
 ) {
+    let Passed { head, forwarding, traces, unix } = *passed;
     let rule = ruled.and_then(Ruled::rule);
     let wants = &mut client.attempt.wants;
     let mut cut = None;

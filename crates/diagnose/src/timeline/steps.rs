@@ -20,7 +20,7 @@ pub(super) fn of(record: &Record) -> Vec<Step> {
     telling.body();
     telling.fault();
     // Told by subject; what was queued for, or asked beside a first try, belongs between.
-    telling.steps.sort_by(|one, other| one.0.cmp(&other.0));
+    telling.steps.sort_by_key(|(at, _)| *at);
     telling.steps.into_iter().map(|(_, step)| step).collect()
 }
 

@@ -57,7 +57,7 @@ fn passed_on(facts: &Facts, status: u16, looks: Looks) -> Judgement {
 
 /// A 5xx without a word of the balancer's.
 fn unmarked(facts: &Facts, status: u16, looks: Looks) -> Judgement {
-    let named = facts.through.iter().filter_map(answer).find_map(|answer| server(answer));
+    let named = facts.through.iter().filter_map(answer).find_map(server);
     let who = named.map_or_else(String::new, |name| format!(" It calls itself \"{name}\"."));
     if facts.through.iter().filter_map(answer).any(shows_evenkeel) {
         return passed_on(facts, status, looks);

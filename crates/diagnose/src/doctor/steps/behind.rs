@@ -356,7 +356,7 @@ pub(super) fn firewall(facts: &Facts) -> Step {
         connect.result.is_err()
             && all.any(|other| other.to == connect.to && other.from != connect.from && other.result.is_ok())
     };
-    if chosen.iter().any(|connect| other(&connect)) {
+    if chosen.iter().any(other) {
         return Step::new("firewall", Mark::Bad, "something lets one source address pass and not the other")
             .saw_all(lines);
     }

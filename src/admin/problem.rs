@@ -28,7 +28,8 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
     #[serde(skip)]
-    headers: HeaderMap,
+    /// Boxed: it is empty nearly always, and every answer of the admin side may be a problem.
+    headers: Box<HeaderMap>,
 }
 
 /// One thing that is wrong with a config.
@@ -65,7 +66,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
-            headers: HeaderMap::new(),
+            headers: Box::default(),
         }
     }
 
@@ -135,7 +136,7 @@ pub fn shown(text: &str) -> String {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = self.headers.clone();
+        let headers = HeaderMap::clone(&self.headers);
         let mut response = (status, headers, Json(self)).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response

@@ -220,7 +220,7 @@ fn gist(memory: &Memory, now: Instant) -> u64 {
 #[cfg(test)]
 mod tests {
     use evenkeel_control::memory::{BackendMemory, CheckMemory};
-    use evenkeel_model::standing::{Order, Verdict};
+    use evenkeel_model::standing::Verdict;
 
     use super::*;
 

@@ -106,7 +106,7 @@ pub fn url(given: &str) -> String {
 /// Long, and neither words nor a number: `T0B1xYz9Kq2LmN8p`.
 fn looks_random(part: &str) -> bool {
     let word = part.split(['?', '#']).next().unwrap_or(part);
-    let has = |of: fn(&u8) -> bool| word.as_bytes().iter().any(|byte| of(byte));
+    let has = |of: fn(&u8) -> bool| word.as_bytes().iter().any(of);
     let plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     word.len() >= 16 && plain && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
 }

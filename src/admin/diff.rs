@@ -1,4 +1,6 @@
 //! The difference of two configs, in the shape the API tells it.
+//!
+//! What is different is for the plan room to find; here it only gets the names that clients read.
 
 use evenkeel_plan::{Part, Plan, diff as compare};
 use serde::Serialize;

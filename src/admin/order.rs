@@ -1,4 +1,6 @@
 //! What operators have done to backends: orders, weights, probes. Each is one event that tells who asked.
+//!
+//! Whether it can be done is for the control room to say; here words become wishes, and refusals become problems.
 
 use std::sync::Arc;
 use std::time::Duration;

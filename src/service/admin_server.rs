@@ -1,4 +1,6 @@
 //! The running admin side: made with the first plan, its doors opened and closed as each plan says.
+//!
+//! What it shows outlives a move of the address: history and numbers of events go on.
 
 use std::io;
 use std::os::fd::OwnedFd;

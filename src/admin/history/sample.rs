@@ -1,4 +1,6 @@
 //! Counters at one moment, and what lies between two of them.
+//!
+//! Percentiles are those of buckets: the bound that a request was under. What lies between two bounds is not guessed.
 
 use std::collections::BTreeMap;
 

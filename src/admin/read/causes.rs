@@ -1,4 +1,6 @@
 //! What went wrong, by cause and by whose fault it is.
+//!
+//! Counts are those of the digest; what a cause means stands in one table, and is told as `evenkeel explain` tells it.
 
 use std::collections::BTreeMap;
 

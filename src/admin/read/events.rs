@@ -1,4 +1,6 @@
 //! What changed: the last events, and those to come as a stream.
+//!
+//! Numbers go on through the life of a process. Who asks behind a number that is not there any more is told how many were missed.
 
 use axum::extract::State;
 use axum::http::HeaderMap;

@@ -1,4 +1,6 @@
 //! What of this host bears on the node: what `check` says of it, and what the kernel counts and allows.
+//!
+//! Read anew for each asker, since it changes without us. What cannot be read is `null`, not a guess.
 
 use std::fs;
 

@@ -1,4 +1,6 @@
 //! `/metrics` and `/ready`, for machines that look every few seconds.
+//!
+//! They stand outside of `/api/v1`, where every scraper and orchestrator looks for them.
 
 use std::sync::atomic::Ordering;
 

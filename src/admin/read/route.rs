@@ -1,4 +1,6 @@
 //! What would become of a request, by the rules and verdicts that hold now.
+//!
+//! The same as `evenkeel route test`, but of the running node, so that it knows verdicts and orders. Nothing is sent.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,4 +1,6 @@
 //! What opens the admin address: digests of tokens, and its certificates.
+//!
+//! A token is forgotten once its digest is taken: what is not in memory cannot be in a dump or an answer.
 
 use std::sync::Arc;
 

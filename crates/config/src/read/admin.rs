@@ -1,4 +1,6 @@
 //! `[admin]` and its tables: where operators come in, and who they are.
+//!
+//! Whether tokens are needed at all is for the relations to say, which know the address. A value that may be a token is never said back.
 
 use std::net::SocketAddr;
 use std::ops::Range;

@@ -14,7 +14,8 @@ use evenkeel_control::Obeyed;
 use evenkeel_model::event::Refused;
 use evenkeel_model::limits;
 use evenkeel_model::standing::Order;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::ask::{Json, Place};
@@ -44,7 +45,8 @@ pub struct AskedOrder {
 #[serde(deny_unknown_fields)]
 pub struct AskedWeight {
     /// `null`: that of the config.
-    #[schema(minimum = 0, maximum = 100)]
+    #[serde(deserialize_with = "whole")]
+    #[schema(minimum = 0, maximum = 100, required = true)]
     weight: Option<u32>,
     /// Whether it outlives a restart; wants `node.state_file`.
     #[serde(default)]
@@ -130,7 +132,7 @@ pub async fn weight(
 
 /// Probes a backend now, by all its checks. The answer comes before they end.
 #[utoipa::path(
-    post, path = "/api/v1/pools/{pool}/backends/{backend}/probe", tag = "orders", request_body = AskedProbe,
+    post, path = "/api/v1/pools/{pool}/backends/{backend}/probe", tag = "orders", request_body = Option<AskedProbe>,
     params(
         ("pool" = String, Path, description = "Name of the pool"),
         ("backend" = String, Path, description = "Its address and port", example = "10.0.0.11:8080"),
@@ -182,6 +184,16 @@ async fn done(admin: &Arc<Admin>, place: Place, obeyed: Obeyed) -> Result<Respon
     let view = admin.view.clone();
     let changed = obeyed != Obeyed::AsBefore;
     answer(move || Ok(Done { changed, backend: find(&view, &place)? })).await
+}
+
+/// Has to be there, as a number or as `null`: to leave it out must not take a weight back. JSON knows one kind of number, so 44.0
+/// is 44.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
+        return Ok(Some(number as u32));
+    }
+    Err(D::Error::custom(format!("weight is {number}, but it takes a whole number from 0 to {}", limits::WEIGHT.max)))
 }
 
 /// A whole number and a unit.

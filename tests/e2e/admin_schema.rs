@@ -48,14 +48,17 @@ fn every_answer_is_one_that_the_openapi_document_promises() {
          hooks = \"{hooks}\"\n\
          [parameters]\n\"path.pool\" = \"spare\"\n\"path.backend\" = \"{spare}\"\n\
          \"path.code\" = \"backend_connect_refused\"\n\
-         # Text of the right type may still be no config.\n\
+         # Text of the right type may still be no config, and a dry run keeps nothing.\n\
          [[operations]]\ninclude-path = \"/api/v1/config\"\ninclude-method = \"PUT\"\n\
-         checks.positive_data_acceptance.expected-statuses = [200, 409, 422]\n\
+         checks.positive_data_acceptance.expected-statuses = [200, 400, 409, 422]\n\
          # A time limit goes with drain and maintain, and not with serve.\n\
          [[operations]]\ninclude-path = \"/api/v1/pools/{{pool}}/backends/{{backend}}/order\"\n\
          checks.positive_data_acceptance.expected-statuses = [200, 400, 409]\n\
          [[operations]]\ninclude-path = \"/api/v1/route\"\n\
          checks.positive_data_acceptance.expected-statuses = {accepted}\n\
+         # Filters are codes, words and addresses of this node.\n\
+         [[operations]]\ninclude-path = \"/api/v1/requests\"\n\
+         checks.positive_data_acceptance.expected-statuses = [200, 400]\n\
          # They do not end; tests/e2e/admin.rs reads them.\n\
          [[operations]]\ninclude-path-regex = \"stream$\"\nenabled = false\n",
         hooks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/python/schemathesis_hooks.py"),

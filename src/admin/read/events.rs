@@ -53,6 +53,10 @@ pub async fn events(State(admin): Shared, Query(wanted): Query<Wanted>) -> Resul
     if !(1..=most).contains(&limit) {
         return Err(Problem::bad(format!("limit is {limit}, but it takes 1 to {most}")));
     }
+    // OpenAPI knows whole numbers of 63 bits, and nobody counts further.
+    if wanted.after.is_some_and(|after| i64::try_from(after).is_err()) {
+        return Err(Problem::bad("after is beyond the number of any event"));
+    }
     let (view, limit) = (admin.view.clone(), usize::try_from(limit).unwrap_or(usize::MAX));
     page(move || {
         let (missed, events) = match wanted.after {

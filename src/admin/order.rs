@@ -148,7 +148,7 @@ pub async fn probe(
     State(admin): Shared,
     Extension(asker): Extension<Asker>,
     place: Place,
-    Json(AskedProbe {}): Json<AskedProbe>,
+    Json(_): Json<Option<AskedProbe>>,
 ) -> Result<Response, Problem> {
     let probing = match operate(&admin, &place, asker, Wish::Probe).await? {
         Obeyed::Probing { waiting, in_flight } => Probing { brought_forward: waiting, in_flight },

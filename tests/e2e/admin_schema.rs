@@ -64,7 +64,7 @@ fn every_answer_is_one_that_the_openapi_document_promises() {
         hooks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/python/schemathesis_hooks.py"),
     );
     std::fs::write(&config, text).expect("the folder can be written");
-    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/openapi.json");
+    let document = format!("http://{}/api/v1/openapi.json", daemon.admin);
     let mut command = Command::new(st);
     command.current_dir(&folder.0).arg("--config-file").arg(&config).arg("run").arg(document);
     command.args(["--url", &format!("http://{}", daemon.admin), "--header", &format!("Authorization: Bearer {TOKEN}")]);

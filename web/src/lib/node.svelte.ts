@@ -34,6 +34,7 @@ class Node {
   #tries = 0;
   #asking = false;
   #stop = new AbortController();
+  #reading = new AbortController();
   #slower = 0;
   #listenersOf = '';
 
@@ -42,7 +43,9 @@ class Node {
       if (!document.hidden) this.now = Date.now();
     }, 250);
     document.addEventListener('visibilitychange', () => {
-      if (!document.hidden) this.soon();
+      // A browser opens six connections to a node, over all its tabs: those nobody looks at give their stream back.
+      if (document.hidden) this.#reading.abort();
+      else this.soon();
     });
     addEventListener('online', () => this.soon());
     void this.#ask();
@@ -67,6 +70,7 @@ class Node {
     this.wantsToken = false;
     this.hasToken = token() !== null;
     this.#stop.abort();
+    this.#reading.abort();
     this.#stop = new AbortController();
     void this.#follow();
     this.soon();
@@ -143,12 +147,17 @@ class Node {
     const stop = this.#stop;
     let tries = 0;
     while (!stop.signal.aborted) {
+      if (document.hidden) {
+        await new Promise((resolve) => document.addEventListener('visibilitychange', resolve, { once: true }));
+        continue;
+      }
+      const reading = (this.#reading = new AbortController());
       try {
         const told = await get<{ events: Event[] }>(paths.events(500));
         this.#merge(told.events);
         // Of these alone: a node that was started anew counts from one again.
         const after = told.events.reduce((most, event) => Math.max(most, event.seq ?? 0), 0);
-        await stream(paths.eventStream, String(after), stop.signal, () => (tries = 0), (said) => {
+        await stream(paths.eventStream, String(after), reading.signal, () => (tries = 0), (said) => {
           try {
             const event = JSON.parse(said.data) as Event;
             if (typeof event.text !== 'string') return;
@@ -162,6 +171,7 @@ class Node {
       } catch (error) {
         if (error instanceof Refused && error.absent && this.status) this.#merge(this.status.events);
       }
+      if (document.hidden) continue;
       const wait = BACKOFF_MS[Math.min(tries, BACKOFF_MS.length - 1)] ?? STATUS_AT_MOST_MS;
       tries += 1;
       await new Promise((resolve) => setTimeout(resolve, wait));

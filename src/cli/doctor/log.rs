@@ -17,7 +17,7 @@ pub fn doctor(file: &Path, url: Option<&str>, json: bool) -> ExitCode {
     let wanted = match url.map(Url::read).transpose() {
         Ok(None) => Wanted::default(),
         // A URL without a path is about all of its host.
-        Ok(Some(url)) => Wanted { host: Some(url.host), path: Some(path(&url.path)).filter(|path| path != "/") },
+        Ok(Some(url)) => Wanted { host: Some(url.authority), path: Some(path(&url.path)).filter(|path| path != "/") },
         Err(why) => {
             eprintln!("{why}");
             return ExitCode::from(2);

@@ -21,7 +21,7 @@ const SHOWN: usize = 5;
 /// Which lines are meant. Empty: all.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// Host, with or without its port.
+    /// Host, with or without its port; without one all of them are meant.
     pub host: Option<String>,
     /// What the path begins with, without its query.
     pub path: Option<String>,
@@ -140,10 +140,9 @@ impl Log {
         let single = self.single_backend(group);
         let whose = cause.map_or(Whose::Balancer, Whose::from);
         let meaning = cause.map_or("a cause that this version does not know", |cause| cause.entry().meaning);
-        let share = format!(
-            "{} of {} requests to {what} failed, {} of them by {code}.",
-            self.failed, self.matched, group.total
-        );
+        let to = if what == "everything" { String::new() } else { format!(" to {what}") };
+        let share =
+            format!("{} of {} requests{to} failed, {} of them by {code}.", self.failed, self.matched, group.total);
         let mut judgement = Judgement::fault(whose, format!("{share} {meaning}"))
             .confidence(if group.total * 5 >= self.failed * 4 { Confidence::Sure } else { Confidence::Likely });
         judgement.cause = cause;
@@ -291,11 +290,8 @@ impl Log {
 impl Wanted {
     fn takes(&self, entry: &Value) -> bool {
         let host = entry["host"].as_str().or(entry["sni"].as_str()).unwrap_or_default();
-        let bare = |host: &str| host.split(':').next().unwrap_or_default().to_ascii_lowercase();
         let path = entry["target"].as_str().unwrap_or_default().split('?').next().unwrap_or_default();
-        self.host
-            .as_ref()
-            .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host) || wanted.eq_ignore_ascii_case(&bare(host)))
+        self.host.as_ref().is_none_or(|wanted| is_same_host(wanted, host))
             && self.path.as_ref().is_none_or(|wanted| path.starts_with(wanted.as_str()))
     }
 
@@ -306,6 +302,17 @@ impl Wanted {
             (host, Some(path)) => format!("{}{path}", host.clone().unwrap_or_default()),
         }
     }
+}
+
+/// A port that only one of them names makes no difference: clients leave the usual one out.
+fn is_same_host(wanted: &str, host: &str) -> bool {
+    let parts = |host: &str| match host.rsplit_once(':') {
+        // The colons inside brackets are the address's own.
+        Some((name, port)) if !port.contains(']') => (name.to_ascii_lowercase(), Some(port.to_owned())),
+        _ => (host.to_ascii_lowercase(), None),
+    };
+    let ((wanted, wanted_port), (host, port)) = (parts(wanted), parts(host));
+    wanted == host && wanted_port.zip(port).is_none_or(|(wanted, port)| wanted == port)
 }
 
 impl Group {
@@ -437,6 +444,23 @@ mod tests {
             (json["lines"].as_u64(), json["matched"].as_u64(), json["unreadable"].as_u64()),
             (Some(7), Some(1), Some(5))
         );
+    }
+
+    #[test]
+    fn a_port_counts_where_both_name_one() {
+        let table = [
+            ("a.example", "A.example", true),
+            ("a.example:8080", "a.example:8080", true),
+            ("a.example:8080", "a.example:8081", false),
+            ("a.example:443", "a.example", true),
+            ("a.example", "a.example:8080", true),
+            ("[2001:db8::1]:80", "[2001:db8::1]", true),
+            ("[2001:db8::1]", "[2001:db8::2]", false),
+            ("a.example", "b.example", false),
+        ];
+        for (wanted, host, expected) in table {
+            assert_eq!(is_same_host(wanted, host), expected, "{wanted} {host}");
+        }
     }
 
     #[test]

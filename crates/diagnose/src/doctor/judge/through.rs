@@ -15,6 +15,8 @@ pub(super) fn failing(facts: &Facts) -> Option<Judgement> {
     let judgement = match condition {
         Condition::Explained(_, cause) => cause::explained(facts, *cause),
         Condition::PassedOn(status, looks) => passed_on(facts, *status, *looks),
+        // A good status is passed on without a mark, whatever is in the page.
+        Condition::ServerError(status @ ..500, looks) => passed_on(facts, *status, *looks),
         Condition::ServerError(status, looks) => unmarked(facts, *status, *looks),
         Condition::RefusedHead(_, detail) => Judgement::fault(
             Whose::Network,
@@ -43,7 +45,7 @@ fn passed_on(facts: &Facts, status: u16, looks: Looks) -> Judgement {
         let it = if facts.backends.is_empty() { "A backend" } else { "The backend" };
         let judgement = Judgement::fault(Whose::Backend, format!("{it} {sentence}"))
             .cause(cause)
-            .because("the balancer marks the answer as received from the backend");
+            .because("it is the backend's own answer, which the balancer only passed on");
         let judgement = next.into_iter().fold(judgement, Judgement::next);
         if facts.backends.is_empty() {
             return judgement;

@@ -717,6 +717,17 @@ fn rows() -> Vec<Row> {
         &["refuses connections"],
     ));
     rows.push(row(
+        "udp: nobody is offered",
+        with(unhealthy(facts(good()), "no answer"), |facts| {
+            facts.question.scheme = Scheme::Udp;
+            facts.through.clear();
+            facts.backends.iter_mut().for_each(|backend| backend.straight.clear());
+        }),
+        B,
+        C::AllBackendsUnhealthy,
+        &["the pool offers nobody", "last probe of 10.0.0.1:80: no answer"],
+    ));
+    rows.push(row(
         "tcp: reset by the access list",
         tcp(with(both(relayed(Relayed::ResetAtOnce), relayed(Relayed::Quiet)), |facts| {
             facts.listener.as_mut().expect("it is set").has_access_list = true

@@ -25,6 +25,7 @@ pub fn judge(facts: &Facts) -> Judgement {
         .or_else(|| front::connect(facts))
         .or_else(|| front::handshake(facts))
         .or_else(|| through::failing(facts))
+        .or_else(|| through::offers_nobody(facts))
         .or_else(|| front::certificate(facts))
         .or_else(|| backends::hidden(facts))
         .unwrap_or_else(|| well(facts));

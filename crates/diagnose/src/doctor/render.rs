@@ -1,4 +1,7 @@
 //! A diagnosis as text for a terminal, and as JSON.
+//!
+//! Nothing is left out of either: who asked a doctor wants to see what it rests on. Secrets are taken out of reports only,
+//! since what is printed here is read by whoever asked.
 
 use std::fmt::Write as _;
 

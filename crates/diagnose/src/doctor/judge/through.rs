@@ -37,6 +37,15 @@ pub(super) fn failing(facts: &Facts) -> Option<Judgement> {
     Some(judgement)
 }
 
+/// Nothing was sent as a client, as to udp; but the node says that it would turn everybody away.
+pub(super) fn offers_nobody(facts: &Facts) -> Option<Judgement> {
+    let refusal = Cause::from_code(facts.pool.as_ref()?.refusal.as_deref()?)?;
+    facts
+        .through
+        .is_empty()
+        .then(|| cause::explained(facts, refusal).because("the node says that the pool offers nobody"))
+}
+
 /// A 5xx that a backend made and the balancer passed on.
 fn passed_on(facts: &Facts, status: u16, looks: Looks) -> Judgement {
     let cause = Cause::BackendAnsweredError;

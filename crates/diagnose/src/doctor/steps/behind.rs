@@ -1,4 +1,6 @@
 //! The steps behind the balancer: verdicts, the backends asked straight, and what the two ways tell when compared.
+//!
+//! Each says what it compares with what. None of them accuses anybody: whose error it is takes several of them together.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,6 @@
 //! The steps up to the balancer: name, connect, TLS, the request itself, the node, its rules, whom it lets in.
+//!
+//! They are in the order of a client's journey, and each is put even where an earlier one failed, as skipped and why.
 
 use super::super::facts::{Facts, Node, Resolution, Scheme, Try};
 use super::super::seen::{Condition, answer, failed, list, often, tally, time, waited};

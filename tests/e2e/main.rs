@@ -17,6 +17,7 @@ mod client;
 mod counting;
 mod daemon;
 mod dashboard;
+mod doctor;
 mod explain;
 mod faults;
 mod h2_clients;

@@ -18,7 +18,10 @@ use evenkeel_wire::response::Asked;
 use evenkeel_wire::{BodyReader, FieldSlots, Framing, Parsed, parse_response};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, ipproto, recv, send, socket_with,
+    sockopt,
+};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
@@ -97,6 +100,23 @@ fn refusal(errno: Errno) -> Failure {
 
 fn here(errno: Errno) -> Failure {
     Failure::Here(std::io::Error::from(errno).to_string())
+}
+
+/// Whether the host answers an echo request; `None` where this host may not send one.
+pub fn pings(host: IpAddr) -> Option<bool> {
+    let (family, protocol, request, reply) = match host {
+        IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 8, 0),
+        IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6, 128, 129),
+    };
+    let sock = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(protocol)).ok()?;
+    connect(&sock, &SocketAddr::new(host, 0)).ok()?;
+    // The kernel fills in checksum and id.
+    send(&sock, &[request, 0, 0, 0, 0, 0, 0, 1], SendFlags::empty()).ok()?;
+    let timeout = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let heard = poll(&mut [PollFd::new(&sock, PollFlags::IN)], Some(&timeout)).ok()?;
+    let mut answer = [0_u8; 64];
+    let (count, _) = if heard > 0 { recv(&sock, &mut answer[..], RecvFlags::empty()).ok()? } else { (0, 0) };
+    Some(count > 0 && answer[0] == reply)
 }
 
 /// Either kind of connection.

@@ -155,6 +155,9 @@ impl Round<'_> {
             let result = client::dial(to, from, CONNECT_PATIENCE).map(|_| began.elapsed());
             backend.connects.push(Connect { to, from, result });
         }
+        if backend.connects.iter().any(|connect| connect.result == Err(facts::Failure::NoAnswerToSyn)) {
+            backend.echo = client::pings(address.ip());
+        }
     }
 
     /// How requests get there; `None` where this command does not speak what the pool does.

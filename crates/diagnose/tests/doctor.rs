@@ -744,7 +744,7 @@ fn every_fault_comes_to_the_judgement_it_should() {
     let mut wrong = Vec::new();
     for Row { name, facts, outcome, cause, says } in rows() {
         let judgement = diagnose(&facts).judgement;
-        let told = [&[judgement.sentence.clone()], &judgement.evidence[..], &judgement.next, &judgement.beside]
+        let told = [std::slice::from_ref(&judgement.sentence), &judgement.evidence, &judgement.next, &judgement.beside]
             .concat()
             .join("\n");
         let missing: Vec<_> = says.iter().filter(|words| !told.contains(**words)).collect();

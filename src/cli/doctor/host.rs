@@ -1,4 +1,6 @@
 //! Kernel settings and counters of this host, from `/proc`. What cannot be read is left open.
+//!
+//! Counters that only ever grow are read twice, so that trouble of last year is not taken for today's.
 
 use std::fs;
 

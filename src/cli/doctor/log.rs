@@ -1,4 +1,6 @@
 //! `evenkeel doctor --log FILE [URL]`: reads a captured access log line by line and prints what it comes to.
+//!
+//! What a line means is `evenkeel_diagnose::doctor::Log`'s. No line is kept, so a log of any size can be asked.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

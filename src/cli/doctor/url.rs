@@ -1,4 +1,6 @@
 //! The URL that a doctor is asked about, and what its name stands for.
+//!
+//! Names are asked of the system, as most clients do: what they are told is what matters here, and not what is right.
 
 use std::net::{IpAddr, ToSocketAddrs};
 

@@ -1,4 +1,6 @@
 //! The new process's side: what it was left, and the words to be exchanged before it serves.
+//!
+//! It never takes anything on its own: until the old process has heard that it is ready, the old one is in charge.
 
 use std::fs::File;
 use std::io;

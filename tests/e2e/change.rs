@@ -166,17 +166,17 @@ fn a_node_that_is_told_to_stop_says_so_before_it_stops() {
 }
 
 /// What systemd would have heard.
-struct Manager {
+struct Supervisor {
     socket: UnixDatagram,
     path: PathBuf,
 }
 
-impl Manager {
-    fn new(folder: &Folder) -> Manager {
+impl Supervisor {
+    fn new(folder: &Folder) -> Supervisor {
         let path = folder.0.join("notify");
         let socket = UnixDatagram::bind(&path).expect("the path is short enough");
         socket.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
-        Manager { socket, path }
+        Supervisor { socket, path }
     }
 
     /// The next message that is no sign of life.
@@ -203,35 +203,35 @@ impl Manager {
 #[test]
 fn systemd_hears_of_the_start_of_reloads_of_who_is_in_charge_and_of_the_end() {
     let folder = Folder::new("notify");
-    let manager = Manager::new(&folder);
+    let systemd = Supervisor::new(&folder);
     let start =
-        wrapped(&folder, &format!("export NOTIFY_SOCKET={} WATCHDOG_USEC=200000\nexec", manager.path.display()));
+        wrapped(&folder, &format!("export NOTIFY_SOCKET={} WATCHDOG_USEC=200000\nexec", systemd.path.display()));
     let body = site(free_address());
     let setup = Setup { name: "notify", node: "", body: &body, namespace: None };
     let mut daemon = Daemon::start_as(&setup, &start);
-    assert!(manager.hear().starts_with("READY=1\n"));
-    manager.hear_life();
+    assert!(systemd.hear().starts_with("READY=1\n"));
+    systemd.hear_life();
 
     assert!(daemon.reload(&body).contains("node.reloaded"));
-    let reloading = manager.hear();
+    let reloading = systemd.hear();
     let micros =
         reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|text| text.trim().parse::<u64>().ok());
     assert!(micros.is_some_and(|micros| micros > 0), "{reloading}");
-    assert!(manager.hear().starts_with("READY=1\n"));
+    assert!(systemd.hear().starts_with("READY=1\n"));
     // A reload that is refused has an end too.
     assert!(daemon.reload("[[listener]").contains("plan.refused"));
-    assert!(manager.hear().starts_with("RELOADING=1\n"));
-    let refused = manager.hear();
+    assert!(systemd.hear().starts_with("RELOADING=1\n"));
+    let refused = systemd.hear();
     assert!(refused.starts_with("READY=1\nSTATUS=") && refused.contains("refused"), "{refused}");
 
     fs::write(daemon.config(), fs::read_to_string(daemon.config()).expect("ours").replace("[[listener]", &body))
         .expect("ours");
     daemon.upgrade().expect("the same binary");
-    assert_eq!(manager.hear(), format!("MAINPID={}\n", daemon.pid()));
-    assert!(manager.hear().starts_with("READY=1\n"));
-    manager.hear_life();
+    assert_eq!(systemd.hear(), format!("MAINPID={}\n", daemon.pid()));
+    assert!(systemd.hear().starts_with("READY=1\n"));
+    systemd.hear_life();
     daemon.signal(Signal::TERM);
-    assert!(manager.hear().starts_with("STOPPING=1\n"));
+    assert!(systemd.hear().starts_with("STOPPING=1\n"));
 }
 
 #[test]

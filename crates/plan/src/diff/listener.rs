@@ -1,4 +1,6 @@
 //! Of listeners, their rules and their certificates.
+//!
+//! A rule is known by its listener and its name, so that one put before others changes none of them.
 
 use evenkeel_model::PoolId;
 

@@ -1,4 +1,6 @@
 //! Of the node itself: what stands under `[node]` and `[admin]`.
+//!
+//! Secrets are said to differ and never shown.
 
 use super::say::{Say, Sentences, Word, compare};
 use super::{Altered, Part, PlanDiff};

@@ -1,4 +1,6 @@
 //! Of pools, their backends and their checks.
+//!
+//! Backends are known by their address, checks by their name, as in a reload.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,6 @@
 //! How values read in a difference, and where the sentences are gathered.
+//!
+//! Each value is written as the config writes it, so that a sentence can be looked up there. It compares and judges nothing.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};

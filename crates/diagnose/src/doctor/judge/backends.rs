@@ -60,6 +60,9 @@ pub(super) fn sick(facts: &Facts, cause: Option<Cause>) -> Option<Judgement> {
         Some(Application::Busy) => {
             judgement = judgement.because("a script that is not there is not answered either: all workers of the application are busy (php-fpm: pm.max_children)");
         }
+        None if hangs(first.backend) => {
+            judgement = judgement.because("neither a script nor the check's page is answered there: the whole server hangs, and not an application behind it");
+        }
         None => {}
     }
     for sick in same.iter().take(3) {
@@ -139,8 +142,14 @@ enum Application {
     Busy,
 }
 
+/// Whether nothing at all is answered there.
+fn hangs(backend: &Backend) -> bool {
+    let silent = |attempt: &Try| matches!(Condition::of(attempt), Condition::Failed(Failure::Silent));
+    backend.neighbour.as_ref().is_some_and(silent) && backend.probe.as_ref().is_some_and(|probe| silent(&probe.seen))
+}
+
 fn application(backend: &Backend) -> Option<Application> {
-    let neighbour = backend.neighbour.as_ref()?;
+    let neighbour = backend.neighbour.as_ref().filter(|_| !hangs(backend))?;
     if answer(neighbour).is_some_and(|answer| answer.looks == Looks::PhpNotFound) {
         return Some(Application::Runs);
     }

@@ -125,9 +125,9 @@ fn differences(facts: &Facts) -> Option<String> {
 pub(super) fn health_page(facts: &Facts) -> Step {
     let probed: Vec<(&Backend, _)> =
         facts.backends.iter().filter_map(|backend| Some((backend, backend.probe.as_ref()?))).collect();
-    let Some((_, first)) = probed.first() else {
+    if probed.is_empty() {
         return Step::skipped("health page", "the pool has no http check, or its request was not sent");
-    };
+    }
     let lines = probed.iter().map(|(backend, probe)| {
         let static_page = answer(&probe.seen)
             .is_some_and(|answer| answer.field("etag").is_some() && answer.field("last-modified").is_some());
@@ -146,12 +146,18 @@ pub(super) fn health_page(facts: &Facts) -> Step {
     };
     let (mark, means) = if probed.iter().any(|pair| green(&pair)) {
         (Mark::Bad, "the check's page is fine while the application fails: probes cannot see this fault".to_owned())
-    } else if !first.passes
-        && probed.iter().any(|(backend, _)| worst(backend).is_some_and(|condition| condition.is_fit()))
+    } else if probed
+        .iter()
+        .any(|(backend, probe)| !probe.passes && worst(backend).is_some_and(|condition| condition.is_fit()))
     {
         (
             Mark::Bad,
             "the application answers and the check's page does not: the check asks for the wrong thing".to_owned(),
+        )
+    } else if probed.iter().any(|(_, probe)| !probe.passes) {
+        (
+            Mark::Bad,
+            "where the check's page fails, the application does too: probes and clients see the same".to_owned(),
         )
     } else {
         (Mark::Good, String::new())

@@ -2,18 +2,25 @@
 //!
 //! It parses and dispatches; what a command does is in the file of its name.
 
+#[macro_use]
+mod out;
+
 mod check;
 mod doctor;
 mod explain;
+mod generate;
 mod node;
+mod operate;
 mod route;
 mod run;
+mod top;
 mod window;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use operate::carry_out;
 
 /// A load balancer that tells the truth about health and explains every failure.
 #[derive(Parser)]
@@ -57,6 +64,32 @@ enum Command {
     /// Find out what is wrong with a URL and whose fault it is: asks through the balancer, asks the node, asks each backend
     /// straight, compares. It only reads: GET or HEAD unless told otherwise.
     Doctor(doctor::Arguments),
+    /// Show how a running node is: what is wrong first, then each backend with its verdict and the evidence.
+    Status(operate::status::Arguments),
+    /// Watch a running node live, and act on its backends.
+    Top(top::Arguments),
+    /// Show what changed on a running node: verdicts, orders, plans.
+    Events(operate::events::Arguments),
+    /// Send a backend no new work; what runs there may finish.
+    Drain(operate::orders::LimitedOrder),
+    /// Send a backend work again.
+    Serve(operate::orders::Order),
+    /// Treat a backend as absent, and do not probe it.
+    Maintain(operate::orders::LimitedOrder),
+    /// Give a backend another weight than its config says.
+    Weight(operate::orders::Weight),
+    /// Probe a backend at once, and show what is found.
+    Probe(operate::orders::Probe),
+    /// Show in what a config file differs from what runs.
+    Diff(operate::config::Diff),
+    /// Make a running node run another config.
+    Apply(operate::config::Apply),
+    /// Make a running node read its config file again.
+    Reload(operate::config::Reload),
+    /// Print completions for a shell.
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page, or write one for each command into a folder.
+    Man { folder: Option<PathBuf> },
 }
 
 #[derive(Subcommand)]
@@ -80,5 +113,18 @@ pub fn main() -> ExitCode {
         }
         Command::Route(Route::Test(arguments)) => route::test(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
+        Command::Status(it) => carry_out(&it.node, |client| operate::status::status(client, &it)),
+        Command::Top(it) => carry_out(&it.node, |client| top::top(client, &it)),
+        Command::Events(it) => carry_out(&it.node, |client| operate::events::events(client, &it)),
+        Command::Drain(it) => carry_out(&it.order.node, |client| operate::orders::limited(client, "drain", &it)),
+        Command::Serve(it) => carry_out(&it.node, |client| operate::orders::order(client, "serve", None, &it)),
+        Command::Maintain(it) => carry_out(&it.order.node, |client| operate::orders::limited(client, "maintain", &it)),
+        Command::Weight(it) => carry_out(&it.node, |client| operate::orders::weigh(client, &it)),
+        Command::Probe(it) => carry_out(&it.node, |client| operate::orders::probe(client, &it)),
+        Command::Diff(it) => carry_out(&it.node, |client| operate::config::diff(client, &it)),
+        Command::Apply(it) => carry_out(&it.node, |client| operate::config::apply(client, &it)),
+        Command::Reload(it) => carry_out(&it.node, |client| operate::config::reload(client, &it)),
+        Command::Completions { shell } => generate::completions(Arguments::command(), shell),
+        Command::Man { folder } => generate::man(Arguments::command(), folder.as_deref()),
     }
 }

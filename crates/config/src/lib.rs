@@ -78,6 +78,27 @@ pub fn compile(source: &Source<'_>) -> Compiled {
     compile_with(source, &mut material::NoFiles::default())
 }
 
+/// Where the node of a config is operated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminPlace {
+    pub listen: Option<std::net::SocketAddr>,
+    /// An absolute path.
+    pub socket: Option<String>,
+    /// Whether the address speaks TLS.
+    pub secured: bool,
+}
+
+/// What a config says of that, whatever else is wrong with it: whoever mends a config still wants to ask the node.
+pub fn admin_place(source: &Source<'_>) -> AdminPlace {
+    let mut notes = problem::Notes::default();
+    let admin = read::config(&document::parse(source, &mut notes), &mut notes).admin;
+    AdminPlace {
+        listen: admin.listen.map(|at| at.value),
+        socket: admin.socket.map(|at| at.value),
+        secured: admin.certificates_written,
+    }
+}
+
 pub fn compile_with(source: &Source<'_>, files: &mut dyn Files) -> Compiled {
     let mut notes = problem::Notes::default();
     let document = document::parse(source, &mut notes);

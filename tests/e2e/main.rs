@@ -66,6 +66,7 @@ mod side_state;
 mod tcp;
 mod tcp_causes;
 mod tcp_sessions;
+mod terminal;
 mod tls_clients;
 mod tools;
 mod traces;

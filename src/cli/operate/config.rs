@@ -42,7 +42,7 @@ pub struct Reload {
 pub fn diff(client: &Client, arguments: &Diff) -> Result<ExitCode, Failure> {
     let difference = match &arguments.file {
         None => client.get("/api/v1/config/diff")?,
-        Some(file) => put(client, file, "?dry_run=true")?,
+        Some(file) => put(client, file, "?dry_run=true")?["diff"].take(),
     };
     let same = difference["same"] == true;
     if arguments.node.json {
@@ -59,12 +59,13 @@ pub fn apply(client: &Client, arguments: &Apply) -> Result<ExitCode, Failure> {
         (false, true) => "?keep=true",
         (false, false) => "",
     };
-    let difference = put(client, &arguments.file, query)?;
+    let taken = put(client, &arguments.file, query)?;
     if arguments.node.json {
-        println!("{difference:#}");
+        println!("{taken:#}");
         return Ok(ExitCode::SUCCESS);
     }
-    print!("{}", text(&difference, "no difference: it runs already"));
+    warn(&taken);
+    print!("{}", text(&taken["diff"], "no difference: it runs already"));
     match (arguments.dry_run, arguments.keep) {
         (true, _) => println!("nothing was changed"),
         (false, true) => println!("applied, and written to the node's config file"),
@@ -74,14 +75,23 @@ pub fn apply(client: &Client, arguments: &Apply) -> Result<ExitCode, Failure> {
 }
 
 pub fn reload(client: &Client, arguments: &Reload) -> Result<ExitCode, Failure> {
-    let difference = client.post("/api/v1/config/reload", &serde_json::json!({}))?;
+    let taken = client.ask("POST", "/api/v1/config/reload", None)?;
     if arguments.node.json {
-        println!("{difference:#}");
+        println!("{taken:#}");
     } else {
-        print!("{}", text(&difference, "no difference: what runs was as the file says"));
+        warn(&taken);
+        print!("{}", text(&taken["diff"], "no difference: what runs was as the file says"));
         println!("reloaded");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be looked at in a config that was taken all the same.
+fn warn(taken: &Value) {
+    for warning in taken["warnings"].as_array().into_iter().flatten() {
+        let text = |key: &str| warning[key].as_str().unwrap_or_default();
+        eprintln!("{}: {}:{}: {}", text("severity"), warning["line"], warning["column"], text("text"));
+    }
 }
 
 fn put(client: &Client, file: &Path, query: &str) -> Result<Value, Failure> {

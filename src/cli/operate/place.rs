@@ -18,6 +18,8 @@ use super::client::{Client, Place};
 
 /// Where a config is looked for when nobody says.
 pub const CONFIG: &str = "/etc/evenkeel/evenkeel.toml";
+/// Where packages put the socket.
+const SOCKET: &str = "/run/evenkeel/admin.sock";
 /// Names a file with a token.
 const TOKEN_FILE: &str = "EVENKEEL_TOKEN_FILE";
 
@@ -77,11 +79,14 @@ fn secure(at: &str, host: &str, ca: Option<&Path>) -> Result<Place, String> {
 }
 
 fn of_config(file: &Path, ca: Option<&Path>) -> Result<Place, String> {
-    let usual = || Place::Plain(limits::ADMIN_LISTEN.to_owned());
+    let usual = || match Path::new(SOCKET).exists() {
+        true => Place::Socket(SOCKET.into()),
+        false => Place::Plain(limits::ADMIN_LISTEN.to_owned()),
+    };
     let name = file.display().to_string();
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
-        // Nobody named it, and nobody needs it.
+        // Nobody named it, and nobody needs it: it may be another user's to read.
         Err(_) if file == Path::new(CONFIG) => return Ok(usual()),
         Err(error) => return Err(format!("cannot read \"{name}\": {error}")),
     };

@@ -1,4 +1,6 @@
 //! `evenkeel completions SHELL` and `evenkeel man [DIR]`: made from the same definition as `--help`.
+//!
+//! Made when asked for and not at the build: what a binary says of itself cannot be another version's.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,4 +1,6 @@
 //! `evenkeel diff|apply|reload`: what runs, what the file says, and the way from one to the other.
+//!
+//! The node compares and judges, since the files that a config names are on its host; this sends and prints.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

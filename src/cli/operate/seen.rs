@@ -1,4 +1,7 @@
-//! The status document as the terminal reads it. What an older or newer node leaves out has its default.
+//! The status document as the terminal reads it, and what of it wants looking at. What an older or newer node leaves out has
+//! its default.
+//!
+//! Not the shapes that the node writes it by: a terminal of tomorrow asks nodes of today.
 
 use serde::Deserialize;
 

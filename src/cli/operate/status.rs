@@ -1,4 +1,6 @@
 //! `evenkeel status`: what is wrong, then listeners, pools and backends, each in a line.
+//!
+//! It prints once and judges nothing: it ends with 0 also when something is wrong, for it was the node's state that was asked.
 
 use std::process::ExitCode;
 

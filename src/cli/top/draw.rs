@@ -1,4 +1,6 @@
 //! How `top` looks: what is wrong, the backends, the causes, the keys. Sane on 80 by 24, and it uses what there is.
+//!
+//! Colours repeat what words say, so that a screen without them lacks nothing.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};

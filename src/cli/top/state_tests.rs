@@ -1,4 +1,6 @@
 //! What keys do, and how it looks on 80 columns and 24 lines.
+//!
+//! Screens are compared as text; whoever changes one sees in the test what an operator will see.
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;

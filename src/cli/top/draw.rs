@@ -23,10 +23,11 @@ pub fn draw(frame: &mut Frame<'_>, state: &State) {
     let listeners = (state.status.listeners.len() as u16).clamp(1, 3) + 1;
     // On a screen that is too low the backends come first.
     let room = |wanted: u16| if height >= 16 { wanted } else { 0 };
-    let [head, top, table, below, causes_at, foot] = Layout::vertical([
+    let [head, top, table, chosen, below, causes_at, foot] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(wrong_height),
         Constraint::Min(3),
+        Constraint::Length(room(1)),
         Constraint::Length(room(listeners)),
         Constraint::Length(room(causes)),
         Constraint::Length(1),
@@ -35,6 +36,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &State) {
     frame.render_widget(Paragraph::new(title(state)), head);
     draw_wrong(frame, top, wrong);
     draw_table(frame, table, state);
+    frame.render_widget(Paragraph::new(told(state)), chosen);
     if below.height > 0 {
         draw_listeners(frame, below, state);
         draw_causes(frame, causes_at, &state.causes);
@@ -77,7 +79,7 @@ fn draw_wrong(frame: &mut Frame<'_>, area: Rect, wrong: Vec<String>) {
     }
     let room = usize::from(area.height);
     let hidden = wrong.len().saturating_sub(room);
-    let shown = if hidden > 0 { room - 1 } else { room };
+    let shown = if hidden > 0 { room.saturating_sub(1) } else { room };
     let style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
     let mut lines: Vec<Line<'_>> =
         wrong.iter().take(shown).map(|text| Line::styled(format!("! {text}"), style)).collect();
@@ -112,6 +114,13 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, state: &State) {
         .column_spacing(1);
     let mut at = TableState::default().with_selected(state.position());
     frame.render_stateful_widget(table, area, &mut at);
+}
+
+/// All there is to say of the chosen backend, for whose evidence the table may be too narrow.
+fn told(state: &State) -> Line<'_> {
+    let Some(row) = state.position().and_then(|position| state.rows.get(position)) else { return Line::default() };
+    let evidence = row.backend.evidence(&state.status.time);
+    Line::styled(format!("> {}/{}: {evidence}", row.pool, row.backend.address), Style::new().fg(Color::Cyan))
 }
 
 fn cells<'a>(row: &'a Row, now: &str) -> Cells<'a> {

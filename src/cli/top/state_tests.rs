@@ -78,7 +78,7 @@ fn what_is_wrong_stands_first_and_on_80_columns_everything_has_its_place() {
         "evenkeel 0.1.0 on 127.0.0.1:9900, up 3h 5m, 1 change at run time",
         "! backend web/10.0.0.2:80: unhealthy for 5m: connect refused after 0.3ms",
         "BACKEND         VERDICT   ORDER        WT  WORK  REQ/S  FAIL/S P99    EVIDENCE",
-        "web/10.0.0.2:80 unhealthy serve        100 3     0      0      -      connect r",
+        "web/10.0.0.2:80 unhealthy serve        100 3     0      0      -      connect re",
         "web/10.0.0.1:80 healthy   serve        100 3     200    0      20ms   for 5m",
         "web/10.0.0.3:80 healthy   serve        100 3     0      0      -      for 5m",
     ];
@@ -114,8 +114,8 @@ fn an_order_is_given_only_after_a_yes_and_to_the_backend_it_was_asked_for() {
     let mut state = watching(three());
     // The worst stands first and is selected first.
     assert_eq!(press(&mut state, "d"), []);
-    let Mode::Confirming { backend, .. } = &state.mode else { panic!("{:?}", state.mode) };
-    assert_eq!(backend, "10.0.0.2:80");
+    let Mode::Confirming { backend: asked, .. } = &state.mode else { panic!("{:?}", state.mode) };
+    assert_eq!(asked, "10.0.0.2:80");
     assert_eq!(press(&mut state, "n"), []);
     assert_eq!(press(&mut state, "y"), [], "a yes to nothing");
     assert_eq!(press(&mut state, "d\x1b"), []);

@@ -84,8 +84,9 @@ fn what_is_wrong_stands_first_and_on_80_columns_everything_has_its_place() {
     ];
     assert_eq!(screen[..expected.len()], expected);
     assert_eq!(
-        screen[19..],
+        screen[18..],
         [
+            "> web/10.0.0.2:80: connect refused after 0.3ms",
             "LISTENERS",
             "web http 0.0.0.0:80: 7 open, 300/s, 12/s failed, p50 2.5ms, p99 1.2s",
             "CAUSES               last minute / hour",

@@ -35,7 +35,7 @@ use crate::ports::{Given, Ports, Told};
 use crate::side::{self, Side, state};
 use crate::trace::{Requests, Trace};
 use crate::upgrade::Legacy;
-use crate::worker::{Arrives, Command, Worker};
+use crate::worker::{After, Arrives, Command, Worker};
 
 pub struct Node {
     boss: Boss,
@@ -57,6 +57,7 @@ pub struct Node {
     secret: [u8; 32],
     loop_id: String,
     stopping: Arc<AtomicBool>,
+    gates: Arc<Gates>,
     /// How often sockets were given to workers.
     round: u64,
 }
@@ -200,6 +201,7 @@ impl Node {
             None => secret().map_err(system("random numbers"))?,
         };
         let gates = Arc::new(Gates::new(secret));
+        gates.recall(std::mem::take(&mut legacy.homes));
         let traffic = Traffic { gates: Arc::clone(&gates), registry: Arc::clone(&registry) };
         let (orders, ordered) = side::orders();
         // Before the first event can happen.
@@ -263,6 +265,7 @@ impl Node {
             secret,
             loop_id: drawn,
             stopping: Arc::default(),
+            gates,
             round: 0,
         })
     }
@@ -360,6 +363,7 @@ impl Node {
             memory: self.boss.look(move |control| control.memory(clock.now(), Outlives::Upgrade)),
             secret: Some(self.secret),
             loop_id: Some(self.loop_id.clone()),
+            homes: self.gates.homes(),
             ..Legacy::default()
         })
     }
@@ -373,21 +377,21 @@ impl Node {
     pub fn drain(mut self, timeout: Duration) {
         // Before the workers hear of it, or what comes in between would be reset.
         std::mem::take(&mut self.ports).close();
-        self.end(timeout);
+        self.end(timeout, After::Nobody);
     }
 
     /// The same when another process listens at the same sockets. Hooks, and the state file, are that one's from now on.
     pub fn hand_over(mut self, timeout: Duration) {
         drop(std::mem::take(&mut self.ports));
         self.side.orders().retire();
-        self.end(timeout);
+        self.end(timeout, After::Successor);
     }
 
-    fn end(self, timeout: Duration) {
+    fn end(self, timeout: Duration, after: After) {
         let deadline = self.clock.now() + timeout;
         for worker in &self.workers {
             // A worker that is gone has nothing left to drain.
-            let _ = worker.commands.send(Command::Drain { deadline });
+            let _ = worker.commands.send(Command::Drain { deadline, after });
             worker.waker.wake();
         }
         for worker in self.workers {

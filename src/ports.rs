@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use evenkeel_model::{Instant, limits};
 use evenkeel_plan::{Listener, Plan};
-use evenkeel_reactor::epoll::{address_in_use, bind_tcp, bind_udp, refuse_new, take_new, tune, udp_address_in_use};
+use evenkeel_reactor::epoll::{
+    address_in_use, bind_tcp, bind_udp, prepare_udp, refuse_new, take_new, tune, udp_address_in_use,
+};
 
 use crate::node::Refused;
 use crate::worker::{Arrives, listen_options};
@@ -92,6 +94,10 @@ impl Ports {
             if arrives == Arrives::Connections && !lent {
                 take_new(sock.as_fd());
             }
+            if arrives == Arrives::Datagrams && lent {
+                // Somebody else made it. Where it cannot be told what we need, it serves as well as it can.
+                let _ = prepare_udp(sock.as_fd(), address);
+            }
             match ports.held.iter_mut().find(|port| port.is_at(address, arrives)) {
                 Some(port) => port.socks.push(sock),
                 None => ports.held.push(Port { listener: "".into(), address, arrives, socks: vec![sock], lent }),
@@ -158,6 +164,11 @@ impl Ports {
             port.listener = Arc::clone(&wanted.listener.name);
             port.fill(wanted.listener, self.workers);
             told.given.extend(port.give(self.workers));
+            if arrives_again(&self.left, &port) {
+                // Workers may have kept those of before for their sessions, and let these go then. A copy of ours would go on taking datagrams
+                // that nobody reads.
+                port.socks.clear();
+            }
             self.held.push(port);
         }
         if !self.opened {
@@ -286,6 +297,11 @@ impl Port {
         });
         copies.collect()
     }
+}
+
+/// Whether workers may still have other sockets of the port, from before it left.
+fn arrives_again(left: &[(SocketAddr, Instant)], port: &Port) -> bool {
+    port.arrives == Arrives::Datagrams && left.iter().any(|(address, _)| *address == port.address)
 }
 
 /// One address of one listener of a plan.

@@ -244,6 +244,9 @@ impl Service {
 
     /// Ends before it has served. Sockets that are another process's must not notice.
     fn leave(self, shared: bool) {
+        if shared {
+            self.admin.into_iter().for_each(AdminServer::leave);
+        }
         if shared { self.node.hand_over(Duration::ZERO) } else { self.node.drain(Duration::ZERO) }
     }
 

@@ -17,7 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::ports::Inherited;
 use crate::worker::Arrives;
 
-/// The manager's end, if there is a manager that wants to hear.
+/// Systemd's end, if there is a systemd that wants to hear.
 #[derive(Clone, Debug, Default)]
 pub struct Notify {
     socket: Option<Arc<(UnixDatagram, UnixAddress)>>,
@@ -63,13 +63,13 @@ impl Notify {
 
     fn tell(&self, text: &str) {
         if let Some((socket, address)) = self.socket.as_deref() {
-            // A manager that is gone restarts and asks for nothing that was said before.
+            // One that is gone restarts and asks for nothing that was said before.
             let _ = socket.send_to_addr(text.as_bytes(), address);
         }
     }
 }
 
-/// How often the manager wants to hear that we are alive: half of the time after which it ends us.
+/// How often systemd wants to hear that we are alive: half of the time after which it ends us.
 pub fn watchdog() -> Option<Duration> {
     let micros: u64 = env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
     // A process that took over has the number of the one before it here; as the main process it is meant all the same.
@@ -86,7 +86,7 @@ pub struct Given {
     pub refused: Vec<String>,
 }
 
-/// What the manager gave this process. To be called once and before there are threads.
+/// What systemd gave this process. To be called once and before there are threads.
 pub fn sockets() -> Given {
     let mut given = Given::default();
     let mut files = ListenFd::from_env();

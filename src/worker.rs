@@ -28,7 +28,15 @@ pub enum Command<B> {
     /// The address has left the plan: sockets of its listeners that still wait for theirs are not needed.
     Forget { address: SocketAddr, arrives: Arrives },
     /// Let nothing new in, end what runs by the deadline, then stop.
-    Drain { deadline: Instant },
+    Drain { deadline: Instant, after: After },
+}
+
+/// Who serves after a worker that drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    Nobody,
+    /// Another process, at the same sockets. Datagrams are its own from now on, those of clients that had a session here too.
+    Successor,
 }
 
 /// What comes in at a listening socket. One address can have both.
@@ -153,7 +161,7 @@ impl<D: Driver> Worker<D> {
                 Command::Forget { address, arrives } => {
                     self.early.retain(|early| (early.address, early.arrives) != (address, arrives));
                 }
-                Command::Drain { deadline } => self.drain(deadline, now),
+                Command::Drain { deadline, after } => self.drain(deadline, after, now),
             }
         }
         self.listen_early(now);
@@ -365,13 +373,16 @@ impl<D: Driver> Worker<D> {
         true
     }
 
-    fn drain(&mut self, deadline: Instant, now: Instant) {
+    fn drain(&mut self, deadline: Instant, after: After, now: Instant) {
         self.core.drain();
         self.deadline = Some(self.deadline.map_or(deadline, |before| before.min(deadline)));
         for key in self.listening.keys() {
             if let Some(listening) = self.listening.get_mut(key) {
                 listening.closes.get_or_insert(now + FAREWELL);
             }
+        }
+        if after == After::Successor {
+            self.sessions.stop_hearing();
         }
         self.sessions.drain(&mut self.core);
         self.http.close_idle(&mut self.core, now);

@@ -1,6 +1,6 @@
 //! The running admin side: made with the first plan, its doors opened and closed as each plan says.
 //!
-//! What it shows outlives a move of the address: history and numbers of events go on.
+//! What it shows outlives a move of the address: history and numbers of events go on. Its sockets pass on to the process that takes this one's place, so that no question meets a closed door.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -36,8 +36,8 @@ const EVENTS: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::MOVE_SELF);
 
 pub struct Watch {
-    /// It is no pipe, and read like one: bytes come when there are any. tokio has no other way to wait for a file that is not its own without
-    /// unsafe code.
+    /// It is no pipe, and read like one: bytes come when there are any. tokio has no other way to wait for a file that is not its own
+    /// without unsafe code.
     inotify: Receiver,
     /// As it was read last.
     content: Content,

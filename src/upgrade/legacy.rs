@@ -6,8 +6,11 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
+use evenkeel_balance::BackendKey;
 use evenkeel_control::Memory;
+use evenkeel_l4::Homes;
 use evenkeel_tls::{TicketSecret, TicketSecrets};
 use serde_json::{Value, json};
 
@@ -31,6 +34,8 @@ pub struct Legacy {
     /// What cookies are signed with where the config names no secret.
     pub secret: Option<[u8; 32]>,
     pub loop_id: Option<String>,
+    /// Which backends clients were with, by pool.
+    pub homes: Vec<(Arc<str>, Homes)>,
 }
 
 impl Legacy {
@@ -62,6 +67,15 @@ impl Legacy {
                 json!({ "of": hex(&secrets.of), "keys": keys })
             })
             .collect();
+        let homes: Vec<Value> = self
+            .homes
+            .iter()
+            .map(|(pool, homes)| {
+                let clients: Vec<Value> =
+                    homes.iter().map(|(client, backend)| json!([format!("{client:x}"), backend.0])).collect();
+                json!({ "pool": &**pool, "clients": clients })
+            })
+            .collect();
         let document = json!({
             "evenkeel_legacy": FORM,
             "pid": self.pid,
@@ -72,6 +86,7 @@ impl Legacy {
             "tickets": tickets,
             "secret": self.secret.map(|secret| hex(&secret)),
             "loop_id": self.loop_id,
+            "homes": homes,
         });
         (document.to_string(), files)
     }
@@ -122,6 +137,7 @@ impl Legacy {
             tickets: tickets.ok_or_else(|| broken("ticket keys"))?,
             secret,
             loop_id: document["loop_id"].as_str().map(str::to_owned),
+            homes: list("homes").iter().map(homes).collect::<Option<_>>().ok_or_else(|| broken("clients' backends"))?,
         })
     }
 }
@@ -147,6 +163,14 @@ fn ticket_secrets(value: &Value) -> Option<TicketSecrets> {
         })
     });
     Some(TicketSecrets { of: unhex(value["of"].as_str()?)?, keys: keys.collect::<Option<_>>()? })
+}
+
+fn homes(value: &Value) -> Option<(Arc<str>, Homes)> {
+    let clients = value["clients"]
+        .as_array()?
+        .iter()
+        .map(|pair| Some((u128::from_str_radix(pair[0].as_str()?, 16).ok()?, BackendKey(pair[1].as_u64()?))));
+    Some((value["pool"].as_str()?.into(), clients.collect::<Option<_>>()?))
 }
 
 fn address(value: &Value) -> Option<SocketAddr> {
@@ -191,6 +215,7 @@ mod tests {
             tickets: vec![TicketSecrets { of: [9; 32], keys: vec![key.clone()] }],
             secret: Some([0xab; 32]),
             loop_id: Some("evenkeel-x".to_owned()),
+            homes: vec![("web".into(), vec![(u128::MAX, BackendKey(u64::MAX)), (0, BackendKey(1))])],
         };
         let (document, files) = legacy.write();
         assert_eq!(Legacy::count(&document), Ok(files.len()));
@@ -201,6 +226,7 @@ mod tests {
         assert_eq!((read.tickets[0].of, &read.tickets[0].keys), ([9; 32], &vec![key]));
         assert!(read.memory.is_some_and(|memory| memory.backends.is_empty()));
         assert_eq!(read.loop_id.as_deref(), Some("evenkeel-x"));
+        assert_eq!(read.homes[0].1, [(u128::MAX, BackendKey(u64::MAX)), (0, BackendKey(1))]);
     }
 
     #[test]

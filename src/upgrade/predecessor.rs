@@ -1,6 +1,8 @@
 //! The new process's side: what it was left, and the words to be exchanged before it serves.
 //!
 //! It never takes anything on its own: until the old process has heard that it is ready, the old one is in charge.
+//! It waits for the process before, and never for ever: one that is gone before we serve ends us too, since the sockets that we hold then may be
+//! wanted by whoever is started next.
 
 use std::fs::File;
 use std::io;

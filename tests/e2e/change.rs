@@ -126,6 +126,8 @@ fn no_line_is_lost_when_the_access_log_is_renamed_and_reopened_under_load() {
     for number in 0..ROTATIONS {
         let before = steady.so_far().good;
         until("traffic between two rotations", || (steady.so_far().good >= before + 40).then_some(()));
+        // Workers hand lines over some times a second.
+        until("lines in the log", || fs::metadata(&log).is_ok_and(|file| file.len() > 0).then_some(()));
         let from = daemon.events().len();
         fs::rename(&log, rotated(number)).expect("the folder is ours");
         daemon.signal(Signal::USR1);
@@ -166,17 +168,17 @@ fn a_node_that_is_told_to_stop_says_so_before_it_stops() {
 }
 
 /// What systemd would have heard.
-struct Supervisor {
+struct Systemd {
     socket: UnixDatagram,
     path: PathBuf,
 }
 
-impl Supervisor {
-    fn new(folder: &Folder) -> Supervisor {
+impl Systemd {
+    fn new(folder: &Folder) -> Systemd {
         let path = folder.0.join("notify");
         let socket = UnixDatagram::bind(&path).expect("the path is short enough");
         socket.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
-        Supervisor { socket, path }
+        Systemd { socket, path }
     }
 
     /// The next message that is no sign of life.
@@ -203,7 +205,7 @@ impl Supervisor {
 #[test]
 fn systemd_hears_of_the_start_of_reloads_of_who_is_in_charge_and_of_the_end() {
     let folder = Folder::new("notify");
-    let systemd = Supervisor::new(&folder);
+    let systemd = Systemd::new(&folder);
     let start =
         wrapped(&folder, &format!("export NOTIFY_SOCKET={} WATCHDOG_USEC=200000\nexec", systemd.path.display()));
     let body = site(free_address());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use evenkeel::worker::{Arrives, Command, Worker};
+use evenkeel::worker::{After, Arrives, Command, Worker};
 use evenkeel_balance::sticky::{Aside, Bystander};
 use evenkeel_balance::{BackendKey, Candidates, Member};
 use evenkeel_config::{Format, Source, compile_with};
@@ -274,7 +274,7 @@ impl Operator {
     }
 
     pub fn drain(&self, deadline: Instant) {
-        self.command(Command::Drain { deadline });
+        self.command(Command::Drain { deadline, after: After::Nobody });
     }
 
     fn command(&self, command: Command<SocketAddr>) {

@@ -55,6 +55,21 @@ impl AffinityTable {
         AffinityTable { seed, shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect() }
     }
 
+    /// Every client and its backend, for a process that takes this one's place.
+    pub fn homes(&self) -> Vec<(u128, BackendKey)> {
+        let homes = |shard: &Mutex<Shard>| {
+            locked(shard).clients.iter().map(|(client, home)| (*client, home.backend)).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(homes).collect()
+    }
+
+    /// What another process knew. Its clients have their whole time again, since that one's clock is not ours.
+    pub fn recall(&self, homes: &[(u128, BackendKey)]) {
+        for &(client, backend) in homes {
+            self.settle(client, backend, Duration::ZERO, Instant::START);
+        }
+    }
+
     /// The backend that `client` was with less than `timeout` ago.
     pub fn find(&self, client: u128, timeout: Duration, now: Instant) -> Option<BackendKey> {
         let shard = locked(&self.shards[self.shard_of(client)]);
@@ -75,7 +90,7 @@ impl AffinityTable {
 
     /// Clients remembered now, some of which may be past their time.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| locked(shard).clients.len()).sum()
+        self.shards.iter().map(|shard: &Mutex<Shard>| locked(shard).clients.len()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -117,6 +132,18 @@ mod tests {
 
     fn backend(number: u64) -> BackendKey {
         BackendKey(number)
+    }
+
+    #[test]
+    fn the_next_process_knows_where_clients_were() {
+        let table = AffinityTable::new(1);
+        for client in 0..500 {
+            table.settle(client, backend(client as u64 % 7), TIMEOUT, at(0));
+        }
+        let next = AffinityTable::new(2);
+        next.recall(&table.homes());
+        assert_eq!(next.len(), 500);
+        assert!((0..500).all(|client| next.find(client, TIMEOUT, at(299)) == Some(backend(client as u64 % 7))));
     }
 
     #[test]
@@ -190,7 +217,8 @@ mod tests {
     #[test]
     fn a_quiet_pool_gives_back_what_a_busy_day_took() {
         let table = AffinityTable::new(3);
-        let capacity = || table.shards.iter().map(|shard| locked(shard).clients.capacity()).sum::<usize>();
+        let capacity =
+            || table.shards.iter().map(|shard: &Mutex<Shard>| locked(shard).clients.capacity()).sum::<usize>();
         for client in 0..200_000 {
             table.settle(client, backend(0), TIMEOUT, at(0));
         }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use evenkeel_balance::quic::CidTable;
 use evenkeel_balance::rate::{ConcurrencyTable, Gcra, RateTable, SharedRate};
-use evenkeel_balance::{AffinityTable, prefix};
+use evenkeel_balance::{AffinityTable, BackendKey, prefix};
 use evenkeel_model::exchange::Detail;
 use evenkeel_model::{Cause, Instant};
 use evenkeel_plan::{Listener, PassiveSettings, Rate};
@@ -30,6 +30,8 @@ pub struct Gates {
     backends: Mutex<Occupancies>,
     /// By pool.
     affinities: Shared<AffinityTable>,
+    /// By pool: what the process before knew, until the pool's table is made.
+    homes: Mutex<HashMap<Arc<str>, Homes>>,
     /// By pool.
     cids: Shared<CidTable>,
     runs: Mutex<AllRuns>,
@@ -38,6 +40,9 @@ pub struct Gates {
 
 /// By name.
 type Shared<T> = Mutex<HashMap<Arc<str>, Weak<T>>>;
+
+/// Clients and the backends they were with.
+pub type Homes = Vec<(u128, BackendKey)>;
 
 /// By pool and address.
 type Occupancies = HashMap<(Arc<str>, SocketAddr), Weak<Occupancy>>;
@@ -99,6 +104,7 @@ impl Gates {
             listeners: Mutex::default(),
             backends: Mutex::default(),
             affinities: Mutex::default(),
+            homes: Mutex::default(),
             cids: Mutex::default(),
             runs: Mutex::default(),
             harms: Arc::default(),
@@ -152,7 +158,24 @@ impl Gates {
 
     /// Which backends the clients of a pool were with.
     pub(crate) fn affinity(&self, pool: &Arc<str>) -> Arc<AffinityTable> {
-        shared(&self.affinities, pool, || AffinityTable::new(self.seed()))
+        shared(&self.affinities, pool, || {
+            let table = AffinityTable::new(self.seed());
+            let homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner).remove(pool);
+            table.recall(&homes.unwrap_or_default());
+            table
+        })
+    }
+
+    /// Which backends the clients of each pool were with, where a pool remembers it.
+    pub fn homes(&self) -> Vec<(Arc<str>, Homes)> {
+        let tables = self.affinities.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = tables.iter().filter_map(|(pool, table)| Some((Arc::clone(pool), table.upgrade()?)));
+        tables.map(|(pool, table)| (pool, table.homes())).collect()
+    }
+
+    /// What another process knew; to be told before any worker has a plan.
+    pub fn recall(&self, homes: Vec<(Arc<str>, Homes)>) {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner).extend(homes);
     }
 
     /// Which connection ids the backends of a pool have used.

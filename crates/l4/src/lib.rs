@@ -16,7 +16,7 @@ mod udp;
 
 pub use arena::{Arena, Key, Owner, owner_of, token};
 pub use core::{Accepted, Core, Origin, dial_failure};
-pub use gate::{Gate, Gates, Pass, Turned};
+pub use gate::{Gate, Gates, Homes, Pass, Turned};
 pub use harm::{Harmed, Harms};
 pub use pump::{Ends, Then, pump};
 pub use relay::Relays;

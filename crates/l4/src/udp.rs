@@ -61,6 +61,8 @@ pub struct Sessions {
     refusals: Refusals,
     /// Listeners whose address another has taken over, and when their sessions must be gone.
     leaving: Vec<(Instant, Rc<ListenerSlot>)>,
+    /// Another process hears what clients send. Answers still leave by our sockets, which are the same.
+    deaf: bool,
     /// A listening socket may have lost its last session, and is to be closed at the end of the turn.
     unused: bool,
     /// What clients sent. Taken for the length of one read, as are the next two; made when first needed, since most
@@ -151,6 +153,7 @@ impl Sessions {
             crowded: Vec::new(),
             refusals: Refusals::default(),
             leaving: Vec::new(),
+            deaf: false,
             unused: false,
             inbox: None,
             singles: None,
@@ -237,6 +240,11 @@ impl Sessions {
             }
             self.close_unless_used(core, key);
         }
+    }
+
+    /// Leaves what clients send to another process that has the same sockets. Sessions stay for the answers they wait for.
+    pub fn stop_hearing(&mut self) {
+        self.deaf = true;
     }
 
     /// Takes what waits at the sockets that had more than their share last turn.

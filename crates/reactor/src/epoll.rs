@@ -31,7 +31,7 @@ use crate::driver::{
 use crate::{Batch, Clock, errno};
 
 use kept::{Kept, Parted};
-pub use options::{address_in_use, bind_tcp, bind_udp, refuse_new, take_new, tune, udp_address_in_use};
+pub use options::{address_in_use, bind_tcp, bind_udp, prepare_udp, refuse_new, take_new, tune, udp_address_in_use};
 use udp::{Mode, Receiving};
 
 /// Events taken from the kernel at once.

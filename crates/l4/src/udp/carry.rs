@@ -55,6 +55,9 @@ struct Sent {
 impl Sessions {
     /// Datagrams wait at a listening socket.
     pub fn arrived<D: Driver>(&mut self, core: &mut Core<D>, key: Key, now: Instant) {
+        if self.deaf {
+            return;
+        }
         let mut inbox = self.inbox.take().unwrap_or_default();
         let mut more = false;
         for _ in 0..BATCHES {

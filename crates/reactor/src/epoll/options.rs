@@ -87,20 +87,29 @@ pub fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> std::io::Result
 /// The operating system's answer, for example that the address is in use.
 pub fn bind_udp(address: SocketAddr) -> std::io::Result<OwnedFd> {
     let fd = shared(address, SocketType::DGRAM)?;
+    prepare_udp(fd.as_fd(), address)?;
+    rustix::net::bind(&fd, &address)?;
+    Ok(fd)
+}
+
+/// Gives a socket for the datagrams of an address what we need of it.
+///
+/// # Errors
+/// The operating system's answer.
+pub fn prepare_udp(fd: BorrowedFd<'_>, address: SocketAddr) -> std::io::Result<()> {
     let room = limits::UDP_RECEIVE_BUFFER.value as usize;
-    if sockopt::set_socket_recv_buffer_size_force(&fd, room).is_err() {
-        sockopt::set_socket_recv_buffer_size(&fd, room)?;
+    if sockopt::set_socket_recv_buffer_size_force(fd, room).is_err() {
+        sockopt::set_socket_recv_buffer_size(fd, room)?;
     }
     // Answers must leave from the address that was asked, and where a socket has several, each datagram
     // has to tell its own.
     match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => set(fd.as_fd(), nix_option::Ipv4PacketInfo, &true)?,
-        IpAddr::V6(ip) if ip.is_unspecified() => set(fd.as_fd(), nix_option::Ipv6RecvPacketInfo, &true)?,
+        IpAddr::V4(ip) if ip.is_unspecified() => set(fd, nix_option::Ipv4PacketInfo, &true)?,
+        IpAddr::V6(ip) if ip.is_unspecified() => set(fd, nix_option::Ipv6RecvPacketInfo, &true)?,
         IpAddr::V4(_) | IpAddr::V6(_) => {}
     }
-    super::udp::keep_together(fd.as_fd());
-    rustix::net::bind(&fd, &address)?;
-    Ok(fd)
+    super::udp::keep_together(fd);
+    Ok(())
 }
 
 /// A socket of its own for each worker, all of one address.

@@ -183,6 +183,7 @@ fn explanation(record: &Record, fired: Option<&Fired>) -> Vec<String> {
         ));
     }
     lines.extend(kept_too_long(record, cause));
+    lines.extend(waited_in_vain(record, cause));
     lines.extend(then_sentence(record));
     let failed = record.attempts.iter().filter(|attempt| attempt.cause.is_some()).count();
     if record.attempts.len() > 1 {
@@ -190,6 +191,19 @@ fn explanation(record: &Record, fired: Option<&Fired>) -> Vec<String> {
     }
     lines.push(format!("What to do: {}", entry.advice));
     lines
+}
+
+/// A client that leaves is to blame for leaving, and mostly not for the reason.
+fn waited_in_vain(record: &Record, cause: Cause) -> Option<String> {
+    let (backend, picked) = (record.backend?, record.times.picked?);
+    let unanswered = match record.phase()? {
+        Phase::Connect | Phase::BackendTls => "connection was not yet made",
+        Phase::ResponseHead => "answer had not begun",
+        _ => return None,
+    };
+    let waited = words::span(record.times.ended - picked);
+    (cause == Cause::ClientAborted)
+        .then(|| format!("It had waited {waited} for backend {backend}, whose {unanswered}: look there first."))
 }
 
 /// What was known of the backend, and when that is a reason to look at the checks.

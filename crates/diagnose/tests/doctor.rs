@@ -507,6 +507,18 @@ fn rows() -> Vec<Row> {
             ],
         ),
         row(
+            "the backends refuse the balancer's address",
+            unhealthy(
+                each(both(explained(C::AllBackendsUnhealthy), answered(status(403))), |backend| {
+                    backend.probe = Some(probe(answered(status(403)), false));
+                }),
+                "status 403 is not expected",
+            ),
+            B,
+            C::AllBackendsUnhealthy,
+            &["answer 403 to everything that comes from here", "access lists"],
+        ),
+        row(
             "check with a wrong path",
             unhealthy(
                 each(facts(explained(C::AllBackendsUnhealthy)), |backend| {

@@ -185,6 +185,20 @@ fn phases(timeline: &Timeline) -> Vec<&str> {
 }
 
 #[test]
+fn a_client_that_gave_up_on_a_silent_backend_points_to_the_backend() {
+    let mut record = failed(Cause::ClientAborted);
+    // The end of a request by its client is no end of the try, so no try is in the record.
+    record.attempts = Box::new([]);
+    record.phase = Some(Phase::ResponseHead);
+    (record.times.first_byte, record.times.answered) = (None, None);
+    let told = Timeline::of(&record, Epoch { unix_nanos: 0 }, &|_, _| Config::UNKNOWN);
+    let phases: Vec<&str> = told.steps.iter().map(|step| step.phase.as_str()).collect();
+    assert_eq!(phases, ["accept", "head", "rule", "pick", "connect", "request", "first_byte"]);
+    let hint = "It had waited 1.309 s for backend 10.0.0.1:80, whose answer had not begun: look there first.";
+    assert!(told.explanation.iter().any(|line| line == hint), "{:#?}", told.explanation);
+}
+
+#[test]
 fn each_cause_strikes_at_one_step_of_its_phase_with_blame_advice_and_timer() {
     for &cause in Cause::ALL {
         let record = failed(cause);

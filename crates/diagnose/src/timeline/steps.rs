@@ -17,6 +17,9 @@ pub(super) fn of(record: &Record) -> Vec<Step> {
     for (number, attempt) in record.attempts.iter().enumerate() {
         telling.attempt(number, attempt);
     }
+    if record.attempts.is_empty() {
+        telling.unfinished();
+    }
     telling.body();
     telling.fault();
     // Told by subject; what was queued for, or asked beside a first try, belongs between.
@@ -149,6 +152,27 @@ impl Telling<'_> {
         let since = attempt.sent.unwrap_or(connected);
         let step = self.tell(phase, since, Some(ended), fault(cause, attempt.detail));
         (step.cause, step.evidence) = (Some(cause.code().to_owned()), timer(attempt));
+    }
+
+    /// A try that the end of the request cut short, so that it came to no end of its own.
+    fn unfinished(&mut self) {
+        let record = self.record;
+        let times = &record.times;
+        let (Some(picked), Some(backend)) = (times.picked, record.backend) else { return };
+        self.tell("pick", picked, None, format!("backend {backend}"));
+        let Some(connected) = times.connected else { return };
+        match record.reuse {
+            Some(Reuse::Reused { idle }) => {
+                let what = format!("a kept connection that had lain idle for {}", span(idle));
+                self.tell("connect", connected, None, what);
+            }
+            Some(Reuse::Fresh) | None => {
+                self.tell("connect", picked, Some(connected), "connected".to_owned());
+            }
+        }
+        if let Some(sent) = times.request_sent.filter(|_| record.request.is_some()) {
+            self.tell("request", connected, Some(sent), "the whole request was sent".to_owned());
+        }
     }
 
     fn body(&mut self) {

@@ -120,8 +120,11 @@ fn all_unhealthy(facts: &Facts) -> Judgement {
         })
         .take(4)
         .collect();
-    let judgement =
-        firewall(facts).or_else(|| wrong_check(facts)).or_else(|| backends::sick(facts, None)).unwrap_or_else(|| {
+    let judgement = firewall(facts)
+        .or_else(|| wrong_check(facts))
+        .or_else(|| turned_away(facts))
+        .or_else(|| backends::sick(facts, None))
+        .unwrap_or_else(|| {
             let entry = cause.entry();
             Judgement::fault(Whose::Backend, "Every backend fails its check, so there is nobody to send requests to.")
                 .confidence(Confidence::Likely)
@@ -129,6 +132,30 @@ fn all_unhealthy(facts: &Facts) -> Judgement {
         });
     // What is wrong is said by the sentence; what the client was told by the cause.
     judgement.cause(cause).because_all(findings)
+}
+
+/// The check's request and the client's end in the same 4xx: whoever is there refuses us, and not a page.
+fn turned_away(facts: &Facts) -> Option<Judgement> {
+    let alike = |backend: &Backend| {
+        let Condition::ClientError(status) = worst(backend)? else { return None };
+        let probe = backend.probe.as_ref().filter(|probe| !probe.passes)?;
+        (Condition::of(&probe.seen) == Condition::ClientError(status)).then_some(status)
+    };
+    let status = alike(facts.backends.first()?)?;
+    if facts.backends.iter().any(|backend| alike(backend) != Some(status)) {
+        return None;
+    }
+    let judgement = Judgement::fault(
+        Whose::Backend,
+        format!(
+            "The backends answer {status} to everything that comes from here: to the check's page and to the request alike."
+        ),
+    );
+    Some(match status {
+        401 | 403 | 407 => judgement
+            .next("look for the balancer's address in their access lists: allow and deny of nginx, Require of Apache, fail2ban, a web application firewall"),
+        _ => judgement.next("ask them what they serve, and under which name: the Host that the check and the clients send may not be theirs"),
+    })
 }
 
 /// Probes end in silence, or are refused by the network, where the same port answers another source address.

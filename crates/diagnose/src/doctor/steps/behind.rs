@@ -148,7 +148,7 @@ pub(super) fn health_page(facts: &Facts) -> Step {
         (Mark::Bad, "the check's page is fine while the application fails: probes cannot see this fault".to_owned())
     } else if probed
         .iter()
-        .any(|(backend, probe)| !probe.passes && worst(backend).is_some_and(|condition| condition.is_fit()))
+        .any(|(backend, probe)| !probe.passes && worst(backend).is_some_and(|it| matches!(it, Condition::Good(_))))
     {
         (
             Mark::Bad,

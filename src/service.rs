@@ -8,7 +8,7 @@ mod current;
 mod desk;
 mod watch;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -491,7 +491,7 @@ impl Service {
 
     /// A line about the process itself, in the form of the events.
     fn say(&self, name: &str, text: &str) {
-        eprintln!("{} info {name} {text}", self.epoch.rfc3339(self.node.view().clock.now()));
+        print_line(format!("{} info {name} {text}", self.epoch.rfc3339(self.node.view().clock.now())));
     }
 }
 
@@ -523,5 +523,12 @@ fn describe(plan: &Plan) -> String {
 }
 
 fn print_event(event: &Event, epoch: Epoch) {
-    eprintln!("{} {} {} {event}", epoch.rfc3339(event.at), event.level().word(), event.name());
+    print_line(format!("{} {} {} {event}", epoch.rfc3339(event.at), event.level().word(), event.name()));
+}
+
+/// With one call: during an upgrade two processes write here, and `eprintln!` would let them into each other's lines.
+fn print_line(mut line: String) {
+    line.push('\n');
+    // Nobody reads any more.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

@@ -9,7 +9,7 @@ mod state;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event};
 
@@ -85,18 +85,15 @@ fn show(
 /// Asks the node now and then, and does what the operator wants in between.
 fn ask(client: &Client, wished: &Receiver<Act>, news: &Sender<News>) {
     loop {
-        let next = Instant::now() + LOOK;
-        loop {
-            match wished.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(act) => {
-                    if news.send(act_on(client, act)).is_err() {
-                        return;
-                    }
-                    break;
+        match wished.recv_timeout(LOOK) {
+            // Looked at right behind it, so that what it did is seen.
+            Ok(act) => {
+                if news.send(act_on(client, act)).is_err() {
+                    return;
                 }
-                Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => return,
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
         let found = look(client).unwrap_or_else(|failure| News::Failed(failure.to_string()));
         if news.send(found).is_err() {

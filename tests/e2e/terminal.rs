@@ -238,7 +238,8 @@ fn without_a_node_a_token_or_the_right_to_it_the_command_says_what_is_missing() 
     let file = folder.0.join("evenkeel.toml");
     let config = format!("[admin]\nlisten = \"{}\"\nsocket = \"{}\"\n{body}", free_address(), socket.display());
     fs::write(&file, config).expect("the folder is ours");
-    let _daemon = Running(evenkeel(&["run", "--config", file.to_str().expect("plain")]).spawn().expect("it was built"));
+    let mut command = evenkeel(&["run", "--config", file.to_str().expect("plain")]);
+    let _daemon = Running(command.stderr(Stdio::null()).spawn().expect("it was built"));
     let by_socket = |words: &[&str]| -> Option<Said> {
         let said: Said = evenkeel(&[&["status"], words].concat()).output().expect("it was built").into();
         (said.code == Some(0)).then_some(said)

@@ -199,7 +199,7 @@ impl fmt::Display for Operated {
             Operation::Ordered { from, to, lasts, kept } => {
                 write!(f, "backend {backend} of pool \"{pool}\": order {}", to.word())?;
                 match lasts {
-                    Some(lasts) => write!(f, " for {}", Short(*lasts))?,
+                    Some(lasts) => write!(f, " for {}", Whole(*lasts))?,
                     None if from == to => f.write_str(" without an end")?,
                     None => {}
                 }
@@ -242,6 +242,20 @@ impl fmt::Display for Operated {
     }
 }
 
+/// A time that an operator gave, as it was most likely given.
+struct Whole(Duration);
+
+impl fmt::Display for Whole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.as_secs(), self.0.subsec_nanos()) {
+            (1.., 1..) | (0, _) => Short(self.0).fmt(f),
+            (seconds, _) if seconds % 3600 == 0 => write!(f, "{}h", seconds / 3600),
+            (seconds, _) if seconds % 60 == 0 => write!(f, "{}m", seconds / 60),
+            (seconds, _) => write!(f, "{seconds}s"),
+        }
+    }
+}
+
 const fn keeping(kept: bool) -> &'static str {
     if kept { "; kept over a restart" } else { "" }
 }
@@ -263,7 +277,7 @@ mod tests {
         let table = [
             (
                 Operation::Ordered { from: Serve, to: Drain, lasts: minutes, kept: true },
-                "backend 10.0.0.1:80 of pool \"web\": order drain for 600.0s, was serve, by ops; kept over a restart",
+                "backend 10.0.0.1:80 of pool \"web\": order drain for 10m, was serve, by ops; kept over a restart",
             ),
             (
                 Operation::Ordered { from: Drain, to: Drain, lasts: None, kept: false },

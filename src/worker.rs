@@ -255,7 +255,10 @@ impl<D: Driver> Worker<D> {
             let address = listening.address;
             let wanted = |settings: &Listener| settings.protocol.is_stream() && settings.listen.contains(&address);
             if !slot.is_removed() && slot.read(wanted) {
-                listening.closes = None;
+                // A plan that comes after the order to stop opens nothing again.
+                if self.deadline.is_none() {
+                    listening.closes = None;
+                }
                 let options = slot.read(listen_options);
                 if options != std::mem::replace(&mut listening.options, options) {
                     self.core.driver.tune(listening.sock, &options);
@@ -303,7 +306,7 @@ impl<D: Driver> Worker<D> {
                             address,
                             options: slot.read(listen_options),
                             slot,
-                            closes: None,
+                            closes: self.deadline.map(|deadline| deadline.min(now + FAREWELL)),
                         })
                     });
                     self.crowded.extend(listened);
@@ -378,7 +381,9 @@ impl<D: Driver> Worker<D> {
         self.deadline = Some(self.deadline.map_or(deadline, |before| before.min(deadline)));
         for key in self.listening.keys() {
             if let Some(listening) = self.listening.get_mut(key) {
-                listening.closes.get_or_insert(now + FAREWELL);
+                // No later than the deadline, behind which nothing is waited for: a turn would find its time come again and again.
+                let closes = listening.closes.unwrap_or(now + FAREWELL);
+                listening.closes = Some(closes.min(deadline));
             }
         }
         if after == After::Successor {

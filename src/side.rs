@@ -14,7 +14,7 @@ use std::time::Duration;
 use evenkeel_control::Memory;
 use evenkeel_control::memory::Outlives;
 use evenkeel_health::settings::CheckSettings;
-use evenkeel_model::event::Event;
+use evenkeel_model::event::{Event, What};
 use evenkeel_model::{Epoch, Instant, limits};
 use evenkeel_plan::{NameAsked, Plan, Resolved};
 use evenkeel_reactor::Clock;
@@ -274,6 +274,9 @@ impl Room {
                     let told = crate::status::event(&event, self.epoch);
                     let json = serde_json::to_string(&told).expect("texts and numbers always have a JSON form");
                     self.hooks.happened(&event, json, now);
+                }
+                if matches!(&event.what, What::Operated(_)) {
+                    self.keeper.handle(keeper::Event::Operated, now);
                 }
             }
             Order::Plan { plan, known } => {

@@ -1,6 +1,6 @@
 //! Decides when the state file is written.
 //!
-//! Every few seconds if something has changed that matters at a restart: a verdict, an order, an ejection. Else now and then, for a
+//! At once when an operator gave an order, since whoever gave it was told that it is kept. Every few seconds if something has changed that matters at a restart: a verdict, an order, an ejection. Else now and then, for a
 //! verdict counts less the longer nobody has looked; counts and the age of the last probe change all the time and are no reason of
 //! their own. And once more at the end. One writing at a time: on a disk that stalls they would pile up.
 
@@ -26,6 +26,8 @@ pub struct Keeper {
     /// What was written last, and when.
     written: Option<(u64, Instant)>,
     failing: bool,
+    /// An order was given after what is being written was looked at.
+    hurried: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -61,6 +63,8 @@ pub enum Event {
     Remembered(Memory),
     Written,
     Failed(Arc<str>),
+    /// An operator gave an order.
+    Operated,
     /// The node ends.
     Ending,
 }
@@ -100,6 +104,11 @@ impl Keeper {
                 }
                 self.ended(now);
             }
+            Event::Operated => match self.state {
+                State::Resting { .. } => self.look(When::Meanwhile),
+                State::Looking(_) | State::Writing(_) => self.hurried = true,
+                State::Idle | State::Over => {}
+            },
             Event::Ending => match self.state {
                 State::Idle => self.state = State::Over,
                 State::Resting { .. } => self.look(When::Last),
@@ -184,6 +193,8 @@ impl Keeper {
             When::Last => self.state = State::Over,
             When::BeforeLast => self.look(When::Last),
             When::Meanwhile if self.file.is_none() => self.state = State::Idle,
+            // A disk that fails is not hurried.
+            When::Meanwhile if std::mem::take(&mut self.hurried) && !self.failing => self.look(When::Meanwhile),
             When::Meanwhile => self.state = State::Resting { until: now + INTERVAL },
         }
     }
@@ -311,6 +322,28 @@ mod tests {
         story.handle(Event::Written);
         story.wait();
         assert_eq!(story.remembers(Verdict::Unhealthy), ["write /state"]);
+    }
+
+    #[test]
+    fn an_order_is_written_at_once_and_one_that_comes_meanwhile_right_after() {
+        let mut story = Story::begin();
+        assert_eq!(story.handle(Event::Operated), ["look"]);
+        assert!(story.handle(Event::Operated).is_empty(), "one look at a time");
+        assert_eq!(story.remembers(Verdict::Healthy), ["write /state"]);
+        assert_eq!(story.handle(Event::Written), ["look"], "the second order may have come after the look");
+        assert!(story.remembers(Verdict::Healthy).is_empty(), "and it had not");
+        assert!(story.keeper.poll_timeout().is_some_and(|at| at > story.now), "it rests");
+    }
+
+    #[test]
+    fn orders_do_not_hurry_a_disk_that_fails() {
+        let mut story = Story::begin();
+        story.handle(Event::Operated);
+        story.remembers(Verdict::Healthy);
+        story.handle(Event::Operated);
+        assert_eq!(story.handle(Event::Failed("full".into())), ["state.failed"]);
+        story.wait();
+        assert_eq!(story.remembers(Verdict::Healthy), ["write /state"]);
     }
 
     #[test]

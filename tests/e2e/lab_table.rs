@@ -1,4 +1,4 @@
-//! The fault lab: real nginx and php-fpm behind the balancer, every fault of `lab_rows` at once, each asked about by a real
+//! The fault lab: real nginx and php-fpm behind the balancer, every fault of `lab_faults` at once, each asked about by a real
 //! client, and what was seen of it where an operator looks.
 //!
 //! What a fault must come to (status, cause, verdict) is in its row. What else was seen, in the words of the log and the
@@ -18,8 +18,9 @@ use crate::backend::serve;
 use crate::daemon::{Daemon, Setup, has, skipped, until};
 use crate::l7_speak::{Forge, Issued};
 use crate::lab::{Lab, run};
+use crate::lab_faults::{PHP_POOLS, STOPPED_POOLS, rows};
 use crate::lab_page::{Seen, Told, backends, findings, keep, page};
-use crate::lab_rows::{Ask, Behind, Certificate, PHP_POOLS, Row, STOPPED_POOLS, Until, Verdict, check, rows};
+use crate::lab_rows::{Ask, Behind, Certificate, Row, Until, Verdict, check};
 use crate::lab_sites::{HOSTS, PhpFpm, Place, nginx, on_front, php_fpm};
 use crate::servers::Server;
 

@@ -42,6 +42,7 @@ mod l7_rules;
 mod l7_slow;
 mod l7_speak;
 mod lab;
+mod lab_faults;
 mod lab_page;
 mod lab_rows;
 mod lab_sites;

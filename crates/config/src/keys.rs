@@ -194,7 +194,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(Node, "cluster", Other("name of letters, digits and `!#$%&'*+-.^_|~`"), Is("a random name for each process"), Everywhere, "Name signed into CDN-Loop. Nodes that share it refuse a request that one of them has forwarded before, which is how loops over several nodes are found."),
     key(Node, "sticky_secret", Other("path of a file"), Is("a random secret for each process"), Everywhere, "At least 32 random bytes (`head -c 32 /dev/urandom > sticky.key`), which sticky cookies are authenticated with. Nodes that share it know each other's cookies, and cookies outlive a restart."),
     key(Node, "allow_commands", Flag, LeftOut::Flag(false), Everywhere, "Whether programs that this file names may be run, as the user evenkeel runs as: by checks of kind command and by hooks. Off, so that whoever may write a pool may not thereby run programs."),
-    key(Node, "state_file", Other("absolute path of a file"), Is("nothing is kept over a restart"), Everywhere, "Where verdicts, ejections and orders are written every few seconds when they changed, and at the end. A start reads it, and begins with what was known."),
+    key(Node, "state_file", Other("absolute path of a file"), Is("nothing is kept over a restart"), Everywhere, "Where verdicts, ejections and orders are written: orders at once, the rest every few seconds when it changed, and all at the end. A start reads it, and begins with what was known."),
     number(Node, "state_max_age", duration(limits::STATE_MAX_AGE), Everywhere),
     optional(Node, "hold_on_suspicion", OptionalDuration(limits::HOLD_ON_SUSPICION), "off", Everywhere),
     key(Node, "hook", Other("list of tables"), Is("none"), Everywhere, "See `[[node.hook]]`."),

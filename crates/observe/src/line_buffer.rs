@@ -44,11 +44,17 @@ impl LogWriter {
         let next = Next::default();
         let newer = Arc::clone(&next);
         let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            // A disk that is full may have taken a part of a line; the next one must not be glued to it.
+            let mut torn = false;
             for lines in waiting {
                 if let Some(newer) = newer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    sink = newer;
+                    (sink, torn) = (newer, false);
                 }
-                if sink.write_all(&lines).and_then(|()| sink.flush()).is_err() {
+                let ended = if torn && !lines.is_empty() { sink.write_all(b"\n") } else { Ok(()) };
+                if ended.and_then(|()| sink.write_all(&lines)).and_then(|()| sink.flush()).is_ok() {
+                    torn &= lines.is_empty();
+                } else {
+                    torn = true;
                     lost.fetch_add(count_lines(&lines), Ordering::Relaxed);
                 }
             }
@@ -195,6 +201,48 @@ mod tests {
         let dropped = writer.dropped();
         writer.finish();
         assert_eq!(written.iter().count() as u64 + dropped.load(Ordering::Relaxed), sent);
+    }
+
+    /// A disk with room for so many bytes, until it is given more.
+    struct Disk {
+        room: Arc<AtomicU64>,
+        file: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let room = self.room.load(Ordering::SeqCst);
+            let count = room.min(bytes.len() as u64);
+            if count == 0 {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            self.room.fetch_sub(count, Ordering::SeqCst);
+            self.file.lock().expect("nobody panics with it").extend_from_slice(&bytes[..count as usize]);
+            Ok(count as usize)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_torn_by_a_full_disk_spoils_no_other_line() {
+        let (room, file) = (Arc::new(AtomicU64::new(10)), Arc::new(Mutex::new(Vec::new())));
+        let disk = Disk { room: Arc::clone(&room), file: Arc::clone(&file) };
+        let writer = LogWriter::start(Box::new(disk)).expect("a thread");
+        let (queue, dropped) = (writer.queue.clone(), writer.dropped());
+        queue.send(b"{\"lost\":\"torn\"}\n".to_vec()).expect("it runs");
+        while dropped.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        room.store(1000, Ordering::SeqCst);
+        queue.send(b"{\"whole\":1}\n".to_vec()).expect("it runs");
+        queue.send(b"{\"whole\":2}\n".to_vec()).expect("it runs");
+        drop(queue);
+        writer.finish();
+        let text = String::from_utf8(file.lock().expect("nobody panics with it").clone()).expect("ASCII");
+        assert_eq!(text, "{\"lost\":\"t\n{\"whole\":1}\n{\"whole\":2}\n");
     }
 
     #[test]

@@ -18,7 +18,7 @@ const CONNECTS: &str = "kind = \"tcp\"";
 
 /// The pools of processes of the php-fpm that lives.
 pub const PHP_POOLS: [(&str, &str); 5] = [
-    ("www", "pm = static\npm.max_children = 32"),
+    ("www", "pm = static\npm.max_children = 60"),
     ("busy", "pm = static\npm.max_children = 1"),
     ("backlog", "pm = static\npm.max_children = 1\nlisten.backlog = 1"),
     ("strict", "pm = static\npm.max_children = 4\nrequest_terminate_timeout = 1s"),

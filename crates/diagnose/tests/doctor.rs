@@ -507,6 +507,18 @@ fn rows() -> Vec<Row> {
             ],
         ),
         row(
+            "backends that are on their way back, and one that is still down",
+            with(unhealthy(one(good(), failed(Failure::Refused)), "connect refused after 0.1ms"), |facts| {
+                facts.through = vec![explained(C::AllBackendsUnhealthy); 5];
+                let healed = facts.backends[1].standing.as_mut().expect("it has one");
+                let passed = Finding { result: "passed".into(), text: "status 200".into(), ..Finding::default() };
+                healed.checks[0].recent.insert(0, passed);
+            }),
+            B,
+            C::AllBackendsUnhealthy,
+            &["1 of 2 backends were down and are on their way back", "10.0.0.2:80 answers well", "10.0.0.1:80"],
+        ),
+        row(
             "the backends refuse the balancer's address",
             unhealthy(
                 each(both(explained(C::AllBackendsUnhealthy), answered(status(403))), |backend| {

@@ -3,9 +3,11 @@
 //! A cause without an entry of its own here is explained by the table of causes, which is never wrong but knows nothing of
 //! this case.
 
+use std::net::SocketAddr;
+
 use evenkeel_model::Cause;
 
-use super::super::facts::{Backend, Check, Facts, Failure, Scheme};
+use super::super::facts::{Backend, Check, Facts, Failure, Scheme, Standing};
 use super::super::seen::{Condition, list, time, waited, worst};
 use super::super::steps;
 use super::{Confidence, Judgement, Whose, backends, is_elsewhere, through};
@@ -120,7 +122,8 @@ fn all_unhealthy(facts: &Facts) -> Judgement {
         })
         .take(4)
         .collect();
-    let judgement = firewall(facts)
+    let judgement = returning(facts)
+        .or_else(|| firewall(facts))
         .or_else(|| wrong_check(facts))
         .or_else(|| turned_away(facts))
         .or_else(|| backends::sick(facts, None))
@@ -132,6 +135,36 @@ fn all_unhealthy(facts: &Facts) -> Judgement {
         });
     // What is wrong is said by the sentence; what the client was told by the cause.
     judgement.cause(cause).because_all(findings)
+}
+
+/// Backends that were down, and pass their probes again: the run that makes a verdict is not long enough yet.
+fn returning(facts: &Facts) -> Option<Judgement> {
+    let passes = |backend: &&Backend| {
+        let last_passed = |standing: &Standing| {
+            let mut newest = standing.checks.iter().map(|check| check.recent.first());
+            !standing.checks.is_empty() && newest.all(|finding| finding.is_some_and(|one| one.result == "passed"))
+        };
+        let out = backend.standing.as_ref().filter(|standing| standing.verdict == "unhealthy");
+        out.is_some_and(last_passed) && matches!(worst(backend), Some(Condition::Good(_)))
+    };
+    let back: Vec<SocketAddr> = facts.backends.iter().filter(passes).map(|backend| backend.address).collect();
+    if back.is_empty() {
+        return None;
+    }
+    Some(
+        Judgement::fault(
+            Whose::Backend,
+            format!(
+                "{} of {} backends were down and are on their way back: they pass their probes again, and get work when the run is as long as healthy_threshold.",
+                back.len(),
+                facts.backends.len()
+            ),
+        )
+        .about(list(&back))
+        .because(format!("{} answers well when asked straight, and its last probe passed", list(&back)))
+        .next("wait for the window, and ask again: evenkeel status shows how many passes are missing, evenkeel window FILE how long it takes")
+        .next("to have them back sooner: a smaller healthy_threshold or transition_interval of [pool.check]"),
+    )
 }
 
 /// The check's request and the client's end in the same 4xx: whoever is there refuses us, and not a page.
